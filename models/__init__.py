@@ -1,0 +1,17 @@
+"""What is modelled. A name stands for one density: change the density, change the name.
+
+To add a model: write a `Model` in a file of its own and give it a line here. `MODELS[name](n_x, n_latent, n_hidden)`
+builds one.
+"""
+
+from collections.abc import Callable
+
+from models.base import Model
+from models.linear_gaussian import LinearGaussian
+from models.vae import VaeBernoulli, VaeGaussian
+
+MODELS: dict[str, Callable[[int, int, int], Model]] = {
+    "vae_bernoulli": VaeBernoulli,
+    "vae_gaussian": VaeGaussian,
+    "linear_gaussian": lambda n_x, n_latent, n_hidden: LinearGaussian(n_x, n_latent),
+}

@@ -1,0 +1,79 @@
+"""What a model is: programs over a vocabulary that Pyro and NumPyro spell alike, and initial values in NumPy."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+Array = Any  # a NumPy, torch or jax array: models never ask which
+Params = dict[str, Array]
+
+
+class Ppl(Protocol):
+    """The words a program may use; an engine hands them in.
+
+    `dist` is the library's module of distributions, `xp` its array namespace (torch or jax.numpy; a program keeps to
+    the names that both have, such as `matmul`, `tanh` and `exp`). `sample`, `plate`, `condition` and `scale` mean
+    what they mean in Pyro and NumPyro.
+    """
+
+    dist: Any
+    xp: Any
+
+    def sample(self, name: str, fn: Any) -> Array: ...
+
+    def plate(self, name: str, size: int, dim: int | None = None) -> Any: ...
+
+    def condition(self, program: Callable[..., Any], data: Params) -> Callable[..., Any]: ...
+
+    def scale(self, *, scale: Any) -> Any: ...
+
+
+class Model(ABC):
+    """A latent-variable model p(theta) p(z) p(x | z, theta), with a recognition model q(z | x, phi).
+
+    Sites: `z` [n, n_latent] and `x` [n, n_x], independent over n inside the plate `data`, and one site for each
+    parameter in `prior`. z may carry leading sample axes: [..., n, n_latent].
+    """
+
+    n_x: int
+    n_latent: int
+
+    @property
+    @abstractmethod
+    def theta_shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """The name and shape of each generative parameter."""
+
+    @abstractmethod
+    def init(self, seed: int) -> tuple[Params, Params]:
+        """Return initial (theta, phi): dicts of float32 NumPy arrays, the same bits for every engine."""
+
+    @abstractmethod
+    def generative(self, ppl: Ppl, theta: Params, n: int) -> None:
+        """Sample z ~ p(z) and x ~ p(x | z, theta) for n datapoints."""
+
+    @abstractmethod
+    def recognition(self, ppl: Ppl, phi: Params, x: Array) -> None:
+        """Sample z ~ q(z | x, phi), the amortized guide, for x [n, n_x]."""
+
+    def prior(self, ppl: Ppl) -> Params:
+        """Sample theta ~ N(0, I), the paper's prior over the generative parameters (its weight decay)."""
+        return {
+            name: ppl.sample(name, ppl.dist.Normal(0.0, 1.0).expand(shape).to_event(len(shape)))
+            for name, shape in self.theta_shapes.items()
+        }
+
+
+def standard_normal_latents(ppl: Ppl, n_latent: int) -> Array:
+    """Sample the site z ~ N(0, I) [n, n_latent], to be called inside the plate over datapoints."""
+    return ppl.sample("z", ppl.dist.Normal(0.0, 1.0).expand([n_latent]).to_event(1))
+
+
+def small_normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    """Draw initial weights from N(0, 0.01^2), the paper's section 5 as its authors' code reads it."""
+    return (0.01 * rng.standard_normal(shape)).astype(np.float32)
+
+
+def zeros(*shape: int) -> np.ndarray:
+    return np.zeros(shape, np.float32)

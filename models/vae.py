@@ -1,0 +1,85 @@
+"""The paper's models: MLPs with one hidden layer of tanh units, and a Bernoulli or a Gaussian decoder (appendix C)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.base import Array, Model, Params, Ppl, small_normal, standard_normal_latents, zeros
+
+
+@dataclass(frozen=True)
+class _OneHiddenLayer(Model):
+    """What the two decoders share: the encoder, and a hidden layer tanh(z w1 + b1) [..., n, n_hidden].
+
+    Weights and hidden biases start at N(0, 0.01^2), output biases and log-variance weights at zero (authors' code).
+    """
+
+    n_x: int
+    n_latent: int
+    n_hidden: int
+
+    @property
+    def theta_shapes(self) -> Mapping[str, tuple[int, ...]]:
+        k, h, d = self.n_latent, self.n_hidden, self.n_x
+        return {"w1": (k, h), "b1": (h,), "w2": (h, d), "b2": (d,)}
+
+    def init(self, seed: int) -> tuple[Params, Params]:
+        rng = np.random.default_rng(seed)
+        k, h, d = self.n_latent, self.n_hidden, self.n_x
+        phi = {
+            "w3": small_normal(rng, d, h),
+            "b3": small_normal(rng, h),
+            "w4": small_normal(rng, h, k),
+            "b4": zeros(k),
+            "w5": zeros(h, k),
+            "b5": zeros(k),
+        }
+        theta = {"w1": small_normal(rng, k, h), "b1": small_normal(rng, h), "w2": small_normal(rng, h, d)}
+        return {name: theta.get(name, zeros(*shape)) for name, shape in self.theta_shapes.items()}, phi
+
+    def recognition(self, ppl: Ppl, phi: Params, x: Array) -> None:
+        """Sample z ~ N(mu, diag sigma^2) with h = tanh(x w3 + b3), mu = h w4 + b4, log sigma^2 = h w5 + b5."""
+        hidden = ppl.xp.tanh(ppl.xp.matmul(x, phi["w3"]) + phi["b3"])
+        loc = ppl.xp.matmul(hidden, phi["w4"]) + phi["b4"]
+        scale = ppl.xp.exp(0.5 * (ppl.xp.matmul(hidden, phi["w5"]) + phi["b5"]))
+        with ppl.plate("data", x.shape[0]):
+            ppl.sample("z", ppl.dist.Normal(loc, scale).to_event(1))
+
+
+@dataclass(frozen=True)
+class VaeBernoulli(_OneHiddenLayer):
+    """Bernoulli decoder (appendix C.1): x ~ Bernoulli(sigmoid(tanh(z w1 + b1) w2 + b2)).
+
+    Grey values in [0, 1] are accepted, as in the paper: the site's score is then minus a cross-entropy, not a
+    normalised log density.
+    """
+
+    def generative(self, ppl: Ppl, theta: Params, n: int) -> None:
+        with ppl.plate("data", n):
+            z = standard_normal_latents(ppl, self.n_latent)
+            hidden = ppl.xp.tanh(ppl.xp.matmul(z, theta["w1"]) + theta["b1"])
+            logits = ppl.xp.matmul(hidden, theta["w2"]) + theta["b2"]
+            # A grey value is outside the support {0, 1}: the libraries' validation would refuse it.
+            ppl.sample("x", ppl.dist.Bernoulli(logits=logits, validate_args=False).to_event(1))
+
+
+@dataclass(frozen=True)
+class VaeGaussian(_OneHiddenLayer):
+    """Gaussian decoder (appendix C.2): x ~ N(sigmoid(h w2 + b2), diag exp(h w3 + b3)) with h = tanh(z w1 + b1).
+
+    The mean passes through a sigmoid because Frey Face pixels lie in [0, 1] (the paper's section 5).
+    """
+
+    @property
+    def theta_shapes(self) -> Mapping[str, tuple[int, ...]]:
+        return {**super().theta_shapes, "w3": (self.n_hidden, self.n_x), "b3": (self.n_x,)}
+
+    def generative(self, ppl: Ppl, theta: Params, n: int) -> None:
+        with ppl.plate("data", n):
+            z = standard_normal_latents(ppl, self.n_latent)
+            hidden = ppl.xp.tanh(ppl.xp.matmul(z, theta["w1"]) + theta["b1"])
+            activation = ppl.xp.matmul(hidden, theta["w2"]) + theta["b2"]
+            loc = 0.5 * (ppl.xp.tanh(0.5 * activation) + 1.0)  # the sigmoid, in words both libraries have
+            scale = ppl.xp.exp(0.5 * (ppl.xp.matmul(hidden, theta["w3"]) + theta["b3"]))
+            ppl.sample("x", ppl.dist.Normal(loc, scale).to_event(1))
