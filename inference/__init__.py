@@ -1,0 +1,40 @@
+"""How a model is fitted: each backend once, for every engine.
+
+To add a backend: write `name(engine, model, settings) -> Backend` in a file of its own and give it a line here.
+Engines are imported when asked for, since torch or jax take seconds to load.
+"""
+
+import os
+from collections.abc import Callable
+from functools import lru_cache
+from importlib import import_module
+
+from inference.aevb import aevb
+from inference.base import Backend, Engine, Settings
+from inference.mean_field import mean_field
+from inference.monte_carlo_em import monte_carlo_em
+from inference.wake_sleep import wake_sleep
+from models.base import Model
+
+BACKENDS: dict[str, Callable[[Engine, Model, Settings], Backend]] = {
+    "aevb": aevb,
+    "mean_field": mean_field,
+    "monte_carlo_em": monte_carlo_em,
+    "wake_sleep": wake_sleep,
+}
+
+ENGINES = {"pyro": "inference.engines.pyro_torch:PyroEngine", "numpyro": "inference.engines.numpyro_jax:NumpyroEngine"}
+PACKAGES = {"pyro": "pyro-ppl torch", "numpyro": "numpyro jax optax"}
+
+
+@lru_cache(maxsize=None)
+def engine(name: str, device: str = "cpu", threads: int = 1) -> Engine:
+    """Import and build an engine; the same arguments give the same object, so what it compiled is kept.
+
+    Results repeat bit for bit at one thread count only. Raises ImportError where the library is missing, RuntimeError
+    where it has no such device.
+    """
+    # Read once, when the libraries load: XLA sizes its pool of CPU threads by NPROC.
+    os.environ["NPROC"] = str(threads)
+    module, _, attribute = ENGINES[name].partition(":")
+    return getattr(import_module(module), attribute)(device, threads)

@@ -1,0 +1,54 @@
+"""Auto-encoding variational Bayes (Kingma & Welling 2013, algorithm 1): SVI with an amortized guide.
+
+The guide is the recognition network q(z | x, phi); theta and phi climb the same bound,
+
+    L(theta, phi; x_i) = E_q[log p(x_i, z | theta) - log q(z | x_i, phi)]            (equations 2 and 3)
+
+estimated from L reparameterised draws (equation 6, or 7 with the KL term in closed form) on minibatches (equation 8).
+"""
+
+from typing import Any
+
+from inference.base import Array, Backend, Batch, Engine, Info, Key, Params, Posterior, Settings, State, join, pick
+from inference.optim import OPTIMIZERS
+from inference.theta import joint_program, point_guide
+from models.base import Model, Ppl
+
+
+def aevb(engine: Engine, model: Model, settings: Settings) -> Backend:
+    """Build the backend; its state is the SVI's: params `theta.*` and `phi.*`, and the optimiser's accumulators."""
+
+    def guide(ppl: Ppl, params: Params, x: Array, fraction: Array) -> None:
+        point_guide(ppl, model, settings.theta, params, fraction)
+        model.recognition(ppl, pick(params, "phi"), x)
+
+    svi = engine.svi(
+        joint_program(model, settings.theta),
+        guide,
+        OPTIMIZERS[settings.optimizer](settings.warmup),
+        settings.estimator,
+        settings.particles,
+    )
+
+    def init(key: Key, theta: Params, phi: Params, x: Array, step_size: float) -> State:
+        return svi.init(join(theta=theta, phi=phi), step_size)
+
+    def step(key: Key, state: State, batch: Batch) -> tuple[State, Info]:
+        state, loss = svi.update(key, state, batch.x, batch.fraction)
+        n = batch.x.shape[0]
+        return state, Info(-loss / n, n * settings.particles, float("nan"))
+
+    return Backend(init, step, theta, amortized_posterior(model))
+
+
+def theta(state: State) -> Params:
+    return pick(state["params"], "theta")
+
+
+def amortized_posterior(model: Model) -> Any:
+    """Return `Backend.posterior` for a recognition network kept under `params` as `phi.*`."""
+
+    def posterior(key: Key, state: State, x: Array, indices: Array | None) -> Posterior:
+        return Posterior(model.recognition, (pick(state["params"], "phi"), x))
+
+    return posterior

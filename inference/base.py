@@ -1,0 +1,188 @@
+"""The contracts between models, engines and backends, and nothing else.
+
+A program is a callable `program(ppl, *args)` that samples sites. Keys are explicit: the same key gives the same draw.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from models.base import Array, Params, Ppl
+
+Key = Any  # an int for torch, a uint32 pair for jax: only ever passed on
+Program = Callable[..., Any]
+State = dict[str, Any]  # nested dicts of arrays: what the next step needs, and what a checkpoint holds
+
+
+class Optimizer(NamedTuple):
+    """A gradient transformation over flat dicts of arrays, written once for both engines (see `optim`).
+
+    `init(xp, params, step_size) -> state` and `update(xp, grads, state) -> (updates, state)`; updates are added to
+    the parameters to MINIMISE.
+    """
+
+    init: Callable[[Any, Params, float], State]
+    update: Callable[[Any, Params, State], tuple[Params, State]]
+
+
+class Svi(Protocol):
+    """The library's own stochastic variational inference, with its state made explicit."""
+
+    def init(self, params: Params, step_size: float) -> State:
+        """Return {"params", "optimizer"}."""
+
+    def update(self, key: Key, state: State, *args: Any) -> tuple[State, Array]:
+        """Take one step on the negative ELBO of (model, guide) at `args`; return the new state and the loss, in nats."""
+
+
+class Engine(Protocol):
+    """One PPL and its array library: the verbs every backend is written against."""
+
+    name: str
+    ppl: Ppl
+
+    def draw(self, key: Key, program: Program, *args: Any) -> Params:
+        """Run a program; return the value of each of its sites, reparameterised where the distribution can be."""
+
+    def log_prob(self, program: Program, values: Mapping[str, Array], *args: Any) -> Array:
+        """Score values for every site: log density in nats, summed over sites, one number per datapoint.
+
+        Leading sample axes of `values` stay: z [L, n, k] gives [L, n]. Raises ValueError where a site has no value.
+        """
+
+    def conditional(self, program: Program, site: str, values: Mapping[str, Array], *args: Any) -> Any:
+        """Return the library's distribution at `site`, given values for all sites."""
+
+    def value_and_grad(self, function: Callable[..., Any], has_aux: bool = False) -> Callable[..., Any]:
+        """Differentiate a scalar function with respect to its first argument, an array or a flat dict of arrays."""
+
+    def scan(self, step: Callable[..., Any], carry: Any, xs: tuple[Array, ...]) -> tuple[Any, Any]:
+        """Fold step(carry, x) -> (carry, y) over the leading axis of xs; stack y, a NamedTuple of scalars or None."""
+
+    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function, compiled for the shapes of its arguments where the engine can."""
+
+    def put(self, array: Array, indices: Array, rows: Array) -> Array:
+        """Return a copy of `array` with array[indices] = rows; the input stays as it was."""
+
+    def array(self, value: Any) -> Array:
+        """Copy NumPy values to the device: floats as float32, integers as the library's index type."""
+
+    def numpy(self, value: Array) -> Any:
+        """Copy an array back to NumPy."""
+
+    def key(self, seed: int) -> Key: ...
+
+    def split(self, key: Key, count: int = 2) -> Any: ...
+
+    def fold_in(self, key: Key, data: Any) -> Key:
+        """Derive the key number `data` (a step, say) from a key."""
+
+    def svi(self, model: Program, guide: Program, optimizer: Optimizer, estimator: str, particles: int) -> Svi:
+        """Wrap the library's SVI around model(ppl, params, *args) and guide(ppl, params, *args).
+
+        `estimator` A is equation 6 of the paper (`Trace_ELBO`), B is equation 7 (analytic KL, `TraceMeanField_ELBO`).
+        """
+
+
+def setting(default: Any, text: str, **limits: Any) -> Any:
+    """Declare a field that is also a flag: its help text, and its limits (`choices`, `low`, `high`, `above`)."""
+    return field(default=default, metadata={"help": text, **limits})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a backend may be told; the defaults are the paper's where it has one (section 5, appendix E)."""
+
+    theta: str = setting(
+        "map",
+        "generative parameters: map (prior N(0, I) on theta, the paper's weight decay) or ml (no prior)",
+        choices=("map", "ml"),
+    )
+    optimizer: str = setting("adagrad", "optimiser of theta and phi", choices=("adagrad", "adam"))
+    warmup: int = setting(
+        100, "first steps in which the optimiser accumulates without moving (authors' code: 100) [steps]", low=0
+    )
+    estimator: str = setting(
+        "B", "SGVB estimator: A (equation 6, all sampled) or B (equation 7, analytic KL)", choices=("A", "B")
+    )
+    minibatch: int = setting(100, "M, datapoints in a minibatch [datapoints]", low=1, high=100_000)
+    particles: int = setting(1, "L, draws of z for each datapoint and step [draws]", low=1, high=1000)
+    local_steps: int = setting(
+        10, "mean_field: Adam steps on a minibatch's own q(z_i) before each step of theta [steps]", low=1, high=100_000
+    )
+    local_step_size: float = setting(0.1, "mean_field: step size of those", above=0.0, high=10.0)
+    fit_steps: int = setting(
+        500, "mean_field: steps of the local fit of points outside the training set, theta frozen [steps]", low=1
+    )
+    leapfrog_steps: int = setting(10, "monte_carlo_em: leapfrog steps of one HMC move [steps]", low=1, high=10_000)
+    target_acceptance: float = setting(
+        0.9, "monte_carlo_em: acceptance probability that HMC's step size is tuned to", above=0.0, high=0.999
+    )
+    weight_updates: int = setting(
+        5, "monte_carlo_em: steps of theta after each HMC move [steps]", low=1, high=10_000
+    )
+    e_step: str = setting(
+        "minibatch",
+        "monte_carlo_em: move the chains of the minibatch, or of the full training set (authors' code)",
+        choices=("minibatch", "full"),
+    )
+
+
+class Batch(NamedTuple):
+    """A minibatch: rows x [m, n_x], their indices [m] in the training set, and the fraction m / N of it they are."""
+
+    x: Array
+    indices: Array
+    fraction: float
+
+
+class Info(NamedTuple):
+    """What a diagnostician wants of one step, all scalars.
+
+    `objective`: what the backend climbs, in nats per datapoint (the ELBO where it has one; higher is better).
+    `decoder_evals`: how often p(x | z) was evaluated or differentiated at one datapoint.
+    `acceptance`: mean acceptance probability of HMC, NaN without one.
+    """
+
+    objective: Array
+    decoder_evals: Array
+    acceptance: Array
+
+
+class Posterior(NamedTuple):
+    """A backend's approximate posterior of given datapoints: program(ppl, *args) samples the site z [n, n_latent].
+
+    `fit_steps` says how many local optimisation steps it took to have it (0 for an amortized guide).
+    """
+
+    program: Program
+    args: tuple[Any, ...]
+    fit_steps: int = 0
+
+
+class Backend(NamedTuple):
+    """An inference method: arrays in, arrays out.
+
+    `init(key, theta, phi, x, step_size) -> state` sees the whole training set x [N, n_x].
+    `step(key, state, batch) -> (state, info)`.
+    `theta(state)` is the fitted model's parameters.
+    `posterior(key, state, x, indices)` is q(z | x) for rows x: of the training set at `indices`, or new ones (None).
+    It never touches theta; the whole field is None for a method that has no q.
+    """
+
+    init: Callable[..., State]
+    step: Callable[[Key, State, Batch], tuple[State, Info]]
+    theta: Callable[[State], Params]
+    posterior: Callable[[Key, State, Array, Array | None], Posterior] | None
+
+
+def pick(params: Params, prefix: str) -> Params:
+    """Return the entries `prefix.name` of a flat dict, by their bare names."""
+    start = prefix + "."
+    return {name.removeprefix(start): value for name, value in params.items() if name.startswith(start)}
+
+
+def join(**groups: Params) -> Params:
+    """Merge named groups into one flat dict with names `group.name`: the inverse of `pick`."""
+    return {f"{group}.{name}": value for group, params in groups.items() for name, value in params.items()}

@@ -1,0 +1,125 @@
+"""The NumPyro / jax engine: the only file that names jax and numpyro."""
+
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import optax
+from numpyro import distributions, handlers
+from numpyro.infer import SVI, Trace_ELBO, TraceMeanField_ELBO
+from numpyro.infer.svi import SVIState
+
+from inference.base import Array, Key, Optimizer, Params, Program, State
+
+ELBOS = {"A": Trace_ELBO, "B": TraceMeanField_ELBO}
+
+
+class NumpyroEngine:
+    """See `inference.base.Engine`. Raises RuntimeError where jax has no such device.
+
+    `threads` was read from the environment when jax was loaded.
+    """
+
+    name = "numpyro"
+
+    def __init__(self, device: str = "cpu", threads: int = 1) -> None:
+        self.device = jax.devices(device)[0]
+        self.ppl: Any = SimpleNamespace(
+            dist=distributions,
+            xp=jnp,
+            sample=numpyro.sample,
+            plate=numpyro.plate,
+            condition=handlers.condition,
+            scale=handlers.scale,
+        )
+
+    def draw(self, key: Key, program: Program, *args: Any) -> Params:
+        trace = handlers.trace(handlers.seed(program, key)).get_trace(self.ppl, *args)
+        return {name: site["value"] for name, site in trace.items() if site["type"] == "sample"}
+
+    def log_prob(self, program: Program, values: Mapping[str, Array], *args: Any) -> Array:
+        total: Any = 0.0
+        for site in self._scored(program, values, *args).values():
+            score = site["fn"].log_prob(site["value"])
+            total = total + (score if site["scale"] is None else site["scale"] * score)
+        return total
+
+    def conditional(self, program: Program, site: str, values: Mapping[str, Array], *args: Any) -> Any:
+        return self._scored(program, values, *args)[site]["fn"]
+
+    def value_and_grad(self, function: Callable[..., Any], has_aux: bool = False) -> Callable[..., Any]:
+        return jax.value_and_grad(function, has_aux=has_aux)
+
+    def scan(self, step: Callable[..., Any], carry: Any, xs: tuple[Array, ...]) -> tuple[Any, Any]:
+        return jax.lax.scan(step, carry, xs)
+
+    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return jax.jit(function)
+
+    def put(self, array: Array, indices: Array, rows: Array) -> Array:
+        return array.at[indices].set(rows)
+
+    def array(self, value: Any) -> Array:
+        value = np.asarray(value)
+        kind = np.int32 if value.dtype.kind in "iu" else np.float32
+        return jax.device_put(value.astype(kind), self.device)
+
+    def numpy(self, value: Array) -> Any:
+        return np.array(value)
+
+    def key(self, seed: int) -> Key:
+        return jax.device_put(jax.random.PRNGKey(seed), self.device)
+
+    def split(self, key: Key, count: int = 2) -> Any:
+        return jax.random.split(key, count)
+
+    def fold_in(self, key: Key, data: Any) -> Key:
+        return jax.random.fold_in(key, data)
+
+    def svi(
+        self, model: Program, guide: Program, optimizer: Optimizer, estimator: str = "B", particles: int = 1
+    ) -> "_Svi":
+        return _Svi(self.ppl, model, guide, optimizer, ELBOS[estimator](num_particles=particles))
+
+    def _scored(self, program: Program, values: Mapping[str, Array], *args: Any) -> Any:
+        # The seed serves only to reach the error below: a program whose sites all have values draws nothing.
+        conditioned = handlers.condition(handlers.seed(program, 0), data=dict(values))
+        trace = handlers.trace(conditioned).get_trace(self.ppl, *args)
+        sites = {name: site for name, site in trace.items() if site["type"] == "sample"}
+        for name, site in sites.items():
+            if not site["is_observed"]:
+                raise ValueError(f"log_prob needs a value for the site {name!r}; it was given {sorted(values)}")
+        return sites
+
+
+class _Svi:
+    """`numpyro.infer.SVI` with parameters and optimiser state passed in and out."""
+
+    def __init__(self, ppl: Any, model: Program, guide: Program, optimizer: Optimizer, elbo: Any) -> None:
+        def bind(program: Program) -> Program:
+            def run(params: Params, *args: Any) -> Any:
+                return program(ppl, {name: numpyro.param(name, value) for name, value in params.items()}, *args)
+
+            return run
+
+        self._optimizer = optimizer
+        transformation = optax.GradientTransformation(
+            init=lambda params: (),  # never called: the state comes from `init` below
+            update=lambda grads, state, params=None: optimizer.update(jnp, grads, state),  # type: ignore[arg-type,return-value]
+        )
+        self._svi = SVI(bind(model), bind(guide), transformation, elbo)
+        # SVI.init would set this from the sites' constraints; every parameter here is real.
+        self._svi.constrain_fn = lambda params: params
+
+    def init(self, params: Params, step_size: float) -> State:
+        return {"params": params, "optimizer": self._optimizer.init(jnp, params, step_size)}
+
+    def update(self, key: Key, state: State, *args: Any) -> tuple[State, Array]:
+        before = SVIState((0, (state["params"], state["optimizer"])), None, key)
+        after, loss = self._svi.update(before, state["params"], *args)
+        _, (params, optimizer) = after.optim_state
+        return {"params": params, "optimizer": optimizer}, loss

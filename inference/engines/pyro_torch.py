@@ -1,0 +1,212 @@
+"""The Pyro / torch engine: the only file that names torch and pyro."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyro
+import torch
+from pyro import distributions, poutine
+from pyro.infer import SVI, Trace_ELBO, TraceMeanField_ELBO
+from pyro.optim import PyroOptim
+
+from inference.base import Array, Key, Optimizer, Params, Program, State
+
+ELBOS = {"A": Trace_ELBO, "B": TraceMeanField_ELBO}
+
+
+class PyroEngine:
+    """See `inference.base.Engine`. A key is an int. Raises RuntimeError where torch has no such device."""
+
+    name = "pyro"
+
+    def __init__(self, device: str = "cpu", threads: int = 1) -> None:
+        torch.set_num_threads(threads)
+        self.device = torch.device(device)
+        torch.zeros(1, device=self.device)  # fails here, not in the middle of a run
+        cuda = self.device.type == "cuda"
+        self.generator = torch.cuda.default_generators[self.device.index or 0] if cuda else torch.default_generator
+        self.ppl: Any = SimpleNamespace(
+            dist=distributions,
+            xp=torch,
+            sample=pyro.sample,
+            plate=pyro.plate,
+            condition=poutine.condition,
+            scale=poutine.scale,
+        )
+
+    def draw(self, key: Key, program: Program, *args: Any) -> Params:
+        with self._running(key):
+            trace = poutine.trace(program).get_trace(self.ppl, *args)
+        return {name: site["value"] for name, site in _samples(trace)}
+
+    def log_prob(self, program: Program, values: Mapping[str, Array], *args: Any) -> Array:
+        total: Any = 0.0
+        for site in self._scored(program, values, *args).values():
+            total = total + site["scale"] * site["fn"].log_prob(site["value"])
+        return total
+
+    def conditional(self, program: Program, site: str, values: Mapping[str, Array], *args: Any) -> Any:
+        return self._scored(program, values, *args)[site]["fn"]
+
+    def value_and_grad(self, function: Callable[..., Any], has_aux: bool = False) -> Callable[..., Any]:
+        def run(argument: Any, *args: Any) -> Any:
+            named = isinstance(argument, dict)
+            leaves = {name: _leaf(value) for name, value in (argument if named else {"": argument}).items()}
+            result = function(leaves if named else leaves[""], *args)
+            value = result[0] if has_aux else result
+            grads = dict(zip(leaves, torch.autograd.grad(value, list(leaves.values())), strict=True))
+            detached = (value.detach(), _detached(result[1])) if has_aux else value.detach()
+            return detached, (grads if named else grads[""])
+
+        return run
+
+    def scan(self, step: Callable[..., Any], carry: Any, xs: tuple[Array, ...]) -> tuple[Any, Any]:
+        ys = []
+        for x in zip(*xs, strict=True):
+            carry, y = step(carry, x)
+            ys.append(y)
+        if ys[0] is None:
+            return carry, None
+        columns = zip(*ys, strict=True)
+        return carry, type(ys[0])(*(torch.stack([torch.as_tensor(v) for v in column]) for column in columns))
+
+    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return function
+
+    def put(self, array: Array, indices: Array, rows: Array) -> Array:
+        return array.index_copy(0, indices, rows)
+
+    def array(self, value: Any) -> Array:
+        value = np.asarray(value)
+        kind = np.int64 if value.dtype.kind in "iu" else np.float32
+        return torch.tensor(value.astype(kind), device=self.device)
+
+    def numpy(self, value: Array) -> Any:
+        return torch.as_tensor(value).detach().cpu().numpy().copy()
+
+    def key(self, seed: int) -> Key:
+        return _mix(seed)
+
+    def split(self, key: Key, count: int = 2) -> Any:
+        return [self.fold_in(key, i) for i in range(count)]
+
+    def fold_in(self, key: Key, data: Any) -> Key:
+        return _mix(key ^ _mix(int(data) + 1))
+
+    def svi(
+        self, model: Program, guide: Program, optimizer: Optimizer, estimator: str = "B", particles: int = 1
+    ) -> "_Svi":
+        return _Svi(self, model, guide, optimizer, ELBOS[estimator](num_particles=particles))
+
+    def _scored(self, program: Program, values: Mapping[str, Array], *args: Any) -> Any:
+        with self._running(None):
+            trace = poutine.trace(poutine.condition(program, data=dict(values))).get_trace(self.ppl, *args)
+        sites = dict(_samples(trace))
+        for name, site in sites.items():
+            if not site["is_observed"]:
+                raise ValueError(f"log_prob needs a value for the site {name!r}; it was given {sorted(values)}")
+        return sites
+
+    @contextmanager
+    def _running(self, key: Key | None) -> Iterator[None]:
+        """Run programs on the device, from a key, and leave torch's global generators as they were.
+
+        Pyro's validation looks at every value of every site: data are checked once where they are loaded, and a run
+        that turns non-finite is stopped by its caller.
+        """
+        # Distributions built from Python numbers land on torch's default device.
+        placed = nullcontext() if self.device.type == "cpu" else self.device
+        with placed, self._seeded(key), pyro.validation_enabled(False):
+            yield
+
+    @contextmanager
+    def _seeded(self, key: Key | None) -> Iterator[None]:
+        if key is None:
+            yield
+            return
+        # torch.manual_seed would visit every kind of device torch knows: a quarter of a step's time here.
+        before = self.generator.get_state()
+        self.generator.manual_seed(key)
+        try:
+            yield
+        finally:
+            self.generator.set_state(before)
+
+
+class _Svi:
+    """`pyro.infer.SVI` with parameters and optimiser state passed in and out.
+
+    Each step runs in a parameter store of its own, so nothing leaks from one method into another.
+    """
+
+    def __init__(self, engine: PyroEngine, model: Program, guide: Program, optimizer: Optimizer, elbo: Any) -> None:
+        def bind(program: Program) -> Program:
+            def run(params: Params, *args: Any) -> Any:
+                return program(engine.ppl, {name: pyro.param(name, value) for name, value in params.items()}, *args)
+
+            return run
+
+        self._engine = engine
+        self._optimizer = optimizer
+        self._optim = _ExplicitOptim(optimizer)
+        self._svi = SVI(bind(model), bind(guide), self._optim, elbo)
+
+    def init(self, params: Params, step_size: float) -> State:
+        return {"params": params, "optimizer": self._optimizer.init(torch, params, step_size)}
+
+    def update(self, key: Key, state: State, *args: Any) -> tuple[State, Array]:
+        self._optim.state = state
+        with self._engine._running(key), pyro.get_param_store().scope():
+            loss = self._svi.step(state["params"], *args)
+        return self._optim.state, loss
+
+
+class _ExplicitOptim(PyroOptim):
+    """What `SVI.step` calls with the parameters and their gradients: our pure optimiser instead of a torch one."""
+
+    state: State
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        super().__init__(torch.optim.SGD, {})
+        self._optimizer = optimizer
+
+    @torch.no_grad()
+    def __call__(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        store = pyro.get_param_store()
+        grads = {store.param_name(p): p.grad for p in params}
+        values = self.state["params"]
+        # A parameter the guide or model did not reach in this step has no gradient to follow.
+        grads = {name: grads[name] if grads.get(name) is not None else torch.zeros_like(values[name]) for name in values}
+        updates, optimizer = self._optimizer.update(torch, grads, self.state["optimizer"])
+        self.state = {
+            "params": {name: value + updates[name] for name, value in values.items()},
+            "optimizer": optimizer,
+        }
+
+
+def _samples(trace: Any) -> Iterator[tuple[str, Any]]:
+    for name, site in trace.nodes.items():
+        if site["type"] == "sample" and not poutine.util.site_is_subsample(site):
+            yield name, site
+
+
+def _leaf(value: Any) -> Any:
+    return value.detach().requires_grad_()
+
+
+def _detached(value: Any) -> Any:
+    return value.detach() if torch.is_tensor(value) else value
+
+
+def _mix(value: int) -> int:
+    """SplitMix64's finaliser (Steele, Lea & Flood 2014): a bijection that scatters nearby integers.
+
+    Keys stay below 2^63, as torch's seeds must.
+    """
+    value = (value + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
+    return (value ^ (value >> 31)) >> 1

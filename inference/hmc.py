@@ -1,0 +1,83 @@
+"""Hamiltonian Monte Carlo, batched over datapoints: each has its own trajectory, energy and accept decision.
+
+Neal (2011), "MCMC using Hamiltonian dynamics". The libraries' HMC accepts or rejects a batch as one state.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from inference.base import Array, Engine, Key
+from models.base import Ppl
+
+
+class HmcInfo(NamedTuple):
+    """Per datapoint [n]: min(1, exp(-energy change)), the energy change in nats, and log p at the returned z."""
+
+    acceptance: Array
+    energy_error: Array
+    log_density: Array
+
+
+def leapfrog(
+    engine: Engine, log_density: Callable[[Array], Array], n_steps: int
+) -> Callable[[Array, Array, Array], tuple[Array, Array, Array, Array]]:
+    """Return f(z, momentum, step_size) -> (z, momentum, log p at the start, log p at the end); unit mass.
+
+    `log_density` maps z [n, k] to [n]. L steps cost L + 1 gradients: consecutive half steps share one.
+    """
+
+    def total(z: Array) -> tuple[Array, Array]:
+        each = log_density(z)
+        return each.sum(), each
+
+    gradient = engine.value_and_grad(total, has_aux=True)
+
+    def integrate(z: Array, momentum: Array, step_size: Array) -> tuple[Array, Array, Array, Array]:
+        (_, start), force = gradient(z)
+
+        def one(carry: tuple[Array, Array, Array, Array], _: object) -> tuple[tuple[Array, Array, Array, Array], None]:
+            z, momentum, force, _end = carry
+            momentum = momentum + 0.5 * step_size * force
+            z = z + step_size * momentum
+            (_, end), force = gradient(z)
+            return (z, momentum + 0.5 * step_size * force, force, end), None
+
+        counter = (engine.array([0] * n_steps),)
+        (z, momentum, _, end), _ = engine.scan(one, (z, momentum, force, start), counter)
+        return z, momentum, start, end
+
+    return integrate
+
+
+def hmc(
+    engine: Engine, log_density: Callable[[Array], Array], n_steps: int
+) -> Callable[[Key, Array, Array], tuple[Array, HmcInfo]]:
+    """Return move(key, z [n, k], step_size) -> (z, info): one HMC transition of each datapoint's chain.
+
+    `step_size` is a scalar, or [n, 1] for one per datapoint. A proposal with a non-finite energy is rejected.
+    """
+    xp = engine.ppl.xp
+    integrate = leapfrog(engine, log_density, n_steps)
+
+    def noise(ppl: Ppl, z: Array) -> None:
+        ppl.sample("momentum", ppl.dist.Normal(xp.zeros_like(z), xp.ones_like(z)))
+        ppl.sample("uniform", ppl.dist.Uniform(xp.zeros_like(z[:, 0]), xp.ones_like(z[:, 0])))
+
+    def move(key: Key, z: Array, step_size: Array) -> tuple[Array, HmcInfo]:
+        draws = engine.draw(key, noise, z)
+        momentum = draws["momentum"]
+        proposal, momentum_end, start, end = integrate(z, momentum, step_size)
+        energy_error = start - end + 0.5 * ((momentum_end**2).sum(-1) - (momentum**2).sum(-1))
+        # A trajectory that overflowed is a certain rejection, not a NaN that spreads.
+        finite = xp.isfinite(energy_error)
+        acceptance = xp.where(finite, xp.exp(xp.clip(-energy_error, max=0.0)), xp.zeros_like(energy_error))
+        accepted = draws["uniform"] < acceptance
+        z = xp.where(accepted[:, None], proposal, z)
+        return z, HmcInfo(acceptance, energy_error, xp.where(accepted, end, start))
+
+    return move
+
+
+def tuned(log_step_size: Array, acceptance: Array, target: float, rate: float = 0.5) -> Array:
+    """Move a log step size up where acceptance exceeds the target and down below it (stochastic approximation)."""
+    return log_step_size + rate * (acceptance - target)

@@ -1,0 +1,90 @@
+"""Mean-field variational inference, what the paper argues against: q(z_i) = N(mu_i, diag sigma_i^2), one per datapoint.
+
+Stochastic variational inference (Hoffman et al. 2013): a step first fits the minibatch's own q(z_i), theta fixed, from
+where the last visit left them, then takes one step of theta with these q fixed. Both are the library's SVI on the same
+bound as AEVB's; only the minibatch's rows are touched. A datapoint outside the training set gets a local fit of its
+own, with theta frozen.
+"""
+
+from inference.base import Array, Backend, Batch, Engine, Info, Key, Params, Posterior, Settings, State, join, pick
+from inference.optim import OPTIMIZERS, adam
+from inference.theta import joint_program, point_guide
+from models.base import Model, Ppl
+
+
+def mean_field(engine: Engine, model: Model, settings: Settings) -> Backend:
+    """Build the backend; its state holds params `theta.*`, and `local` with loc and log_scale [N, n_latent]."""
+
+    def local_model(ppl: Ppl, local: Params, theta: Params, x: Array) -> None:
+        ppl.condition(model.generative, {"x": x})(ppl, theta, x.shape[0])
+
+    def local_guide(ppl: Ppl, local: Params, theta: Params, x: Array) -> None:
+        normal(ppl, local)
+
+    def guide(ppl: Ppl, params: Params, x: Array, fraction: Array, local: Params) -> None:
+        point_guide(ppl, model, settings.theta, params, fraction)
+        normal(ppl, local)
+
+    local_svi = engine.svi(local_model, local_guide, adam(), settings.estimator, settings.particles)
+    theta_svi = engine.svi(
+        joint_program(model, settings.theta),
+        guide,
+        OPTIMIZERS[settings.optimizer](settings.warmup),
+        settings.estimator,
+        settings.particles,
+    )
+
+    def improve(key: Key, local: Params, theta: Params, x: Array, step_sizes: Array) -> Params:
+        """Take one local step for each step size."""
+
+        def one(state: State, step: tuple[Key, Array]) -> tuple[State, None]:
+            key, step_size = step
+            state = {**state, "optimizer": {**state["optimizer"], "step_size": step_size}}
+            return local_svi.update(key, state, theta, x)[0], None
+
+        state = local_svi.init(local, step_sizes[0])
+        state, _ = engine.scan(one, state, (engine.split(key, len(step_sizes)), step_sizes))
+        return state["params"]
+
+    def init(key: Key, theta: Params, phi: Params, x: Array, step_size: float) -> State:
+        return {**theta_svi.init(join(theta=theta), step_size), "local": prior(engine, x, model.n_latent)}
+
+    def step(key: Key, state: State, batch: Batch) -> tuple[State, Info]:
+        local_key, theta_key = engine.split(key)
+        rows = {name: values[batch.indices] for name, values in state["local"].items()}
+        sizes = engine.array([settings.local_step_size] * settings.local_steps)
+        rows = improve(local_key, rows, pick(state["params"], "theta"), batch.x, sizes)
+        local = {name: engine.put(values, batch.indices, rows[name]) for name, values in state["local"].items()}
+        svi_state = {"params": state["params"], "optimizer": state["optimizer"]}
+        svi_state, loss = theta_svi.update(theta_key, svi_state, batch.x, batch.fraction, rows)
+        n = batch.x.shape[0]
+        evals = n * settings.particles * (settings.local_steps + 1)
+        return {**svi_state, "local": local}, Info(-loss / n, evals, float("nan"))
+
+    # Decaying to zero leaves a fit without the noise of its last steps.
+    fit_sizes = [settings.local_step_size * (1.0 - i / settings.fit_steps) for i in range(settings.fit_steps)]
+    fit = engine.compile(improve)
+
+    def posterior(key: Key, state: State, x: Array, indices: Array | None) -> Posterior:
+        if indices is not None:
+            return Posterior(normal, ({name: values[indices] for name, values in state["local"].items()},))
+        local = fit(key, prior(engine, x, model.n_latent), theta(state), x, engine.array(fit_sizes))
+        return Posterior(normal, (local,), settings.fit_steps)
+
+    return Backend(init, step, theta, posterior)
+
+
+def normal(ppl: Ppl, local: Params) -> None:
+    """Sample z ~ N(loc, diag exp(log_scale)^2), both [n, n_latent]."""
+    with ppl.plate("data", local["loc"].shape[0]):
+        ppl.sample("z", ppl.dist.Normal(local["loc"], ppl.xp.exp(local["log_scale"])).to_event(1))
+
+
+def prior(engine: Engine, x: Array, n_latent: int) -> Params:
+    """Start at q(z_i) = p(z): the exact posterior of a decoder that does not look at z yet, as the initial one."""
+    like = x[:, :1] @ engine.array([[0.0] * n_latent])
+    return {"loc": like, "log_scale": like}
+
+
+def theta(state: State) -> Params:
+    return pick(state["params"], "theta")

@@ -1,0 +1,72 @@
+"""Monte Carlo EM (the paper's appendix E): HMC draws z from the exact posterior, then theta climbs log p(x, z | theta).
+
+No encoder. One persistent chain per training datapoint, addressed by its index. A step moves chains by one HMC
+transition of `leapfrog_steps`, with an accept decision per datapoint, then takes `weight_updates` steps of theta on
+the draws. The step size is ONE number for all chains, tuned after every step to 90 % mean acceptance: with N = 50000
+a chain is visited too rarely to tune one of its own.
+
+`e_step="minibatch"` moves the minibatch's chains, and all weight updates see that minibatch. `"full"` moves all N
+(the authors' code), and each weight update sees another minibatch of the permuted training set.
+"""
+
+from inference.base import Array, Backend, Batch, Engine, Info, Key, Params, Settings, State, join, pick
+from inference.hmc import hmc, tuned
+from inference.optim import OPTIMIZERS, apply
+from inference.theta import log_joint
+from models.base import Model, Ppl
+
+INITIAL_STEP_SIZE = 0.1
+
+
+def monte_carlo_em(engine: Engine, model: Model, settings: Settings) -> Backend:
+    """Build the backend; its state holds params `theta.*`, chains z [N, n_latent] and the log step size []."""
+    optimizer = OPTIMIZERS[settings.optimizer](settings.warmup)
+    xp = engine.ppl.xp
+    joint = log_joint(engine, model, settings.theta)
+    differentiate = engine.value_and_grad(lambda params, *args: -joint(pick(params, "theta"), *args))
+
+    def chains(ppl: Ppl, x: Array) -> None:
+        with ppl.plate("data", x.shape[0]):
+            ppl.sample("z", ppl.dist.Normal(0.0, 1.0).expand([model.n_latent]).to_event(1))
+
+    def init(key: Key, theta: Params, phi: Params, x: Array, step_size: float) -> State:
+        params = join(theta=theta)
+        z = engine.draw(key, chains, x)["z"]
+        return {
+            "params": params,
+            "optimizer": optimizer.init(xp, params, step_size),
+            "z": z,
+            "log_step_size": xp.log(0.0 * z[0, 0] + INITIAL_STEP_SIZE),
+        }
+
+    def step(key: Key, state: State, batch: Batch) -> tuple[State, Info]:
+        n = batch.x.shape[0]
+        params, accumulators = state["params"], state["optimizer"]
+
+        def log_density(z: Array) -> Array:
+            return engine.log_prob(model.generative, {"z": z, "x": batch.x}, pick(params, "theta"), n)
+
+        move = hmc(engine, log_density, settings.leapfrog_steps)
+        z, moved = move(key, state["z"][batch.indices], xp.exp(state["log_step_size"]))
+
+        # A batch larger than a minibatch (a full E-step, in random order) is dealt out to the updates in slices.
+        parts = max(1, n // settings.minibatch)
+        size = n // parts
+        for update in range(settings.weight_updates):
+            part = slice((update % parts) * size, (update % parts + 1) * size)
+            share = batch.fraction * (size / n)
+            loss, grads = differentiate(params, batch.x[part], z[part], share)
+            updates, accumulators = optimizer.update(xp, grads, accumulators)
+            params = apply(params, updates)
+
+        acceptance = moved.acceptance.mean()
+        state = {
+            "params": params,
+            "optimizer": accumulators,
+            "z": engine.put(state["z"], batch.indices, z),
+            "log_step_size": tuned(state["log_step_size"], acceptance, settings.target_acceptance),
+        }
+        evals = n * (settings.leapfrog_steps + 1) + size * settings.weight_updates
+        return state, Info(-loss / size, evals, acceptance)
+
+    return Backend(init, step, lambda state: pick(state["params"], "theta"), None)

@@ -1,0 +1,49 @@
+"""Wake-sleep (Hinton, Dayan, Frey & Neal 1995) for a latent per datapoint, with AEVB's recognition network.
+
+    wake   theta climbs log p(x, z | theta)   with x from the data, z ~ q(z | x, phi)
+    sleep  phi climbs   log q(z | x, phi)     with (z, x) dreamt from p(z) p(x | z, theta)
+
+The two phases do not climb one bound: the sleep phase fits q where the model dreams, not where the data are.
+"""
+
+from inference.aevb import amortized_posterior, theta
+from inference.base import Array, Backend, Batch, Engine, Info, Key, Params, Settings, State, join, pick
+from inference.optim import OPTIMIZERS, apply
+from inference.theta import log_joint
+from models.base import Model
+
+
+def wake_sleep(engine: Engine, model: Model, settings: Settings) -> Backend:
+    """Build the backend; its state holds params `theta.*` and `phi.*` and the optimiser's accumulators."""
+    optimizer = OPTIMIZERS[settings.optimizer](settings.warmup)
+    xp = engine.ppl.xp
+    joint = log_joint(engine, model, settings.theta)
+
+    def negative_objectives(params: Params, wake: Params, sleep: Params, fraction: Array) -> Array:
+        # One differentiation serves both phases: each term holds one of the two parameter groups only.
+        theta, phi = pick(params, "theta"), pick(params, "phi")
+        dream = engine.log_prob(model.recognition, {"z": sleep["z"]}, phi, sleep["x"])
+        return -joint(theta, wake["x"], wake["z"], fraction) - dream.sum()
+
+    differentiate = engine.value_and_grad(negative_objectives)
+
+    def init(key: Key, theta: Params, phi: Params, x: Array, step_size: float) -> State:
+        params = join(theta=theta, phi=phi)
+        return {"params": params, "optimizer": optimizer.init(xp, params, step_size)}
+
+    def step(key: Key, state: State, batch: Batch) -> tuple[State, Info]:
+        n = batch.x.shape[0]
+        wake_key, sleep_key = engine.split(key)
+        params = state["params"]
+        theta, phi = pick(params, "theta"), pick(params, "phi")
+        wake = {"x": batch.x, **engine.draw(wake_key, model.recognition, phi, batch.x)}
+        sleep = engine.draw(sleep_key, model.generative, theta, n)
+        _, grads = differentiate(params, wake, sleep, batch.fraction)
+        updates, accumulators = optimizer.update(xp, grads, state["optimizer"])
+        elbo = engine.log_prob(model.generative, wake, theta, n) - engine.log_prob(
+            model.recognition, wake, phi, batch.x
+        )
+        state = {"params": apply(params, updates), "optimizer": accumulators}
+        return state, Info(elbo.mean(), 2 * n, float("nan"))
+
+    return Backend(init, step, theta, amortized_posterior(model))
