@@ -1,0 +1,124 @@
+"""Flags: made from the fields of `Experiment`, so that each has its default, unit and limits in one place."""
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from itertools import product
+from pathlib import Path
+from typing import Any, NoReturn
+
+from comparisons.errors import FlagError, UserError
+from comparisons.experiment import Experiment
+from inference import BACKENDS, ENGINES
+
+# Flags that take several values and span the grid, with what `all` stands for.
+GRID: dict[str, tuple[str, ...]] = {"backend": tuple(BACKENDS), "engine": tuple(ENGINES), "n_latent": (), "seed": ()}
+FLAGS = {"seed": "--seeds"}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a command asks for: the cells, and where results go."""
+
+    comparison: str
+    experiments: list[Experiment]
+    out: Path
+    data_dir: Path | None
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        raise FlagError(f"{message}; see --help")
+
+
+def parse(comparison: str, description: str, defaults: dict[str, Any], arguments: Sequence[str] | None) -> Request:
+    """Turn flags into experiments: the product of every flag that was given several values.
+
+    Raises FlagError.
+    """
+    parser = _Parser(
+        prog=f"python -m comparisons.{comparison}",
+        description=description,
+        allow_abbrev=False,
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=28, width=110),
+    )
+    for f in fields(Experiment):
+        default = defaults.get(f.name, f.default)
+        several = f.name in GRID
+        values = default if isinstance(default, tuple) else (default,)
+        shown = "all" if default is None else " ".join(map(str, values))
+        choices = f.metadata.get("choices")
+        options = f" {{{', '.join(choices)}}}" if choices else ""
+        parser.add_argument(
+            FLAGS.get(f.name, "--" + f.name.replace("_", "-")),
+            dest=f.name,
+            nargs="+" if several else None,
+            default=list(values) if several else default,
+            metavar="X",
+            # argparse expands % in help
+            help=f"{f.metadata['help']}{options} (default: {shown})".replace("%", "%%"),
+        )
+    out = f"reports/{comparison}"
+    parser.add_argument("--out", default=out, metavar="DIR", help=f"folder of the results (default: {out})")
+    where = "folder of the data files (default: $AEVB_DATA, else the user's cache)"
+    parser.add_argument("--data-dir", metavar="DIR", help=where)
+    flags = vars(parser.parse_args(arguments))
+    out, data_dir = flags.pop("out"), flags.pop("data_dir")
+    grid = {name: _expand(name, flags.pop(name)) for name in GRID}
+    single = {name: _convert(name, value) for name, value in flags.items()}
+    experiments = [Experiment(**single, **dict(zip(grid, values, strict=True))) for values in product(*grid.values())]
+    return Request(comparison, experiments, _folder(out), Path(data_dir) if data_dir else None)
+
+
+def main(command: Callable[[], int]) -> NoReturn:
+    """Run a command and exit with its code; a user's mistake is one line on stderr."""
+    try:
+        code = command()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted; every row written so far is kept", file=sys.stderr)
+        code = 130
+    except BrokenPipeError:  # the reader of our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)
+
+
+def _expand(name: str, values: list[Any]) -> list[Any]:
+    if "all" in values and GRID[name]:
+        return list(GRID[name])
+    return list(dict.fromkeys(_convert(name, value) for value in values))
+
+
+def _convert(name: str, value: Any) -> Any:
+    """Turn a flag's text into the field's type. Raises FlagError."""
+    if not isinstance(value, str):
+        return value
+    kind = str(Experiment.__dataclass_fields__[name].type)
+    if "int" in kind:
+        if not re.fullmatch(r"[+-]?\d{1,18}", value):
+            # 1e6 is how people write a million points
+            number = float(value) if re.fullmatch(r"[+-]?\d+(\.\d+)?e\+?\d{1,2}", value, re.IGNORECASE) else 0.5
+            if number != int(number):
+                raise FlagError(f"{name} {value!r} is not a whole number")
+            return int(number)
+        return int(value)
+    if "float" in kind and value != "auto":
+        try:
+            return float(value)
+        except ValueError:
+            raise FlagError(f"{name} {value!r} is not a number{' or auto' if 'str' in kind else ''}") from None
+    return value
+
+
+def _folder(out: str) -> Path:
+    if not out or "\0" in out or len(out) > 1000:
+        raise FlagError(f"out {out[:40]!r} is not a folder's name")
+    return Path(out)

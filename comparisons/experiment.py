@@ -1,0 +1,135 @@
+"""One cell of a comparison: every setting that determines its numbers, validated when built."""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+from comparisons.data import DATA
+from comparisons.errors import FlagError
+from inference import BACKENDS, ENGINES
+from inference.base import Settings, setting
+from models import MODELS
+
+DEFAULT_MODEL = {"frey": "vae_gaussian", "synthetic": "linear_gaussian"}  # vae_bernoulli for the others
+EVIDENCE = ("quadrature", "exact")
+STEP_SIZES = (0.01, 0.02, 0.1)  # the paper's section 5
+
+# Raise it when a change to models/, inference/ or the estimators changes numbers: old results then keep their own name.
+NUMBERS_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment(Settings):
+    """One (model, data, backend, engine, seed) and how it is run and judged. Each field is a flag.
+
+    Raises FlagError, naming the value and what is allowed.
+    """
+
+    model: str = setting(
+        "auto",
+        "the generative model (auto: vae_gaussian for frey, linear_gaussian for synthetic, else vae_bernoulli)",
+        choices=("auto", *MODELS),
+    )
+    data: str = setting("digits", "the data set", choices=DATA)
+    n_train: int | None = setting(None, "first training datapoints to use, all by default [datapoints]", low=1)
+    n_latent: int = setting(3, "latent variables of a datapoint", low=1, high=1000)
+    n_hidden: int = setting(100, "tanh units of the hidden layers", low=1, high=20_000)
+    backend: str = setting("aevb", "inference method", choices=tuple(BACKENDS))
+    engine: str = setting("numpyro", "PPL and array library", choices=tuple(ENGINES))
+    seed: int = setting(0, "seed of initial values, minibatches and noise", low=0, high=2**31 - 1)
+    samples: int = setting(100_000, "training points to consume, with repetition [datapoints]", low=1, high=10**10)
+    step_size: float | str = setting(
+        "auto",
+        f"step size of theta and phi; auto: the best of {', '.join(map(str, STEP_SIZES))} on the training set "
+        "in the first iterations",
+        above=0.0,
+        high=1e9,
+    )
+    eval_points: int = setting(
+        1000, "first points of each split that bounds and log p(x) are taken over [datapoints]", low=2, high=10**6
+    )
+    elbo_draws: int = setting(20, "draws of z for each point in an evaluated bound [draws]", low=2, high=100_000)
+    evidence: str = setting(
+        "auto",
+        "estimator of log p(x): quadrature (n_latent <= 3), exact (linear_gaussian), none; auto takes what fits",
+        choices=("auto", "none", *EVIDENCE),
+    )
+    device: str = setting("cpu", "where arrays live", choices=("cpu", "cuda"))
+    threads: int = setting(1, "threads of the array library [threads]", low=1, high=4096)
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            _check(f.name, getattr(self, f.name), **{k: v for k, v in f.metadata.items() if k != "help"})
+        if self.model == "auto":
+            object.__setattr__(self, "model", DEFAULT_MODEL.get(self.data, "vae_bernoulli"))
+        if self.evidence == "auto":
+            fitting = "quadrature" if self.n_latent <= 3 else "none"
+            object.__setattr__(self, "evidence", "exact" if self.model == "linear_gaussian" else fitting)
+        if self.samples < self.minibatch:
+            raise FlagError(f"samples {self.samples} is below the minibatch of {self.minibatch}; raise --samples")
+        if self.model == "vae_bernoulli" and self.data == "synthetic":
+            raise FlagError("model 'vae_bernoulli' cannot score the real values of 'synthetic'; choose linear_gaussian")
+        if self.evidence == "quadrature" and self.n_latent > 3:
+            raise FlagError(f"evidence 'quadrature' needs n_latent <= 3, not {self.n_latent}; choose --evidence none")
+        if self.evidence == "exact" and self.model != "linear_gaussian":
+            raise FlagError(f"evidence 'exact' is for linear_gaussian, not {self.model}; choose --evidence quadrature")
+
+    def fit_to(self, n_train: int, n_x: int) -> None:
+        """Check what depends on the data's size. Raises FlagError."""
+        if self.minibatch > n_train:
+            raise FlagError(f"minibatch {self.minibatch} exceeds the {n_train} training points; lower --minibatch")
+        if self.rows_per_step(n_train) > self.samples:
+            raise FlagError(f"samples {self.samples} is below one full E-step over {n_train} points; raise --samples")
+        if self.model == "linear_gaussian" and self.n_latent >= n_x:
+            raise FlagError(f"n_latent {self.n_latent} must be below the {n_x} columns of {self.data}")
+
+    def rows_per_step(self, n_train: int) -> int:
+        """How many datapoints one step of the backend consumes."""
+        full = self.backend == "monte_carlo_em" and self.e_step == "full"
+        return n_train if full else self.minibatch
+
+    def checkpoints(self, n_train: int) -> Iterator[int]:
+        """Steps after which the fit is judged: n_seen = 1, 2, 5 x 10^k from 1e5 or a tenth of the run on, and the end."""
+        rows = self.rows_per_step(n_train)
+        last = self.samples // rows
+        floor = min(1e5, self.samples / 10)
+        decades = range(int(math.log10(self.samples)) + 1)
+        steps = {m * 10**k // rows for k in decades for m in (1, 2, 5) if floor <= m * 10**k < self.samples}
+        yield from sorted({step for step in steps if 1 <= step < last} | {last})
+
+    @property
+    def method(self) -> str:
+        """The method's settings that differ from the defaults, as one string: what else tells two results apart."""
+        changed = [f"{f.name}={getattr(self, f.name)}" for f in fields(Settings) if getattr(self, f.name) != f.default]
+        return " ".join(changed + ([] if self.step_size == "auto" else [f"step_size={self.step_size}"]))
+
+    def identity(self, data_digest: str) -> str:
+        """Name the cell: backend, engine, seed, and a hash of every setting, of the data, and of the numbers' version."""
+        content = {f.name: getattr(self, f.name) for f in fields(self)}
+        content |= {"data_digest": data_digest, "numbers_version": NUMBERS_VERSION}
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+        return f"{self.data}-{self.backend}-{self.engine}-seed{self.seed}-{digest}"
+
+
+def _check(
+    name: str,
+    value: Any,
+    choices: tuple[str, ...] = (),
+    low: float = -math.inf,
+    high: float = math.inf,
+    above: float = -math.inf,
+) -> None:
+    """Raise FlagError unless a value is one of the choices, or within low <= value <= high and value > above."""
+    if choices:
+        if value not in choices:
+            raise FlagError(f"unknown {name.replace('_', ' ')} {value!r}; choose from {', '.join(choices)}")
+    elif isinstance(value, str):
+        if value != "auto":
+            raise FlagError(f"{name} {value!r} is neither a number nor 'auto'")
+    elif value is not None and not (low <= value <= high and value > above):
+        lower = f"above {above}" if above > low else f"at least {low}"
+        upper = "" if high == math.inf else f" and at most {high}"
+        raise FlagError(f"{name} {value} is out of range; it must be {lower}{upper}")

@@ -1,0 +1,83 @@
+"""Rows to figures: learning curves as SVG, the same bytes for the same rows."""
+
+import io
+
+import numpy as np
+import pandas as pd
+
+from comparisons.tables import PANEL, note, summary
+
+# Okabe & Ito's colours, safe for colour-blind readers; a backend keeps its colour in every figure.
+COLOURS = {"aevb": "#0072B2", "wake_sleep": "#D55E00", "monte_carlo_em": "#009E73", "mean_field": "#CC79A7"}
+OTHERS = ("#56B4E9", "#E69F00", "#000000")
+MARKERS = {"pyro": "o", "numpyro": "x"}
+QUANTITIES = {"lower bound": ("elbo_nats",), "log p(x)": ("log_px_quadrature_nats", "log_px_exact_nats")}
+
+
+def learning_curves(rows: pd.DataFrame) -> str:
+    """Draw lower bound and log p(x) against points seen: train solid, test dashed, one colour a backend.
+
+    A marker tells the engine; with several seeds a band shows one standard error over them. Returns SVG.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    from matplotlib.lines import Line2D
+
+    rows = rows[rows.value.notna()]
+    panels = list(rows.groupby(PANEL, sort=True))
+    quantities = [name for name, metrics in QUANTITIES.items() if rows.metric.isin(metrics).any()]
+    style = {"svg.hashsalt": "comparisons", "svg.fonttype": "none", "font.size": 9, "axes.spines.top": False}
+    with plt.rc_context({**style, "axes.spines.right": False}):
+        size = (4.6 * max(1, len(quantities)) + 1.6, 3.3 * max(1, len(panels)) + 0.5)
+        figure, axes = plt.subplots(
+            max(1, len(panels)), max(1, len(quantities)), figsize=size, squeeze=False, layout="constrained"
+        )
+        backends = sorted(rows.backend.unique())
+        colour = {**dict(zip([b for b in backends if b not in COLOURS], OTHERS, strict=False)), **COLOURS}
+        for line_of_axes, (key, panel) in zip(axes, panels, strict=False):
+            p = dict(zip(PANEL, key, strict=True))
+            for axis, quantity in zip(line_of_axes, quantities, strict=True):
+                shown = panel[panel.metric.isin(QUANTITIES[quantity])]
+                for (backend, method, engine, split), part in shown.groupby(["backend", "method", "engine", "split"]):
+                    by_points = part.groupby("n_seen").value
+                    mean, error = by_points.mean(), by_points.std(ddof=1) / np.sqrt(by_points.count())
+                    line = "-" if split == "train" else "--"
+                    axis.plot(
+                        mean.index, mean.to_numpy(), line, color=colour[backend], marker=MARKERS.get(engine, "s"),
+                        markersize=4, linewidth=1.3, alpha=0.9,
+                    )  # fmt: skip
+                    if error.notna().all():
+                        axis.fill_between(mean.index, mean - error, mean + error, color=colour[backend], alpha=0.15, lw=0)
+                axis.set_xscale("log")
+                axis.set_xlabel("training points seen")
+                axis.set_ylabel(f"{quantity} [nats per datapoint]")
+                axis.set_title(
+                    f"{p['data']}, N = {p['n_train']}, {p['n_latent']} latent, {p['n_hidden']} hidden", fontsize=9
+                )
+                _limit(axis, shown)
+        handles = [Line2D([], [], color=colour[b], label=b) for b in backends]
+        handles += [Line2D([], [], color="0.3", linestyle="-", label="train"), Line2D([], [], color="0.3", linestyle="--", label="test")]
+        handles += [
+            Line2D([], [], color="0.3", linestyle="", marker=MARKERS.get(e, "s"), markersize=4, label=e)
+            for e in sorted(rows.engine.unique())
+        ]
+        figure.legend(handles=handles, loc="outside right upper", frameon=False)
+        if len(rows):
+            notes = {note(group, key[0]) for key, group in summary(rows).groupby(PANEL)}
+            figure.supxlabel("\n".join(sorted(n.strip() for n in notes)), fontsize=7, color="0.35")
+        text = io.StringIO()
+        figure.savefig(text, format="svg", metadata={"Date": None})
+        plt.close(figure)
+    return text.getvalue()
+
+
+def _limit(axis: object, shown: pd.DataFrame) -> None:
+    """Cut the first steep stretch off the axis where it would flatten everything else."""
+    if len(shown) < 4:
+        return
+    last = shown[shown.n_seen == shown.n_seen.max()].value
+    top, bottom = shown.value.max(), shown.value.min()
+    span = max(top - last.min(), 1.0)
+    axis.set_ylim(max(bottom - 0.05 * (top - bottom), last.min() - 3 * span), top + 0.08 * span)  # type: ignore[attr-defined]

@@ -1,0 +1,39 @@
+"""The long format: one number a row, these columns always, by these names."""
+
+import csv
+import io
+import math
+from collections.abc import Iterable
+from typing import Any
+
+COLUMNS = (
+    "comparison", "model", "data", "n_train", "n_latent", "n_hidden", "backend", "engine", "seed", "samples", "method",
+    "n_seen", "split", "metric", "value", "stderr", "seconds", "status",
+    "n_points", "step_size", "decoder_evals", "fit_steps", "eval_seconds", "device", "threads", "cell",
+)  # fmt: skip
+
+# What every metric is, for captions; all are means over the first `n_points` points of the split, higher is better.
+METRICS = {
+    "elbo_nats": "lower bound",
+    "log_px_quadrature_nats": "log p(x)",
+    "log_px_exact_nats": "log p(x)",
+    "hmc_acceptance": "HMC acceptance",
+}
+
+Row = dict[str, Any]
+
+
+def to_csv(rows: Iterable[Row]) -> str:
+    """Write rows with a header; numbers in full precision, a missing one as an empty field."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: _plain(row[name]) for name in COLUMNS})
+    return text.getvalue()
+
+
+def _plain(value: Any) -> Any:
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return ""
+    return repr(float(value)) if isinstance(value, float) else value

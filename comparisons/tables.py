@@ -1,0 +1,139 @@
+"""Rows to tables: pure functions of the rows."""
+
+import numpy as np
+import pandas as pd
+
+from comparisons.data import GREY
+from comparisons.rows import METRICS
+
+PANEL = ["data", "n_train", "model", "n_latent", "n_hidden", "samples"]  # one table, or one row of figures, for each
+CELL = [*PANEL, "backend", "method", "engine"]  # one line of a table; seeds are averaged over
+QUANTITIES = [name for name in METRICS if name.endswith("_nats")]
+
+
+def summary(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return one line per (panel, backend, method, engine): mean over seeds at the last checkpoint, with its error.
+
+    With several seeds the error is the standard error over seeds (sd / sqrt(seeds)); with one, the estimator's own.
+    """
+    last = rows[rows.n_seen == rows.groupby("cell").n_seen.transform("max")]
+    lines = []
+    for key, group in last.groupby(CELL, sort=True):
+        line = dict(zip(CELL, key, strict=True))
+        line["seeds"] = group.seed.nunique()
+        line["status"] = "ok" if (group.status == "ok").all() else "diverged"
+        for (metric, split), part in group[group.metric.isin(QUANTITIES)].groupby(["metric", "split"]):
+            short = "lower_bound" if metric == "elbo_nats" else "log_px"
+            line[f"{short}_{split}"], line[f"{short}_{split}_stderr"] = _mean(part)
+        per_cell = group.groupby("cell").first()
+        line["n_seen"] = int(per_cell.n_seen.max())
+        line["decoder_evals"] = float(per_cell.decoder_evals.mean())
+        line["seconds"] = float(per_cell.seconds.mean())
+        line["step_size"] = " ".join(f"{s:g}" for s in sorted(per_cell.step_size.dropna().unique()))
+        lines.append(line)
+    columns = [*CELL, "seeds", "status"]
+    columns += [f"{q}_{s}{e}" for q in ("lower_bound", "log_px") for s in ("train", "test") for e in ("", "_stderr")]
+    return pd.DataFrame(lines).reindex(columns=[*columns, "n_seen", "decoder_evals", "seconds", "step_size"])
+
+
+def agreement(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the engines' difference (numpyro - pyro) for each backend and quantity, with its standard error.
+
+    Errors of the two engines add in quadrature; `z` is the difference in standard errors. Needs several seeds.
+    """
+    lines = []
+    for key, group in table.groupby([*PANEL, "backend", "method"], sort=True):
+        by_engine = group.set_index("engine")
+        if set(by_engine.index) != {"pyro", "numpyro"} or (by_engine.seeds < 2).any():
+            continue
+        for name in ("lower_bound_train", "lower_bound_test", "log_px_train", "log_px_test"):
+            one, other = (by_engine.loc[engine] for engine in ("numpyro", "pyro"))
+            difference, error = one[name] - other[name], np.hypot(one[f"{name}_stderr"], other[f"{name}_stderr"])
+            if np.isfinite(difference):
+                line = dict(zip([*PANEL, "backend", "method"], key, strict=True))
+                lines.append(line | {"quantity": name, "difference": difference, "stderr": error, "z": difference / error})
+    return pd.DataFrame(lines)
+
+
+def markdown(rows: pd.DataFrame) -> str:
+    """Return the report's table, a section for each panel."""
+    table = summary(rows)
+    parts = []
+    for key, panel in table.groupby(PANEL, sort=True):
+        p = dict(zip(PANEL, key, strict=True))
+        parts.append(
+            f"## {_escape(p['data'])}, {p['n_train']} training points, {_escape(p['model'])}, "
+            f"{p['n_latent']} latent variables, {p['n_hidden']} hidden units, {p['samples']:,} points seen\n"
+        )
+        with_method = panel.method.ne("").any()
+        head = ["backend", *(["method"] if with_method else []), "engine"]
+        head += ["lower bound, train", "lower bound, test", "log p(x), train", "log p(x), test"]
+        head += ["points seen", "decoder evaluations", "seconds", "step size", "seeds"]
+        body = []
+        for line in panel.itertuples():
+            names = [line.backend, *([line.method] if with_method else []), line.engine]
+            values = [_pm(line, f"{q}_{s}") for q in ("lower_bound", "log_px") for s in ("train", "test")]
+            counts = [f"{line.n_seen:,}", f"{line.decoder_evals:.3g}", f"{line.seconds:.1f}", line.step_size]
+            body.append([_escape(str(name)) for name in names] + values + [*counts, str(line.seeds)])
+        parts.append(_pipe(head, body))
+        parts.append(note(panel, p["data"]))
+        compared = agreement(panel)
+        if len(compared):
+            parts.append("Do the engines agree? numpyro minus pyro, in nats, and in standard errors over seeds (z):\n")
+            lines = [
+                [c.backend, *([_escape(c.method)] if with_method else []), c.quantity.replace("_", " "),
+                 f"{c.difference:+.3f} ± {c.stderr:.3f}", f"{c.z:+.1f}"]
+                for c in compared.itertuples()
+            ]  # fmt: skip
+            head = ["backend", *(["method"] if with_method else []), "quantity", "difference", "z"]
+            parts.append(_pipe(head, lines))
+    return "\n".join(parts)
+
+
+def note(panel: pd.DataFrame, data: str) -> str:
+    """Say what the numbers are, under a table or figure."""
+    error = "over seeds" if (panel.seeds > 1).any() else "of the estimator (one seed)"
+    text = f"Nats per datapoint, higher is better; ± is one standard error {error}."
+    if data in ("digits", "mnist"):
+        text += f" Every number on {data} is a {GREY}."
+    if panel.lower_bound_train.isna().any():
+        text += " monte_carlo_em has no q, hence no bound."
+    return text + "\n"
+
+
+def plain(rows: pd.DataFrame) -> str:
+    """Return the summary for a terminal."""
+    table = summary(rows)
+    lines = []
+    for line in table.itertuples():
+        values = [_pm(line, f"{q}_{s}") for q in ("lower_bound", "log_px") for s in ("train", "test")]
+        label = f"{line.data} {line.n_train} k={line.n_latent}"
+        lines.append([label, line.backend, line.method, line.engine, *values, f"{line.n_seen:,}", f"{line.seconds:.1f}"])
+    head = ["data", "backend", "method", "engine", "bound train", "bound test", "log p(x) train", "log p(x) test"]
+    frame = pd.DataFrame(lines, columns=[*head, "points seen", "seconds"])
+    keep = [name for name in frame.columns if name != "method" or frame.method.ne("").any()]
+    return frame[keep].to_string(index=False)
+
+
+def _mean(part: pd.DataFrame) -> tuple[float, float]:
+    if part.value.isna().any():
+        return np.nan, np.nan
+    if len(part) == 1:
+        return float(part.value.iloc[0]), float(part.stderr.iloc[0])
+    return float(part.value.mean()), float(part.value.std(ddof=1) / np.sqrt(len(part)))
+
+
+def _pm(line: object, name: str) -> str:
+    value, error = getattr(line, name), getattr(line, f"{name}_stderr")
+    if np.isnan(value):
+        return "diverged" if getattr(line, "status", "ok") == "diverged" else "-"
+    return f"{value:.2f} ± {error:.2f}" if error >= 0.005 else f"{value:.2f} ± {error:.0e}"
+
+
+def _pipe(head: list[str], body: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *body]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def _escape(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
