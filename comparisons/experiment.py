@@ -92,7 +92,7 @@ class Experiment(Settings):
         return n_train if full else self.minibatch
 
     def checkpoints(self, n_train: int) -> Iterator[int]:
-        """Steps after which the fit is judged: n_seen = 1, 2, 5 x 10^k from 1e5 or a tenth of the run on, and the end."""
+        """Yield the steps after which a fit is judged: 1, 2, 5 x 10^k points, from samples / 10 or 1e5 on; the last."""
         rows = self.rows_per_step(n_train)
         last = self.samples // rows
         floor = min(1e5, self.samples / 10)
@@ -107,7 +107,7 @@ class Experiment(Settings):
         return " ".join(changed + ([] if self.step_size == "auto" else [f"step_size={self.step_size}"]))
 
     def identity(self, data_digest: str) -> str:
-        """Name the cell: backend, engine, seed, and a hash of every setting, of the data, and of the numbers' version."""
+        """Name the cell: backend, engine, seed, and a hash of all settings, the data and the version of the numbers."""
         content = {f.name: getattr(self, f.name) for f in fields(self)}
         content |= {"data_digest": data_digest, "numbers_version": NUMBERS_VERSION}
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,6 +1,7 @@
 """Rows to figures: learning curves as SVG, the same bytes for the same rows."""
 
 import io
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,7 @@ def learning_curves(rows: pd.DataFrame) -> str:
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib import ticker
     from matplotlib.lines import Line2D
 
     rows = rows[rows.value.notna()]
@@ -40,7 +42,7 @@ def learning_curves(rows: pd.DataFrame) -> str:
             p = dict(zip(PANEL, key, strict=True))
             for axis, quantity in zip(line_of_axes, quantities, strict=True):
                 shown = panel[panel.metric.isin(QUANTITIES[quantity])]
-                for (backend, method, engine, split), part in shown.groupby(["backend", "method", "engine", "split"]):
+                for (backend, _, engine, split), part in shown.groupby(["backend", "method", "engine", "split"]):
                     by_points = part.groupby("n_seen").value
                     mean, error = by_points.mean(), by_points.std(ddof=1) / np.sqrt(by_points.count())
                     line = "-" if split == "train" else "--"
@@ -49,8 +51,13 @@ def learning_curves(rows: pd.DataFrame) -> str:
                         markersize=4, linewidth=1.3, alpha=0.9,
                     )  # fmt: skip
                     if error.notna().all():
-                        axis.fill_between(mean.index, mean - error, mean + error, color=colour[backend], alpha=0.15, lw=0)
+                        axis.fill_between(
+                            mean.index, mean - error, mean + error, color=colour[backend], alpha=0.15, lw=0
+                        )
                 axis.set_xscale("log")
+                axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+                axis.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
+                axis.xaxis.set_minor_locator(ticker.NullLocator())
                 axis.set_xlabel("training points seen")
                 axis.set_ylabel(f"{quantity} [nats per datapoint]")
                 axis.set_title(
@@ -58,7 +65,10 @@ def learning_curves(rows: pd.DataFrame) -> str:
                 )
                 _limit(axis, shown)
         handles = [Line2D([], [], color=colour[b], label=b) for b in backends]
-        handles += [Line2D([], [], color="0.3", linestyle="-", label="train"), Line2D([], [], color="0.3", linestyle="--", label="test")]
+        handles += [
+            Line2D([], [], color="0.3", linestyle="-", label="train"),
+            Line2D([], [], color="0.3", linestyle="--", label="test"),
+        ]
         handles += [
             Line2D([], [], color="0.3", linestyle="", marker=MARKERS.get(e, "s"), markersize=4, label=e)
             for e in sorted(rows.engine.unique())
@@ -73,11 +83,9 @@ def learning_curves(rows: pd.DataFrame) -> str:
     return text.getvalue()
 
 
-def _limit(axis: object, shown: pd.DataFrame) -> None:
-    """Cut the first steep stretch off the axis where it would flatten everything else."""
-    if len(shown) < 4:
-        return
-    last = shown[shown.n_seen == shown.n_seen.max()].value
-    top, bottom = shown.value.max(), shown.value.min()
-    span = max(top - last.min(), 1.0)
-    axis.set_ylim(max(bottom - 0.05 * (top - bottom), last.min() - 3 * span), top + 0.08 * span)  # type: ignore[attr-defined]
+def _limit(axis: Any, shown: pd.DataFrame) -> None:
+    """Keep the axis to where most runs end, off the first steep stretch and off a run that has gone astray."""
+    ends = shown[shown.n_seen == shown.groupby("cell").n_seen.transform("max")].value
+    top, usual = shown.value.max(), ends.quantile(0.25)
+    span = max(top - usual, 0.02 * abs(top), 0.1)
+    axis.set_ylim(max(shown.value.min() - 0.1 * span, usual - 3 * span), top + 0.2 * span)

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import inference
@@ -11,7 +12,7 @@ from comparisons.cli import Request
 from comparisons.data import digest, load, take
 from comparisons.errors import FlagError
 
-Report = Callable[[Any, Any], None]  # (rows, out folder): writes tables and figures
+Report = Callable[[Any, Path], None]  # (all rows of the folder, the folder): writes tables and figures
 
 
 def run_grid(request: Request, report: Report) -> int:
@@ -27,6 +28,7 @@ def run_grid(request: Request, report: Report) -> int:
     for experiment in request.experiments:
         experiment.fit_to(*data.train.shape)
     _start_engines(request)
+    from comparisons import tables
     from comparisons.run import run
 
     environment = {**store.environment(), "data_digest": digest(data)}
@@ -36,9 +38,14 @@ def run_grid(request: Request, report: Report) -> int:
             cell = experiment.identity(environment["data_digest"])
             name = f"{experiment.backend} {experiment.engine} seed {experiment.seed} k={experiment.n_latent}"
             bar = tqdm(
-                total=experiment.samples, desc=f"[{number}/{len(request.experiments)}] {name}", unit="pt", unit_scale=True,
-                file=sys.stderr, leave=True, mininterval=0.5, bar_format="{l_bar}{bar:20}{r_bar}",
-            )  # fmt: skip
+                total=experiment.samples,
+                desc=f"[{number}/{len(request.experiments)}] {name}",
+                unit="pt",
+                unit_scale=True,
+                bar_format="{l_bar}{bar:20}{r_bar}",
+                mininterval=0.5,
+                file=sys.stderr,
+            )
 
             def progress(n_seen: int, doing: str, bar: Any = bar) -> None:
                 bar.set_postfix_str(doing, refresh=False)
@@ -55,6 +62,8 @@ def run_grid(request: Request, report: Report) -> int:
         rows = store.collect(request.out)
         if len(rows):
             report(rows, request.out)
+            mine = {experiment.identity(environment["data_digest"]) for experiment in request.experiments}
+            print(tables.plain(rows[rows.cell.isin(mine)]))
     if failed:
         print(f"diverged: {'; '.join(failed)}; a smaller --step-size may help", file=sys.stderr)
     return 1 if failed else 0
@@ -68,7 +77,9 @@ def _start_engines(request: Request) -> None:
             inference.engine(name, first.device, first.threads)
         except ImportError as error:
             reason, packages = str(error).splitlines()[0], inference.PACKAGES[name]
-            raise FlagError(f"engine {name!r} is not installed ({reason}); install it: pip install {packages}") from error
+            raise FlagError(
+                f"engine {name!r} is not installed ({reason}); install it: pip install {packages}"
+            ) from error
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
             raise FlagError(f"engine {name!r} cannot use {first.device!r} ({reason}); choose --device cpu") from error

@@ -18,6 +18,7 @@ DEFAULTS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Run the comparison for these flags; return the exit code."""
     return run_grid(cli.parse("lower_bound", __doc__ or "", DEFAULTS, arguments), report)
 
 

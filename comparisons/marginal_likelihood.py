@@ -11,17 +11,16 @@ DEFAULTS = {"backend": ("all",), "engine": ("all",), "seed": (0,)}
 
 
 def report(rows: Any, out: Path) -> None:
-    """Write table.md, table.csv and figure.svg, and print the table."""
+    """Write table.md, table.csv and figure.svg."""
     from comparisons import figures, store, tables
 
     store.write(out / "table.md", tables.markdown(rows))
     store.write(out / "table.csv", tables.summary(rows).to_csv(index=False, lineterminator="\n"))
     store.write(out / "figure.svg", figures.learning_curves(rows))
-    print(tables.plain(rows))
-    print(f"\n{out}/: rows.csv, table.md, table.csv, figure.svg")
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Run the comparison for these flags; return the exit code."""
     return run_grid(cli.parse("marginal_likelihood", __doc__ or "", DEFAULTS, arguments), report)
 
 

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +23,19 @@ from models.base import Model
 
 EVIDENCE: dict[str, Callable[..., Estimate]] = {"quadrature": quadrature, "exact": exact}
 CHUNK = 100  # steps between looks at the progress and at non-finite numbers
+SETTINGS = (
+    "model",
+    "data",
+    "n_latent",
+    "n_hidden",
+    "backend",
+    "engine",
+    "seed",
+    "samples",
+    "method",
+    "device",
+    "threads",
+)
 PILOT = 300  # steps each candidate step size is tried for, when it is chosen on the training set
 
 Progress = Callable[[int, str], None]  # told the points seen so far, and what is going on
@@ -35,7 +48,7 @@ class Result(NamedTuple):
     theta: dict[str, np.ndarray]
 
 
-class Diverged(Exception):
+class DivergedError(Exception):
     """The fit left the finite numbers; the message says when."""
 
 
@@ -59,10 +72,7 @@ def run(
         "comparison": comparison,
         "n_train": n_train,
         "cell": experiment.identity(digest(data)),
-        **{
-            name: getattr(experiment, name)
-            for name in "model data n_latent n_hidden backend engine seed samples method device threads".split()
-        },
+        **{name: getattr(experiment, name) for name in SETTINGS},
     }
     try:
         fit.start(progress)
@@ -70,7 +80,7 @@ def run(
             fit.advance(step, progress)
             rows += [{**common, **row} for row in fit.judge(progress)]
             yield Result(rows, {name: engine.numpy(value) for name, value in backend.theta(fit.state).items()})
-    except Diverged:
+    except DivergedError:
         rows += [{**common, **row} for row in fit.lost()]
         yield Result(rows, {})
 
@@ -100,7 +110,7 @@ class _Fit:
         self._restart(self.step_size)
 
     def advance(self, last: int, progress: Progress) -> None:
-        """Take steps up to number `last`. Raises Diverged."""
+        """Take steps up to number `last`. Raises DivergedError."""
         while self.step < last:
             self._chunk(min(CHUNK, last - self.step))
             progress(self.step * self.rows_per_step, "training")
@@ -114,7 +124,7 @@ class _Fit:
             for metric, estimate, seconds, fit_steps in self._estimates(x, indices):
                 value, stderr = estimate.mean()
                 if not (math.isfinite(value) and math.isfinite(stderr)):
-                    raise Diverged(f"{metric} is not finite at step {self.step}")
+                    raise DivergedError(f"{metric} is not finite at step {self.step}")
                 rows.append(self._row(split, metric, value, stderr, seconds, fit_steps, len(estimate.value)))
         if math.isfinite(self.acceptance[0]):
             rows.append(self._row("train", "hmc_acceptance", *self.acceptance, 0.0, 0, self.rows_per_step))
@@ -178,10 +188,10 @@ class _Fit:
         self.step = 0
 
     def _chunk(self, count: int) -> float:
-        """Take `count` steps; return the mean objective. Raises Diverged."""
+        """Take `count` steps; return the mean objective. Raises DivergedError."""
         start = time.perf_counter()
         steps = np.arange(self.step, self.step + count)
-        indices = np.stack([self._minibatch(step) for step in steps])
+        indices = np.stack([self._minibatch(int(step)) for step in steps])
         key = self.engine.fold_in(self.key, 2)
         (self.state, _), info = self.train(
             self.state, self.x, key, self.engine.array(steps), self.engine.array(indices)
@@ -189,16 +199,19 @@ class _Fit:
         info = Info(*(self.engine.numpy(column).astype(np.float64) for column in info))
         self.step += count
         self.decoder_evals += int(info.decoder_evals.sum())
-        self.acceptance = (float(info.acceptance.mean()), float(info.acceptance.std(ddof=1) / math.sqrt(count)) if count > 1 else 0.0)
+        self.acceptance = (
+            float(info.acceptance.mean()),
+            float(info.acceptance.std(ddof=1) / math.sqrt(count)) if count > 1 else 0.0,
+        )
         theta = [self.engine.numpy(value) for value in self.backend.theta(self.state).values()]
         self.seconds += time.perf_counter() - start
         if not (np.isfinite(info.objective).all() and all(np.isfinite(value).all() for value in theta)):
-            raise Diverged(f"the fit is not finite after step {self.step}")
+            raise DivergedError(f"the fit is not finite after step {self.step}")
         return float(info.objective.mean())
 
     def _minibatch(self, step: int) -> np.ndarray:
         """Rows of one step, without repetition within it: from (seed, step) alone, the same for every engine."""
-        rng = np.random.default_rng([self.experiment.seed, int(step)])
+        rng = np.random.default_rng([self.experiment.seed, step])
         return rng.choice(len(self.data.train), self.rows_per_step, replace=False, shuffle=False)
 
     def _choose_step_size(self, progress: Progress) -> float:
@@ -213,15 +226,15 @@ class _Fit:
                 while self.step < pilot:
                     progress(0, f"trying step size {candidate}")
                     score = self._chunk(min(CHUNK, pilot - self.step))
-            except Diverged:
+            except DivergedError:
                 score = -math.inf
             scores[candidate] = score
         if max(scores.values()) == -math.inf:
-            raise Diverged("every candidate step size diverges")
+            raise DivergedError("every candidate step size diverges")
         return max(scores, key=lambda candidate: scores[candidate])
 
 
-@lru_cache(maxsize=None)
+@cache
 def _compiled(engine: Engine, model: Model, backend: str, settings: Settings, fresh: bool) -> tuple[Backend, Any]:
     """Build a backend and its training loop, compiled once for all seeds and step sizes."""
     built = BACKENDS[backend](engine, model, settings)
@@ -243,5 +256,3 @@ def _compiled(engine: Engine, model: Model, backend: str, settings: Settings, fr
         return engine.scan(one, (state, x), (steps, indices))
 
     return built, engine.compile(train)
-
-

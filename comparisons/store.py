@@ -1,9 +1,9 @@
 """Where results lie: a folder per cell, every file written whole or not at all.
 
-    <out>/cells/<cell>/rows.csv            the cell's rows
-                       manifest.json       its settings, versions, commit, hardware, command
-                       theta.safetensors   the fitted model (kept out of git)
-    <out>/rows.csv                         all cells' rows: a pure function of the folders above
+<out>/cells/<cell>/rows.csv            the cell's rows
+                   manifest.json       its settings, versions, commit, hardware, command
+                   theta.safetensors   the fitted model (kept out of git)
+<out>/rows.csv                         all cells' rows: a pure function of the folders above
 """
 
 import json
@@ -12,6 +12,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,7 +84,9 @@ def collect(out: Path) -> "pd.DataFrame":
     frames = []
     for path in sorted((out / "cells").glob("*/rows.csv")):
         try:
-            frame = pd.read_csv(path, keep_default_na=False, na_values={c: [""] for c in ("value", "stderr", "eval_seconds")})
+            frame = pd.read_csv(
+                path, keep_default_na=False, na_values={c: [""] for c in ("value", "stderr", "eval_seconds")}
+            )
         except (OSError, ValueError) as error:
             raise StorageError(f"cannot read {path} ({error}); remove its folder and run the cell again") from error
         if tuple(frame.columns) != COLUMNS:
@@ -98,13 +101,12 @@ def environment() -> dict[str, Any]:
     """What a number depends on besides its settings: versions, commit, processor, command."""
     versions = {}
     for library in LIBRARIES:
-        try:
+        with suppress(PackageNotFoundError):
             versions[library] = version(library)
-        except PackageNotFoundError:
-            pass
     return {
         "command": " ".join(["python", "-m", *_module(), *sys.argv[1:]]),
-        "commit": _git("rev-parse", "HEAD") + ("+changes" if _git("status", "--porcelain", "--", ".", ":!reports") else ""),
+        "commit": _git("rev-parse", "HEAD")
+        + ("+changes" if _git("status", "--porcelain", "--", ".", ":!reports") else ""),
         "python": platform.python_version(),
         "versions": versions,
         "processor": _processor(),

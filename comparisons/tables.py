@@ -51,7 +51,9 @@ def agreement(table: pd.DataFrame) -> pd.DataFrame:
             difference, error = one[name] - other[name], np.hypot(one[f"{name}_stderr"], other[f"{name}_stderr"])
             if np.isfinite(difference):
                 line = dict(zip([*PANEL, "backend", "method"], key, strict=True))
-                lines.append(line | {"quantity": name, "difference": difference, "stderr": error, "z": difference / error})
+                lines.append(
+                    line | {"quantity": name, "difference": difference, "stderr": error, "z": difference / error}
+                )
     return pd.DataFrame(lines)
 
 
@@ -108,7 +110,9 @@ def plain(rows: pd.DataFrame) -> str:
     for line in table.itertuples():
         values = [_pm(line, f"{q}_{s}") for q in ("lower_bound", "log_px") for s in ("train", "test")]
         label = f"{line.data} {line.n_train} k={line.n_latent}"
-        lines.append([label, line.backend, line.method, line.engine, *values, f"{line.n_seen:,}", f"{line.seconds:.1f}"])
+        lines.append(
+            [label, line.backend, line.method, line.engine, *values, f"{line.n_seen:,}", f"{line.seconds:.1f}"]
+        )
     head = ["data", "backend", "method", "engine", "bound train", "bound test", "log p(x) train", "log p(x) test"]
     frame = pd.DataFrame(lines, columns=[*head, "points seen", "seconds"])
     keep = [name for name in frame.columns if name != "method" or frame.method.ne("").any()]

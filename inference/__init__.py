@@ -6,7 +6,7 @@ Engines are imported when asked for, since torch or jax take seconds to load.
 
 import os
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from importlib import import_module
 
 from inference.aevb import aevb
@@ -27,7 +27,7 @@ ENGINES = {"pyro": "inference.engines.pyro_torch:PyroEngine", "numpyro": "infere
 PACKAGES = {"pyro": "pyro-ppl torch", "numpyro": "numpyro jax optax"}
 
 
-@lru_cache(maxsize=None)
+@cache
 def engine(name: str, device: str = "cpu", threads: int = 1) -> Engine:
     """Import and build an engine; the same arguments give the same object, so what it compiled is kept.
 

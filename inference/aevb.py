@@ -42,6 +42,7 @@ def aevb(engine: Engine, model: Model, settings: Settings) -> Backend:
 
 
 def theta(state: State) -> Params:
+    """Return the generative parameters of a state that keeps them under `params` as `theta.*`."""
     return pick(state["params"], "theta")
 
 

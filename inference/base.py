@@ -32,11 +32,13 @@ class Svi(Protocol):
         """Return {"params", "optimizer"}."""
 
     def update(self, key: Key, state: State, *args: Any) -> tuple[State, Array]:
-        """Take one step on the negative ELBO of (model, guide) at `args`; return the new state and the loss, in nats."""
+        """Take one step on the negative ELBO at `args`; return the new state and the loss, in nats."""
 
 
 class Engine(Protocol):
     """One PPL and its array library: the verbs every backend is written against."""
+
+    def __hash__(self) -> int: ...
 
     name: str
     ppl: Ppl
@@ -119,9 +121,7 @@ class Settings:
     target_acceptance: float = setting(
         0.9, "monte_carlo_em: acceptance probability that HMC's step size is tuned to", above=0.0, high=0.999
     )
-    weight_updates: int = setting(
-        5, "monte_carlo_em: steps of theta after each HMC move [steps]", low=1, high=10_000
-    )
+    weight_updates: int = setting(5, "monte_carlo_em: steps of theta after each HMC move [steps]", low=1, high=10_000)
     e_step: str = setting(
         "minibatch",
         "monte_carlo_em: move the chains of the minibatch, or of the full training set (authors' code)",

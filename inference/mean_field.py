@@ -6,6 +6,7 @@ bound as AEVB's; only the minibatch's rows are touched. A datapoint outside the 
 own, with theta frozen.
 """
 
+from inference.aevb import theta
 from inference.base import Array, Backend, Batch, Engine, Info, Key, Params, Posterior, Settings, State, join, pick
 from inference.optim import OPTIMIZERS, adam
 from inference.theta import joint_program, point_guide
@@ -84,7 +85,3 @@ def prior(engine: Engine, x: Array, n_latent: int) -> Params:
     """Start at q(z_i) = p(z): the exact posterior of a decoder that does not look at z yet, as the initial one."""
     like = x[:, :1] @ engine.array([[0.0] * n_latent])
     return {"loc": like, "log_scale": like}
-
-
-def theta(state: State) -> Params:
-    return pick(state["params"], "theta")

@@ -9,11 +9,12 @@ a chain is visited too rarely to tune one of its own.
 (the authors' code), and each weight update sees another minibatch of the permuted training set.
 """
 
+from inference.aevb import theta
 from inference.base import Array, Backend, Batch, Engine, Info, Key, Params, Settings, State, join, pick
 from inference.hmc import hmc, tuned
 from inference.optim import OPTIMIZERS, apply
 from inference.theta import log_joint
-from models.base import Model, Ppl
+from models.base import Model, Ppl, standard_normal_latents
 
 INITIAL_STEP_SIZE = 0.1
 
@@ -27,7 +28,7 @@ def monte_carlo_em(engine: Engine, model: Model, settings: Settings) -> Backend:
 
     def chains(ppl: Ppl, x: Array) -> None:
         with ppl.plate("data", x.shape[0]):
-            ppl.sample("z", ppl.dist.Normal(0.0, 1.0).expand([model.n_latent]).to_event(1))
+            standard_normal_latents(ppl, model.n_latent)
 
     def init(key: Key, theta: Params, phi: Params, x: Array, step_size: float) -> State:
         params = join(theta=theta)
@@ -69,4 +70,4 @@ def monte_carlo_em(engine: Engine, model: Model, settings: Settings) -> Backend:
         evals = n * (settings.leapfrog_steps + 1) + size * settings.weight_updates
         return state, Info(-loss / size, evals, acceptance)
 
-    return Backend(init, step, lambda state: pick(state["params"], "theta"), None)
+    return Backend(init, step, theta, None)

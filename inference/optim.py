@@ -61,6 +61,7 @@ OPTIMIZERS = {"adagrad": adagrad, "adam": adam}
 
 
 def apply(params: Params, updates: Params) -> Params:
+    """Return params + updates."""
     return {name: value + updates[name] for name, value in params.items()}
 
 

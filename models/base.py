@@ -76,4 +76,5 @@ def small_normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
 
 
 def zeros(*shape: int) -> np.ndarray:
+    """Return float32 zeros."""
     return np.zeros(shape, np.float32)

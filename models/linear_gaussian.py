@@ -71,7 +71,9 @@ def maximum_likelihood(x: np.ndarray, n_latent: int) -> dict[str, np.ndarray]:
     """
     x = np.asarray(x, np.float64)
     if not 1 <= n_latent < x.shape[1]:
-        raise ValueError(f"n_latent is {n_latent}; maximum likelihood needs 1 to {x.shape[1] - 1}, below the data's {x.shape[1]} columns")
+        raise ValueError(
+            f"n_latent is {n_latent}; maximum likelihood needs 1 to {x.shape[1] - 1}, one below the data's columns"
+        )
     values, vectors = np.linalg.eigh(np.cov(x.T, bias=True))
     values, vectors = values[::-1], vectors[:, ::-1]
     variance = values[n_latent:].mean()

@@ -15,7 +15,7 @@ class Estimate(NamedTuple):
     value: np.ndarray
     stderr: np.ndarray
     systematic: bool = False
-    diagnostics: dict[str, Any] = {}
+    diagnostics: dict[str, Any] | None = None
 
     def mean(self) -> tuple[float, float]:
         """Return the mean over datapoints and its error: errors add in quadrature, systematic ones linearly.

@@ -1,6 +1,6 @@
 """The evidence lower bound of a fitted model and its approximate posterior, by Monte Carlo."""
 
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,7 @@ from models.base import Array, Model, Ppl
 CHUNK = 8_000_000  # elements of the largest intermediate array, [draws, points, n_x]
 
 
-def elbo(
-    engine: Engine, model: Model, theta: Params, posterior: Posterior, x: Array, key: Key, draws: int
-) -> Estimate:
+def elbo(engine: Engine, model: Model, theta: Params, posterior: Posterior, x: Array, key: Key, draws: int) -> Estimate:
     """Estimate E_q[log p(x, z | theta) - log q(z | x)] for each row of x [n, n_x] (equation 2), from draws of z.
 
     Higher is better; never above log p(x) in expectation. Returns nats per datapoint, with the standard error of the
@@ -30,11 +28,11 @@ def elbo(
     return Estimate(values.mean(0), values.std(0, ddof=1) / np.sqrt(draws))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _evaluate(engine: Engine, model: Model, program: Program) -> Any:
     """Return f(key, theta, args, x, draws) -> log weights [draws, n], compiled once for each number of draws."""
 
-    @lru_cache(maxsize=None)
+    @cache
     def compiled(draws: int) -> Any:
         def repeated(ppl: Ppl, *args: Any) -> None:
             with ppl.plate("draws", draws, dim=-2):

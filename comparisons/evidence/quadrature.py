@@ -14,7 +14,7 @@ halving h takes it to its fourth power, and the difference between two levels sa
 """
 
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -66,7 +66,9 @@ def quadrature(
             tolerance=tolerance, max_memory=max_memory, half_width=2 * half_width,
         )  # fmt: skip
         value[outside], error[outside] = wider.value, wider.stderr
-        levels[outside], nodes[outside] = wider.diagnostics["levels"], nodes[outside] + wider.diagnostics["nodes"]
+        assert wider.diagnostics is not None
+        levels[outside] = wider.diagnostics["levels"]
+        nodes[outside] += wider.diagnostics["nodes"]
     return Estimate(value, error, systematic=True, diagnostics={"levels": levels, "nodes": nodes})
 
 
@@ -99,7 +101,7 @@ def _block(
     width = np.ones(n)
     if open_.any():
         best = z[log_p[open_].argmax(1)]
-        mode, covariance = posterior_mode(engine, model, theta, x[engine.array(np.flatnonzero(open_))], best)
+        _, covariance = posterior_mode(engine, model, theta, x[engine.array(np.flatnonzero(open_))], best)
         width[open_] = np.sqrt(np.linalg.eigvalsh(covariance)[:, 0])
     keep = open_[:, None] & (log_p > (top - _depth(spacing, width, k))[:, None])
     owner, node = np.nonzero(keep)
@@ -147,8 +149,8 @@ def _depth(spacing: float, width: np.ndarray, k: int) -> np.ndarray:
     """Return how many nats below the highest cell a cell is still split, per datapoint.
 
     Cells 6.5 nats down hold 0.5 % of a normal mass in three dimensions, and keep what the coarser level gave them. On a
-    grid coarser than the posterior a peak between nodes looks low, by up to k / 2 (h / 2 s)^2 nats; s is taken as 0.7 of
-    the posterior's smallest standard deviation `width` at its mode, to have room for sharper modes elsewhere.
+    grid coarser than the posterior a peak between nodes looks low, by up to k / 2 (h / 2 s)^2 nats; s is taken as 0.7
+    of the posterior's smallest standard deviation `width` at its mode, to have room for sharper modes elsewhere.
     """
     return 6.5 + 0.25 * k * (spacing / width) ** 2
 
@@ -222,9 +224,7 @@ def _shared(engine: Engine, model: Model, theta: Params, x: Array, z: np.ndarray
     return np.concatenate(parts, 1)[:, : len(z)].astype(np.float64)
 
 
-def _score(
-    engine: Engine, model: Model, theta: Params, x: Array, owner: np.ndarray, z: np.ndarray
-) -> np.ndarray:
+def _score(engine: Engine, model: Model, theta: Params, x: Array, owner: np.ndarray, z: np.ndarray) -> np.ndarray:
     """Return log p(x_owner, z) for pairs, [p]."""
     score = _given_pairs(engine, model)
     parts = [
@@ -235,14 +235,14 @@ def _score(
 
 
 def _padded(array: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Cut into pieces of one size, the last filled up with zeros (so that nothing recompiles), and their true length."""
+    """Cut into pieces of one size, the last filled up with zeros so that nothing recompiles, and their true length."""
     for start in range(0, len(array), size):
         part = array[start : start + size]
         filling = [(0, size - len(part))] + [(0, 0)] * (array.ndim - 1)
         yield np.pad(part, filling), len(part)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _given_pairs(engine: Engine, model: Model) -> Any:
     def score(theta: Params, x: Array, rows: Array, z: Array) -> Array:
         return engine.log_prob(model.generative, {"x": x[rows], "z": z}, theta, z.shape[0])
@@ -250,7 +250,7 @@ def _given_pairs(engine: Engine, model: Model) -> Any:
     return engine.compile(score)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _log_joint_and_gradient(engine: Engine, model: Model) -> Any:
     """Return f(theta, x, z [m, n, k]) -> (log p(x, z) [m, n], its gradient in z [m, n, k])."""
 
@@ -267,7 +267,7 @@ def _log_joint_and_gradient(engine: Engine, model: Model) -> Any:
     return engine.compile(evaluate)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _all_pairs(engine: Engine, model: Model) -> Any:
     xp = engine.ppl.xp
 
@@ -275,7 +275,7 @@ def _all_pairs(engine: Engine, model: Model) -> Any:
         """Return log p(x_i, z_j) as [n, g], by matrix products where the decoder is a Bernoulli or a normal."""
         # The value given for x only stops the program from drawing one.
         decoder = engine.conditional(model.generative, "x", {"z": z, "x": z[:, :1]}, theta, z.shape[0])
-        base = getattr(decoder, "base_dist", None)
+        base: Any = getattr(decoder, "base_dist", None)
         log_prior = -0.5 * ((z**2).sum(-1) + model.n_latent * LOG_2PI)
         if type(base).__name__.startswith("Bernoulli"):
             logits = base.logits

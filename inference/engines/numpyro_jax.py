@@ -109,7 +109,7 @@ class _Svi:
         self._optimizer = optimizer
         transformation = optax.GradientTransformation(
             init=lambda params: (),  # never called: the state comes from `init` below
-            update=lambda grads, state, params=None: optimizer.update(jnp, grads, state),  # type: ignore[arg-type,return-value]
+            update=lambda grads, state, params=None: optimizer.update(jnp, grads, state),
         )
         self._svi = SVI(bind(model), bind(guide), transformation, elbo)
         # SVI.init would set this from the sites' constraints; every parameter here is real.

@@ -164,7 +164,7 @@ class _Svi:
         return self._optim.state, loss
 
 
-class _ExplicitOptim(PyroOptim):
+class _ExplicitOptim(PyroOptim):  # type: ignore[misc]
     """What `SVI.step` calls with the parameters and their gradients: our pure optimiser instead of a torch one."""
 
     state: State
@@ -173,13 +173,15 @@ class _ExplicitOptim(PyroOptim):
         super().__init__(torch.optim.SGD, {})
         self._optimizer = optimizer
 
-    @torch.no_grad()
+    @torch.no_grad()  # type: ignore[untyped-decorator]
     def __call__(self, params: Any, *args: Any, **kwargs: Any) -> None:
         store = pyro.get_param_store()
         grads = {store.param_name(p): p.grad for p in params}
         values = self.state["params"]
         # A parameter the guide or model did not reach in this step has no gradient to follow.
-        grads = {name: grads[name] if grads.get(name) is not None else torch.zeros_like(values[name]) for name in values}
+        grads = {
+            name: grads[name] if grads.get(name) is not None else torch.zeros_like(values[name]) for name in values
+        }
         updates, optimizer = self._optimizer.update(torch, grads, self.state["optimizer"])
         self.state = {
             "params": {name: value + updates[name] for name, value in values.items()},

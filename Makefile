@@ -1,0 +1,25 @@
+# Each target makes .venv, installs what constraints.txt pins, and runs: on a fresh machine one command is enough.
+PYTHON ?= python3
+BIN = .venv/bin
+
+.PHONY: install compare test lint
+
+install: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; try make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+compare: install
+	$(BIN)/python -m comparisons.marginal_likelihood --samples 50000 --warmup 20 --step-size 0.05 --eval-points 500 --seeds 0 1 2
+
+test: install
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy

@@ -1,0 +1,101 @@
+"""The models' densities once more, in float64 NumPy and scipy, written from the paper and not from `models`."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from scipy import special, stats
+
+Values = Mapping[str, np.ndarray]
+
+
+def float64(values: Values) -> dict[str, np.ndarray]:
+    return {name: np.array(value, np.float64) for name, value in values.items()}
+
+
+def log_joint(name: str, theta: Values, z: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Return log p(x, z | theta), in nats [..., n], for z [..., n, k] and x [n, d]."""
+    return stats.norm.logpdf(z).sum(-1) + LOG_LIKELIHOOD[name](theta, z, x)
+
+
+def log_prior(theta: Values) -> float:
+    """Return log N(theta; 0, I) in nats, summed over all parameters."""
+    return float(sum(stats.norm.logpdf(value).sum() for value in theta.values()))
+
+
+def mean_and_variance(name: str, theta: Values, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return E[x | z] and Var[x | z], both [..., n, d]."""
+    if name == "linear_gaussian":
+        mean = z @ theta["w"] + theta["b"]
+        return mean, np.full_like(mean, np.exp(2 * theta["log_scale"]))
+    hidden = np.tanh(z @ theta["w1"] + theta["b1"])
+    mean = special.expit(hidden @ theta["w2"] + theta["b2"])
+    if name == "vae_bernoulli":
+        return mean, mean * (1 - mean)
+    return mean, np.exp(hidden @ theta["w3"] + theta["b3"])
+
+
+def log_q(name: str, phi: Values, x: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """Return log q(z | x, phi) in nats [..., n]."""
+    loc, scale = q_moments(name, phi, x)
+    return stats.norm.logpdf(z, loc, scale).sum(-1)
+
+
+def q_moments(name: str, phi: Values, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and standard deviation of q(z | x, phi), both [n, k]."""
+    if name == "linear_gaussian":
+        loc = x @ phi["w"] + phi["b"]
+        return loc, np.broadcast_to(np.exp(phi["log_scale"]), loc.shape)
+    hidden = np.tanh(x @ phi["w3"] + phi["b3"])
+    return hidden @ phi["w4"] + phi["b4"], np.sqrt(np.exp(hidden @ phi["w5"] + phi["b5"]))
+
+
+def kl_to_standard_normal(loc: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Return KL(N(loc, diag scale^2) || N(0, I)) in nats [n] (the paper's appendix B)."""
+    return 0.5 * (loc**2 + scale**2 - 1 - 2 * np.log(scale)).sum(-1)
+
+
+def linear_gaussian_elbo(theta: Values, phi: Values, x: np.ndarray) -> np.ndarray:
+    """Return the bound of `linear_gaussian` in closed form, in nats [n]: E_q[log p(x | z)] is a quadratic's mean."""
+    loc, scale = q_moments("linear_gaussian", phi, x)
+    mean, variance = mean_and_variance("linear_gaussian", theta, loc)
+    spread = scale**2 @ theta["w"] ** 2  # the part of the mean's variance that comes from z
+    expected = stats.norm.logpdf(x, mean, np.sqrt(variance)) - 0.5 * spread / variance
+    return expected.sum(-1) - kl_to_standard_normal(loc, scale)
+
+
+def finite_differences(function: Callable[[dict[str, np.ndarray]], float], at: Values, step: float = 1e-5) -> Values:
+    """Return the gradient of function(values) at `at` by central differences in float64."""
+    values = float64(at)
+    gradient = {name: np.zeros_like(value) for name, value in values.items()}
+    for name, value in values.items():
+        for index in np.ndindex(value.shape):
+            centre = value[index]
+            value[index] = centre + step
+            above = function(values)
+            value[index] = centre - step
+            gradient[name][index] = (above - function(values)) / (2 * step)
+            value[index] = centre
+    return gradient
+
+
+def _bernoulli(theta: Values, z: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Return sum x log p + (1 - x) log(1 - p), also for grey x: appendix C.1, equation 11."""
+    logits = np.tanh(z @ theta["w1"] + theta["b1"]) @ theta["w2"] + theta["b2"]
+    return (x * special.log_expit(logits) + (1 - x) * special.log_expit(-logits)).sum(-1)
+
+
+def _vae_gaussian(theta: Values, z: np.ndarray, x: np.ndarray) -> np.ndarray:
+    mean, variance = mean_and_variance("vae_gaussian", theta, z)
+    return stats.norm.logpdf(x, mean, np.sqrt(variance)).sum(-1)
+
+
+def _linear_gaussian(theta: Values, z: np.ndarray, x: np.ndarray) -> np.ndarray:
+    mean, variance = mean_and_variance("linear_gaussian", theta, z)
+    return stats.norm.logpdf(x, mean, np.sqrt(variance)).sum(-1)
+
+
+LOG_LIKELIHOOD: dict[str, Callable[[Values, np.ndarray, np.ndarray], np.ndarray]] = {
+    "vae_bernoulli": _bernoulli,
+    "vae_gaussian": _vae_gaussian,
+    "linear_gaussian": _linear_gaussian,
+}

@@ -1,0 +1,50 @@
+"""Every command in the README is run: `make` targets are resolved, comparisons run on a few points."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+BLOCKS = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+COMMANDS = [
+    line.split("#")[0].strip()
+    for block in BLOCKS
+    for line in block.replace("\\\n", " ").splitlines()
+    if line.split("#")[0].strip()
+]
+# Appended to a comparison's own flags, of which the last one counts.
+SMALL = "--samples 200 --seeds 0 --eval-points 4 --elbo-draws 2 --fit-steps 5 --n-hidden 5 --step-size 0.01"
+
+
+def test_the_readme_has_commands() -> None:
+    assert any(command.startswith("make") for command in COMMANDS)
+    assert any("comparisons.marginal_likelihood" in command for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_runs(command: str, tmp_path: Path) -> None:
+    environment = dict(os.environ)
+    words = shlex.split(command)
+    while "=" in words[0]:
+        name, _, value = words.pop(0).partition("=")
+        environment.setdefault(name, value)
+    if words[0] in ("git", "cd"):
+        pytest.skip("fetches the checkout that this test runs in")
+    if words[0] == "make":
+        subprocess.run([*words, "--dry-run"], cwd=ROOT, check=True, capture_output=True)
+        return
+    assert words[0] in ("python", ".venv/bin/python"), command
+    if "--data" in words and words[words.index("--data") + 1] not in ("digits", "synthetic"):
+        folder = Path(environment.get("AEVB_DATA") or ROOT.parent / "shared" / "data")
+        if not folder.is_dir():
+            pytest.skip("needs the MNIST and Frey files; set AEVB_DATA")
+        environment["AEVB_DATA"] = str(folder.resolve())
+    if any(word.startswith("comparisons.") for word in words) and "--help" not in words:
+        words += [*shlex.split(SMALL), "--out", str(tmp_path)]
+    done = subprocess.run([sys.executable, *words[1:]], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
