@@ -63,6 +63,14 @@ def linear_gaussian_elbo(theta: Values, phi: Values, x: np.ndarray) -> np.ndarra
     return expected.sum(-1) - kl_to_standard_normal(loc, scale)
 
 
+def exact_recognition(theta: Values) -> dict[str, np.ndarray]:
+    """Return the phi whose q(z | x) is `linear_gaussian`'s exact posterior, for theta with orthogonal rows of w."""
+    variance = np.exp(2 * theta["log_scale"])
+    covariance = np.diag(1 / (1 + np.square(theta["w"]).sum(1) / variance))
+    gain = theta["w"].T @ covariance / variance
+    return {"w": gain, "b": -theta["b"] @ gain, "log_scale": 0.5 * np.log(np.diag(covariance))}
+
+
 def finite_differences(function: Callable[[dict[str, np.ndarray]], float], at: Values, step: float = 1e-5) -> Values:
     """Return the gradient of function(values) at `at` by central differences in float64."""
     values = float64(at)

@@ -26,13 +26,18 @@ ROOT = Path(__file__).parents[1]
 COMPARISONS = {"lower_bound": lower_bound, "marginal_likelihood": marginal_likelihood}
 
 
-class End(Exception):
+class ComputedError(Exception):
     """Raised in place of the first thing that a command computes."""
 
 
 @pytest.fixture
-def fails(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Run a command that must fail; return its one line on stderr."""
+def fails(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Run a command that must fail before it computes anything; return its one line on stderr."""
+
+    def compute(*_: object) -> None:
+        raise ComputedError
+
+    monkeypatch.setattr("comparisons.run.run", compute)
 
     def run(code: int, *arguments: str, module: ModuleType = marginal_likelihood) -> str:
         given = list(arguments) if "--out" in arguments else [*arguments, "--out", str(tmp_path / "out")]
@@ -129,7 +134,8 @@ def test_every_field_is_a_flag_that_reaches_the_experiment() -> None:
         (["--step-size", "0"], ["step_size 0.0", "above 0.0"]),
         (["--step-size", "fast"], ["step_size 'fast'", "auto"]),
         (["--target-acceptance", "1"], ["target_acceptance 1.0", "0.999"]),
-        (["--target-acceptance", "auto"], ["target_acceptance", "auto", "number"]),
+        (["--target-acceptance", "auto"], ["target_acceptance 'auto'"]),
+        (["--local-step-size", "auto"], ["local_step_size 'auto'"]),
         (["--evidence", "quadrature", "--n-latent", "3", "4"], ["quadrature", "n_latent <= 3", "4"]),
         (["--evidence", "exact"], ["exact", "linear_gaussian"]),
         (["--data", "synthetic", "--n-latent", "10"], ["n_latent 10", "10 columns"]),
@@ -259,9 +265,9 @@ def test_a_command_that_ends_by_itself_decides_its_code(code: int) -> None:
 
 def test_a_mistake_of_ours_keeps_its_traceback() -> None:
     def command() -> int:
-        raise End
+        raise ComputedError
 
-    with pytest.raises(End):
+    with pytest.raises(ComputedError):
         cli.main(command)
 
 

@@ -13,7 +13,6 @@ import pytest
 import torch
 from conftest import arrays, numpys
 from scipy import stats
-from test_models import exact_recognition
 
 import inference
 from inference.base import Array, Engine, Optimizer, Params, Program, join, pick
@@ -23,7 +22,7 @@ from models.linear_gaussian import LinearGaussian, log_px, maximum_likelihood
 
 N, D, K = 6, 4, 2
 MODEL = LinearGaussian(D, K)
-KEYS = 400  # draws of each statistical test
+KEYS = 300  # draws of each statistical test
 
 Values = dict[str, np.ndarray]
 
@@ -83,7 +82,7 @@ def test_draw_leaves_global_generators_alone(engine: Engine) -> None:
         raise ArithmeticError
 
     torch.manual_seed(123)
-    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # type: ignore[index,union-attr]  # noqa: NPY002
+    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # type: ignore[index]  # noqa: NPY002
     x = engine.array(np.zeros((N, D)))
     engine.draw(engine.key(0), normals, x)
     with pytest.raises(ArithmeticError):
@@ -148,7 +147,9 @@ def test_log_prob_ignores_values_of_other_sites(engine: Engine) -> None:
     _, phi, x = parameters()
     values = arrays(engine, {"z": np.zeros((N, K)), "elsewhere": x})
     score = engine.log_prob(MODEL.recognition, values, arrays(engine, phi), engine.array(x))
-    np.testing.assert_allclose(engine.numpy(score), oracles.log_q("linear_gaussian", phi, x, np.zeros((N, K))), rtol=1e-5)
+    np.testing.assert_allclose(
+        engine.numpy(score), oracles.log_q("linear_gaussian", phi, x, np.zeros((N, K))), rtol=1e-5
+    )
 
 
 def test_log_prob_obeys_scale(engine: Engine) -> None:
@@ -199,14 +200,16 @@ def test_value_and_grad_of_a_dict_with_aux(engine: Engine) -> None:
     (value, product), gradient = engine.value_and_grad(function, has_aux=True)(params)
     assert engine.numpy(value) == 11
     np.testing.assert_array_equal(engine.numpy(product), [3, 8])
-    np.testing.assert_equal(numpys(engine, gradient), {"a": np.float32([3, 4]), "b": np.float32([1, 2])})
+    np.testing.assert_equal(
+        numpys(engine, gradient), {"a": np.array([3, 4], np.float32), "b": np.array([1, 2], np.float32)}
+    )
     assert not any(getattr(array, "requires_grad", False) for array in (value, product, *gradient.values()))
 
 
 def test_a_parameter_without_influence_has_zero_gradient(engine: Engine) -> None:
     params = arrays(engine, {"a": [1.0, 2.0], "idle": [5.0]})
     _, gradient = engine.value_and_grad(lambda params: params["a"].sum())(params)
-    np.testing.assert_equal(numpys(engine, gradient), {"a": np.float32([1, 1]), "idle": np.float32([0])})
+    np.testing.assert_equal(numpys(engine, gradient), {"a": np.ones(2, np.float32), "idle": np.zeros(1, np.float32)})
 
 
 class Sums(NamedTuple):
@@ -395,14 +398,16 @@ def test_analytic_kl_is_exact(engine: Engine) -> None:
     theta["w"] = np.zeros((K, D))
     losses, _ = updates(engine, "B", theta, phi, x, keys=5)
     kl = oracles.kl_to_standard_normal(*oracles.q_moments("linear_gaussian", phi, x)).sum()
-    np.testing.assert_allclose(losses, kl - stats.norm.logpdf(x, theta["b"], np.exp(theta["log_scale"])).sum(), rtol=1e-5)
+    np.testing.assert_allclose(
+        losses, kl - stats.norm.logpdf(x, theta["b"], np.exp(theta["log_scale"])).sum(), rtol=1e-5
+    )
 
 
 def test_sampled_elbo_is_exact_at_the_posterior(engine: Engine) -> None:
     """With the exact posterior as guide, each loss of estimator A is -log p(x)."""
     x = parameters()[2] @ np.diag([1.0, 2.0, 3.0, 4.0])
     theta = maximum_likelihood(x, K)
-    losses, _ = updates(engine, "A", theta, exact_recognition(theta), x, keys=5)
+    losses, _ = updates(engine, "A", theta, oracles.exact_recognition(theta), x, keys=5)
     np.testing.assert_allclose(losses, -log_px(theta, x).sum(), rtol=1e-4)
 
 
@@ -413,7 +418,7 @@ def test_estimator_b_has_the_smaller_variance(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("estimator", ["A", "B"])
-def test_pyro_loss_is_the_librarys_bit_for_bit(estimator: str, engines: dict[str, Engine]) -> None:
+def test_pyro_loss_is_the_librarys_draw_by_draw(estimator: str, engines: dict[str, Engine]) -> None:
     """Same key, same programs: the engine adds nothing to what `Trace_ELBO` and `TraceMeanField_ELBO` compute."""
     engine = engines["pyro"]
     theta, phi, x = parameters()
@@ -426,22 +431,56 @@ def test_pyro_loss_is_the_librarys_bit_for_bit(estimator: str, engines: dict[str
         expected = loss.loss(
             lambda: generative(engine.ppl, params, data), lambda: recognition(engine.ppl, params, data)
         )
-    assert float(actual) == float(expected)
+    assert float(actual) == pytest.approx(float(expected), rel=1e-6)
 
 
 def test_svi_update_leaves_its_input_state_unchanged(engine: Engine) -> None:
     theta, phi, x = parameters()
     svi = engine.svi(generative, recognition, adam(), "B", 1)
     state = svi.init(arrays(engine, join(theta=theta, phi=phi)), 0.1)
-    state, _ = svi.update(engine.key(0), state, engine.array(x))
+    update = engine.compile(svi.update)
+    state, _ = update(engine.key(0), state, engine.array(x))
     before = numpys(engine, {**state["params"], **{f"mean.{k}": v for k, v in state["optimizer"]["mean"].items()}})
-    after_state, loss = svi.update(engine.key(1), state, engine.array(x))
+    after_state, loss = update(engine.key(1), state, engine.array(x))
     after = numpys(engine, {**state["params"], **{f"mean.{k}": v for k, v in state["optimizer"]["mean"].items()}})
     np.testing.assert_equal(after, before)
     assert any((engine.numpy(after_state["params"][name]) != before[name]).any() for name in state["params"])
-    _, again = svi.update(engine.key(1), state, engine.array(x))
+    _, again = update(engine.key(1), state, engine.array(x))
     assert engine.numpy(again) == engine.numpy(loss)
-    assert not any(getattr(value, "requires_grad", False) for value in after_state["params"].values())
+    for params in (state["params"], after_state["params"]):
+        assert not any(getattr(value, "requires_grad", False) for value in params.values())
+
+
+def test_one_array_may_start_two_parameters(engine: Engine) -> None:
+    """Two names for one array are still two parameters, each with its own gradient."""
+    theta, phi, x = parameters()
+    phi["b"] = phi["log_scale"] = np.full(K, 0.3)
+    params = arrays(engine, join(theta=theta, phi=phi))
+    shared = {**params, "phi.log_scale": params["phi.b"]}
+    svi = engine.svi(generative, recognition, revealing(), "B", 1)
+    update = engine.compile(svi.update)
+    one, other = (update(engine.key(0), svi.init(start, 0.1), engine.array(x))[0] for start in (params, shared))
+    np.testing.assert_equal(numpys(engine, other["params"]), numpys(engine, one["params"]))
+
+
+def test_svi_adds_nothing_to_arguments_that_are_another_svis_parameters(engine: Engine) -> None:
+    """Theta is fitted, then handed to a local fit as plain data, then fitted again from the same state: same result."""
+    theta, phi, x = parameters()
+    data = engine.array(x)
+
+    def model(ppl: Ppl, params: Params, fixed: Params, x: Array) -> None:
+        generative(ppl, fixed, x)
+
+    def guide(ppl: Ppl, params: Params, fixed: Params, x: Array) -> None:
+        recognition(ppl, params, x)
+
+    both, local = engine.svi(generative, recognition, revealing(), "B", 1), engine.svi(model, guide, adam(), "B", 1)
+    start, fixed = arrays(engine, join(theta=theta, phi=phi)), arrays(engine, join(phi=phi))
+    update = engine.compile(both.update)
+    before, _ = update(engine.key(0), both.init(start, 0.1), data)
+    local.update(engine.key(1), local.init(fixed, 0.1), start, data)
+    after, _ = update(engine.key(0), both.init(start, 0.1), data)
+    np.testing.assert_equal(numpys(engine, after["params"]), numpys(engine, before["params"]))
 
 
 def test_pyros_param_store_is_left_alone(engines: dict[str, Engine]) -> None:
@@ -466,11 +505,12 @@ def test_two_svis_do_not_meet(engine: Engine) -> None:
     one, other = (engine.svi(generative, recognition, adam(), estimator, 1) for estimator in "AB")
     alone = one.init(start, 0.1)
     mixed, rival = one.init(start, 0.1), other.init(start, 0.3)
+    one_update, other_update = engine.compile(one.update), engine.compile(other.update)
     for i in range(3):
-        alone, _ = one.update(engine.key(i), alone, data)
+        alone, _ = one_update(engine.key(i), alone, data)
     for i in range(3):
-        mixed, _ = one.update(engine.key(i), mixed, data)
-        rival, _ = other.update(engine.key(i), rival, data)
+        mixed, _ = one_update(engine.key(i), mixed, data)
+        rival, _ = other_update(engine.key(i), rival, data)
     np.testing.assert_equal(numpys(engine, mixed["params"]), numpys(engine, alone["params"]))
 
 
@@ -479,9 +519,7 @@ def test_two_svis_do_not_meet(engine: Engine) -> None:
 
 def test_compiled_scores_of_a_factored_quadratic_are_the_eager_ones() -> None:
     rng = np.random.default_rng(0)
-    x, location, precision = (
-        jnp.asarray(rng.random(shape), jnp.float32) for shape in ((5000, 3), (40, 3), (40, 3))
-    )
+    x, location, precision = (jnp.asarray(rng.random(shape), jnp.float32) for shape in ((5000, 3), (40, 3), (40, 3)))
 
     def scores(x: Any, location: Any, precision: Any) -> Any:
         norm = 0.5 * (precision * location**2).sum(1)

@@ -57,7 +57,8 @@ def changed(f: Field[Any]) -> Any:
         return next(choice for choice in f.metadata["choices"] if choice != f.default)
     if f.name == "step_size":
         return 0.05
-    return f.default / 2 if isinstance(f.default, float) else f.default + 1
+    default: Any = f.default
+    return default / 2 if isinstance(default, float) else default + 1
 
 
 # Defaults and limits
@@ -116,6 +117,8 @@ def test_a_value_beyond_its_limits_is_refused_by_name(name: str, bad: Any) -> No
         ({"seed": 2**31}, ["seed", str(2**31)]),
         ({"step_size": "fast"}, ["step_size", "'fast'", "auto"]),
         ({"step_size": 0.0}, ["step_size", "0.0"]),
+        ({"target_acceptance": "auto"}, ["target_acceptance", "'auto'"]),
+        ({"local_step_size": "auto"}, ["local_step_size", "'auto'"]),
         ({"backend": "avb"}, ["'avb'", *BACKENDS]),
         ({"engine": "stan"}, ["'stan'", *ENGINES]),
         ({"model": "vae"}, ["'vae'", *MODELS]),

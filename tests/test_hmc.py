@@ -132,9 +132,13 @@ def test_info_is_that_of_the_returned_state(engine: Engine) -> None:
     z, info = engine.compile(hmc(engine, known.log_density, 3))(engine.key(0), before, engine.array(0.9))
     moved = (engine.numpy(z) != engine.numpy(before)).any(-1)
     assert 0 < moved.sum() < 50
-    np.testing.assert_allclose(engine.numpy(info.log_density), engine.numpy(engine.compile(known.log_density)(z)), rtol=1e-5)
+    np.testing.assert_allclose(
+        engine.numpy(info.log_density), engine.numpy(engine.compile(known.log_density)(z)), rtol=1e-5
+    )
     energy_error = engine.numpy(info.energy_error)
-    np.testing.assert_allclose(engine.numpy(info.acceptance), np.minimum(1, np.exp(-energy_error)), rtol=1e-5, atol=1e-30)
+    np.testing.assert_allclose(
+        engine.numpy(info.acceptance), np.minimum(1, np.exp(-energy_error)), rtol=1e-5, atol=1e-30
+    )
 
 
 @pytest.mark.parametrize("wild", [3.0, 1e30], ids=["finite", "overflowing"])

@@ -115,7 +115,8 @@ def test_recognition_draws_have_its_moments(name: str, engine: Engine) -> None:
 def test_generative_draws_have_its_moments(name: str, engine: Engine) -> None:
     """Statistical: fixed seed, 5 standard errors. Given z, the residuals have mean 0 and variance 1 once scaled."""
     model, theta, _, _, _ = case(name)
-    drawn = numpys(engine, engine.draw(engine.key(3), model.generative, arrays(engine, theta), 4000))
+    draw = engine.compile(lambda key, theta: engine.draw(key, model.generative, theta, 4000))
+    drawn = numpys(engine, draw(engine.key(3), arrays(engine, theta)))
     assert drawn.keys() == {"z", "x"}
     assert_standard_normal(drawn["z"])
     mean, variance = oracles.mean_and_variance(name, oracles.float64(theta), drawn["z"].astype(np.float64))
@@ -141,7 +142,8 @@ def test_prior_is_standard_normal_over_every_parameter(name: str, engine: Engine
     assert actual.shape == ()
     np.testing.assert_allclose(actual, oracles.log_prior(oracles.float64(theta)), rtol=1e-5)
 
-    drawn = numpys(engine, engine.draw(engine.key(0), MODELS[name](80, 30, 60).prior))
+    draw = engine.compile(lambda key: engine.draw(key, MODELS[name](80, 30, 60).prior))
+    drawn = numpys(engine, draw(engine.key(0)))
     assert {key: value.shape for key, value in drawn.items()} == dict(MODELS[name](80, 30, 60).theta_shapes)
     assert_standard_normal(np.concatenate([value.ravel() for value in drawn.values()])[:, None])
 
@@ -231,22 +233,18 @@ def test_maximum_likelihood_refuses_a_model_without_noise(n_latent: int) -> None
         maximum_likelihood(np.random.default_rng(0).standard_normal((20, D)), n_latent)
 
 
-def exact_recognition(theta: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the phi whose q(z | x) is the exact posterior, for theta with orthogonal rows of w."""
-    zero, covariance = posterior(theta, np.zeros((1, theta["w"].shape[1])))
-    gain = theta["w"].T @ covariance / np.exp(2 * theta["log_scale"])
-    return {"w": gain, "b": zero[0], "log_scale": 0.5 * np.log(np.diag(covariance))}
-
-
 def test_elbo_with_the_exact_posterior_is_log_px(engine: Engine) -> None:
     """At the maximum likelihood q can be exact: every draw's log weight is then log p(x), with no variance left."""
     rng = np.random.default_rng(6)
     x = (rng.standard_normal((50, K)) @ rng.standard_normal((K, D)) + rng.standard_normal((50, D))).astype(np.float32)
     theta = maximum_likelihood(x, K)
-    phi, model = exact_recognition(theta), LinearGaussian(D, K)
+    phi, model = oracles.exact_recognition(theta), LinearGaussian(D, K)
     on_engine = arrays(engine, theta), arrays(engine, phi), engine.array(x)
-    z = engine.draw(engine.key(0), model.recognition, on_engine[1], on_engine[2])["z"]
-    joint = engine.log_prob(model.generative, {"z": z, "x": on_engine[2]}, on_engine[0], len(x))
-    q = engine.log_prob(model.recognition, {"z": z}, on_engine[1], on_engine[2])
-    np.testing.assert_allclose(engine.numpy(joint - q), log_px(theta, x), rtol=1e-5)
+
+    def log_weight(theta: Any, phi: Any, x: Any) -> Any:
+        z = engine.draw(engine.key(0), model.recognition, phi, x)["z"]
+        joint = engine.log_prob(model.generative, {"z": z, "x": x}, theta, x.shape[0])
+        return joint - engine.log_prob(model.recognition, {"z": z}, phi, x)
+
+    np.testing.assert_allclose(engine.numpy(engine.compile(log_weight)(*on_engine)), log_px(theta, x), rtol=1e-5)
     np.testing.assert_allclose(oracles.linear_gaussian_elbo(theta, phi, x), log_px(theta, x))

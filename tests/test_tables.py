@@ -93,7 +93,13 @@ def test_bounds_and_evidence_of_both_splits_keep_their_places(metric: str) -> No
     "name", ["data", "n_train", "model", "n_latent", "n_hidden", "samples", "backend", "method", "engine"]
 )
 def test_what_tells_cells_apart_is_never_averaged_over(name: str) -> None:
-    other = {"data": "mnist", "model": "vae_gaussian", "backend": "wake_sleep", "method": "theta=ml", "engine": "numpyro"}
+    other = {
+        "data": "mnist",
+        "model": "vae_gaussian",
+        "backend": "wake_sleep",
+        "method": "theta=ml",
+        "engine": "numpyro",
+    }
     rows = frame(row(), row(**{name: other.get(name, 7)}, cell="other"))
     assert len(tables.summary(rows)) == 2
 
@@ -178,7 +184,9 @@ def test_the_method_has_a_column_only_where_one_is_set() -> None:
     assert "method" in pipes(tables.markdown(frame(row(), row(method="theta=ml"))))[0]
 
 
-@pytest.mark.parametrize(("data", "grey"), [("mnist", True), ("digits", True), ("mnist_binary", False), ("frey", False)])
+@pytest.mark.parametrize(
+    ("data", "grey"), [("mnist", True), ("digits", True), ("mnist_binary", False), ("frey", False)]
+)
 def test_grey_values_are_called_a_cross_entropy(data: str, grey: bool) -> None:
     rows = frame(row(data=data))
     assert (GREY in tables.markdown(rows)) == grey
