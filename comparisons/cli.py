@@ -33,7 +33,7 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, like all others."""
 
     def error(self, message: str) -> NoReturn:
-        raise FlagError(f"{message}; see --help")
+        raise FlagError(f"{' '.join(message.split())}; see --help")
 
 
 def parse(comparison: str, description: str, defaults: dict[str, Any], arguments: Sequence[str] | None) -> Request:
@@ -110,7 +110,7 @@ def _convert(name: str, value: Any) -> Any:
                 raise FlagError(f"{name} {value!r} is not a whole number")
             return int(number)
         return int(value)
-    if "float" in kind and value != "auto":
+    if "float" in kind and not (value == "auto" and "str" in kind):
         try:
             return float(value)
         except ValueError:

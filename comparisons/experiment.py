@@ -62,7 +62,8 @@ class Experiment(Settings):
 
     def __post_init__(self) -> None:
         for f in fields(self):
-            _check(f.name, getattr(self, f.name), **{k: v for k, v in f.metadata.items() if k != "help"})
+            limits = {name: limit for name, limit in f.metadata.items() if name != "help"}
+            _check(f.name, getattr(self, f.name), auto="str" in str(f.type), **limits)
         if self.model == "auto":
             object.__setattr__(self, "model", DEFAULT_MODEL.get(self.data, "vae_bernoulli"))
         if self.evidence == "auto":
@@ -117,6 +118,7 @@ class Experiment(Settings):
 def _check(
     name: str,
     value: Any,
+    auto: bool,
     choices: tuple[str, ...] = (),
     low: float = -math.inf,
     high: float = math.inf,
@@ -127,8 +129,8 @@ def _check(
         if value not in choices:
             raise FlagError(f"unknown {name.replace('_', ' ')} {value!r}; choose from {', '.join(choices)}")
     elif isinstance(value, str):
-        if value != "auto":
-            raise FlagError(f"{name} {value!r} is neither a number nor 'auto'")
+        if value != "auto" or not auto:
+            raise FlagError(f"{name} {value!r} is not a number{' or auto' if auto else ''}")
     elif value is not None and not (low <= value <= high and value > above):
         lower = f"above {above}" if above > low else f"at least {low}"
         upper = "" if high == math.inf else f" and at most {high}"

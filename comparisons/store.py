@@ -85,7 +85,9 @@ def collect(out: Path) -> "pd.DataFrame":
     for path in sorted((out / "cells").glob("*/rows.csv")):
         try:
             frame = pd.read_csv(
-                path, keep_default_na=False, na_values={c: [""] for c in ("value", "stderr", "eval_seconds")}
+                path,
+                keep_default_na=False,
+                na_values={c: [""] for c in ("value", "stderr", "step_size", "eval_seconds")},
             )
         except (OSError, ValueError) as error:
             raise StorageError(f"cannot read {path} ({error}); remove its folder and run the cell again") from error

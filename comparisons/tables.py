@@ -52,7 +52,8 @@ def agreement(table: pd.DataFrame) -> pd.DataFrame:
             if np.isfinite(difference):
                 line = dict(zip([*PANEL, "backend", "method"], key, strict=True))
                 lines.append(
-                    line | {"quantity": name, "difference": difference, "stderr": error, "z": difference / error}
+                    line
+                    | {"quantity": name, "difference": difference, "stderr": error, "z": _in_errors(difference, error)}
                 )
     return pd.DataFrame(lines)
 
@@ -117,6 +118,13 @@ def plain(rows: pd.DataFrame) -> str:
     frame = pd.DataFrame(lines, columns=[*head, "points seen", "seconds"])
     keep = [name for name in frame.columns if name != "method" or frame.method.ne("").any()]
     return frame[keep].to_string(index=False)
+
+
+def _in_errors(difference: float, error: float) -> float:
+    """Return a difference in standard errors: 0 for no difference, infinite for one without an error."""
+    if error > 0 or difference == 0:
+        return difference / error if error > 0 else 0.0
+    return float(np.copysign(np.inf, difference))
 
 
 def _mean(part: pd.DataFrame) -> tuple[float, float]:

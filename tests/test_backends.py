@@ -445,11 +445,7 @@ ROWS, LATENT = 500, 3
 SCHEDULE: dict[str, tuple[int, float, dict[str, Any]]] = {
     "aevb": (350, 0.05, {"minibatch": ROWS}),
     # One draw leaves a floor of 0.2 to 1 nat: Adam restarts at each visit, and its steps do not shrink with the noise.
-    "mean_field": (
-        250,
-        0.05,
-        {"minibatch": ROWS, "local_steps": 6, "local_step_size": 0.01, "particles": 5},
-    ),
+    "mean_field": (200, 0.1, {"minibatch": ROWS, "local_steps": 4, "local_step_size": 0.02, "particles": 4}),
     "monte_carlo_em": (150, 0.03, {"minibatch": ROWS, "leapfrog_steps": 5}),
     "wake_sleep": (1000, 0.02, {"minibatch": ROWS}),
 }
@@ -472,7 +468,7 @@ def test_maximum_likelihood_is_reached(backend: str, engine: str) -> None:
         state, _ = found.step(step, state, rows, x)
     best = log_px(maximum_likelihood(x, LATENT), x).mean()
     reached = log_px(numpys(found.engine, found.backend.theta(state)), x).mean()
-    assert best - 0.1 < reached < best + 1e-4
+    assert best - 0.1 < reached < best + 1e-4, f"{best - reached:.3f} nats below the maximum"
 
 
 @every_engine

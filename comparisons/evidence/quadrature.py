@@ -229,8 +229,8 @@ def _score(
 ) -> np.ndarray:
     """Return log p(x_owner, z) for pairs, [p].
 
-    Cells of one level lie on one lattice of half its spacing, and datapoints share most of them: where they do, each node is decoded once
-    and scored against all open datapoints, by matrix products.
+    Cells of one level lie on one lattice of half its spacing, and datapoints share most of them: where they do, each
+    node is decoded once and scored against all open datapoints, by matrix products.
     """
     points, row = np.unique(owner, return_inverse=True)
     place = np.round(2 * z / spacing).astype(np.int64) + 2**19  # 20 bits an axis: one integer for each node

@@ -1,5 +1,6 @@
 """The Pyro / torch engine: the only file that names torch and pyro."""
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
@@ -159,7 +160,9 @@ class _Svi:
 
     def update(self, key: Key, state: State, *args: Any) -> tuple[State, Array]:
         self._optim.state = state
-        with self._engine._running(key), pyro.get_param_store().scope():
+        with self._engine._running(key), pyro.get_param_store().scope(), warnings.catch_warnings():
+            # A run that turns non-finite is stopped, and said, by whoever takes the steps.
+            warnings.filterwarnings("ignore", "Encountered NaN")
             loss = self._svi.step(state["params"], *args)
         return self._optim.state, loss
 
