@@ -58,7 +58,9 @@ class PyroEngine:
             leaves = {name: _leaf(value) for name, value in (argument if named else {"": argument}).items()}
             result = function(leaves if named else leaves[""], *args)
             value = result[0] if has_aux else result
-            grads = dict(zip(leaves, torch.autograd.grad(value, list(leaves.values())), strict=True))
+            # As in jax, what the function does not depend on has a gradient of zero.
+            each = torch.autograd.grad(value, list(leaves.values()), allow_unused=True, materialize_grads=True)
+            grads = dict(zip(leaves, each, strict=True))
             detached = (value.detach(), _detached(result[1])) if has_aux else value.detach()
             return detached, (grads if named else grads[""])
 
@@ -146,7 +148,9 @@ class _Svi:
     def __init__(self, engine: PyroEngine, model: Program, guide: Program, optimizer: Optimizer, elbo: Any) -> None:
         def bind(program: Program) -> Program:
             def run(params: Params, *args: Any) -> Any:
-                return program(engine.ppl, {name: pyro.param(name, value) for name, value in params.items()}, *args)
+                # Detached: the store would turn on requires_grad in the caller's own state.
+                named = {name: pyro.param(name, value.detach()) for name, value in params.items()}
+                return program(engine.ppl, named, *args)
 
             return run
 
