@@ -440,14 +440,14 @@ def test_wake_sleep_gradients_are_those_of_the_two_phases(engine: str) -> None:
 # The oracle
 
 
-ROWS, LATENT = 500, 3
+ROWS, LATENT = 500, 2
 # steps, step size, settings: enough for each backend to arrive, and few enough to be quick
 SCHEDULE: dict[str, tuple[int, float, dict[str, Any]]] = {
-    "aevb": (350, 0.05, {"minibatch": ROWS}),
+    "aevb": (500, 0.03, {"minibatch": ROWS}),
     # One draw leaves a floor of 0.2 to 1 nat: Adam restarts at each visit, and its steps do not shrink with the noise.
-    "mean_field": (200, 0.1, {"minibatch": ROWS, "local_steps": 4, "local_step_size": 0.02, "particles": 4}),
-    "monte_carlo_em": (150, 0.03, {"minibatch": ROWS, "leapfrog_steps": 5}),
-    "wake_sleep": (1000, 0.02, {"minibatch": ROWS}),
+    "mean_field": (150, 0.1, {"minibatch": ROWS, "local_steps": 4, "local_step_size": 0.02, "particles": 4}),
+    "monte_carlo_em": (120, 0.03, {"minibatch": ROWS, "leapfrog_steps": 5}),
+    "wake_sleep": (900, 0.03, {"minibatch": ROWS}),
 }
 
 
@@ -455,7 +455,8 @@ SCHEDULE: dict[str, tuple[int, float, dict[str, Any]]] = {
 def test_maximum_likelihood_is_reached(backend: str, engine: str) -> None:
     """Oracle: the exact log p(x) of the fitted theta, on the training rows, within 0.1 nat of the best there is.
 
-    Wake-sleep's q can be the posterior only where the rows of w are orthogonal: its fixed point is the maximum there.
+    A diagonal q is the posterior only where the rows of w are orthogonal. Fits may stay long just short of that,
+    at rows still to be rotated (0.09 with three latents): hence two.
     """
     x = load("synthetic").train[:ROWS]
     steps, step_size, settings = SCHEDULE[backend]
