@@ -49,7 +49,7 @@ def parse(comparison: str, description: str, defaults: dict[str, Any], arguments
     )
     for f in fields(Experiment):
         default = defaults.get(f.name, f.default)
-        several = f.name in GRID
+        several = f.name in GRID or isinstance(f.default, tuple)
         values = default if isinstance(default, tuple) else (default,)
         shown = "all" if default is None else " ".join(map(str, values))
         choices = f.metadata.get("choices")
@@ -70,7 +70,10 @@ def parse(comparison: str, description: str, defaults: dict[str, Any], arguments
     flags = vars(parser.parse_args(arguments))
     out, data_dir = flags.pop("out"), flags.pop("data_dir")
     grid = {name: _expand(name, flags.pop(name)) for name in GRID}
-    single = {name: _convert(name, value) for name, value in flags.items()}
+    single: dict[str, Any] = {
+        name: tuple(_convert(name, one) for one in value) if isinstance(value, list) else _convert(name, value)
+        for name, value in flags.items()
+    }
     experiments = [Experiment(**single, **dict(zip(grid, values, strict=True))) for values in product(*grid.values())]
     return Request(comparison, experiments, _folder(out), Path(data_dir) if data_dir else None)
 

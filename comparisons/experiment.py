@@ -18,7 +18,7 @@ EVIDENCE = ("quadrature", "exact")
 STEP_SIZES = (0.01, 0.02, 0.1)  # the paper's section 5
 
 # Raise it when a change to models/, inference/ or the estimators changes numbers: old results then keep their own name.
-NUMBERS_VERSION = 1
+NUMBERS_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,31 +52,46 @@ class Experiment(Settings):
         1000, "first points of each split that bounds and log p(x) are taken over [datapoints]", low=2, high=10**6
     )
     elbo_draws: int = setting(20, "draws of z for each point in an evaluated bound [draws]", low=2, high=100_000)
-    evidence: str = setting(
-        "auto",
-        "estimator of log p(x): quadrature (n_latent <= 3), exact (linear_gaussian), none; auto takes what fits",
+    evidence: tuple[str, ...] = setting(
+        ("auto",),
+        "estimators of log p(x): quadrature (n_latent <= 3), exact (linear_gaussian), none; auto takes what fits",
         choices=("auto", "none", *EVIDENCE),
     )
     device: str = setting("cpu", "where arrays live", choices=("cpu", "cuda"))
     threads: int = setting(1, "threads of the array library [threads]", low=1, high=4096)
 
     def __post_init__(self) -> None:
+        # One name alone, or the list that JSON makes of a tuple, mean the same.
+        named = (self.evidence,) if isinstance(self.evidence, str) else tuple(self.evidence)
+        object.__setattr__(self, "evidence", named)
         for f in fields(self):
             limits = {name: limit for name, limit in f.metadata.items() if name != "help"}
-            _check(f.name, getattr(self, f.name), auto="str" in str(f.type), **limits)
+            value = getattr(self, f.name)
+            for one in value if isinstance(value, tuple) else (value,):
+                _check(f.name, one, auto="str" in str(f.type), **limits)
         if self.model == "auto":
             object.__setattr__(self, "model", DEFAULT_MODEL.get(self.data, "vae_bernoulli"))
-        if self.evidence == "auto":
-            fitting = "quadrature" if self.n_latent <= 3 else "none"
-            object.__setattr__(self, "evidence", "exact" if self.model == "linear_gaussian" else fitting)
+        object.__setattr__(self, "evidence", tuple(self._chosen_evidence()))
         if self.samples < self.minibatch:
             raise FlagError(f"samples {self.samples} is below the minibatch of {self.minibatch}; raise --samples")
         if self.model == "vae_bernoulli" and self.data == "synthetic":
             raise FlagError("model 'vae_bernoulli' cannot score the real values of 'synthetic'; choose linear_gaussian")
-        if self.evidence == "quadrature" and self.n_latent > 3:
+        if "quadrature" in self.evidence and self.n_latent > 3:
             raise FlagError(f"evidence 'quadrature' needs n_latent <= 3, not {self.n_latent}; choose --evidence none")
-        if self.evidence == "exact" and self.model != "linear_gaussian":
+        if "exact" in self.evidence and self.model != "linear_gaussian":
             raise FlagError(f"evidence 'exact' is for linear_gaussian, not {self.model}; choose --evidence quadrature")
+
+    def _chosen_evidence(self) -> Iterator[str]:
+        """Yield the estimators by name, each once, in the order given: `auto` as what fits, `none` as nothing."""
+        if "none" in self.evidence and len(self.evidence) > 1:
+            raise FlagError(f"evidence 'none' excludes the others of {' '.join(self.evidence)}; drop one of them")
+        for name in dict.fromkeys(self.evidence):
+            if name != "auto":
+                yield from () if name == "none" else (name,)
+            elif self.model == "linear_gaussian":
+                yield "exact"
+            elif self.n_latent <= 3:
+                yield "quadrature"
 
     def fit_to(self, n_train: int, n_x: int) -> None:
         """Check what depends on the data's size. Raises FlagError."""
@@ -108,8 +123,12 @@ class Experiment(Settings):
         return " ".join(changed + ([] if self.step_size == "auto" else [f"step_size={self.step_size}"]))
 
     def identity(self, data_digest: str) -> str:
-        """Name the cell: backend, engine, seed, and a hash of all settings, the data and the version of the numbers."""
-        content = {f.name: getattr(self, f.name) for f in fields(self)}
+        """Name the cell: backend, engine, seed, and a hash of all settings, the data and the version of the numbers.
+
+        Settings at their default stay out of the hash, so that a new flag does not rename old results; a default that
+        changes is a new version of the numbers.
+        """
+        content = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
         content |= {"data_digest": data_digest, "numbers_version": NUMBERS_VERSION}
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
         return f"{self.data}-{self.backend}-{self.engine}-seed{self.seed}-{digest}"

@@ -53,8 +53,8 @@ def run_grid(request: Request, report: Report) -> int:
 
             manifest = {**environment, "settings": asdict(experiment)}
             with bar:
-                for result in run(request.comparison, experiment, data, progress):
-                    store.save_cell(request.out, cell, result.rows, manifest, result.theta)
+                for result in run(request.comparison, cell, experiment, data, progress):
+                    store.save_cell(request.out, cell, result.rows, manifest, result.state)
                 bar.set_postfix_str("done")
             if any(row["status"] != "ok" for row in result.rows):
                 failed.append(name)

@@ -13,7 +13,7 @@ DEFAULTS = {
     "n_hidden": 500,
     "samples": 1_000_000,
     "eval_points": 10_000,
-    "evidence": "none",
+    "evidence": ("none",),
 }
 
 

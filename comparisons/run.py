@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import inference
-from comparisons.data import Data, digest
+from comparisons.data import Data
 from comparisons.evidence.base import Estimate
 from comparisons.evidence.elbo import elbo
 from comparisons.evidence.exact import exact
@@ -45,7 +45,7 @@ class Result(NamedTuple):
     """What a run leaves behind."""
 
     rows: list[Row]
-    theta: dict[str, np.ndarray]
+    state: dict[str, Any]  # the backend's, in NumPy: nested dicts
 
 
 class DivergedError(Exception):
@@ -53,9 +53,9 @@ class DivergedError(Exception):
 
 
 def run(
-    comparison: str, experiment: Experiment, data: Data, progress: Progress = lambda n_seen, doing: None
+    comparison: str, cell: str, experiment: Experiment, data: Data, progress: Progress = lambda n_seen, doing: None
 ) -> Iterator[Result]:
-    """Train and judge one cell; yield the rows so far, and theta, after each checkpoint.
+    """Train and judge one cell; yield the rows so far, and the backend's state, after each checkpoint.
 
     A run that turns non-finite ends with rows of status `diverged` that hold no number. Raises FlagError for settings
     that do not fit the data.
@@ -71,7 +71,7 @@ def run(
     common = {
         "comparison": comparison,
         "n_train": n_train,
-        "cell": experiment.identity(digest(data)),
+        "cell": cell,
         **{name: getattr(experiment, name) for name in SETTINGS},
     }
     try:
@@ -79,10 +79,14 @@ def run(
         for step in experiment.checkpoints(n_train):
             fit.advance(step, progress)
             rows += [{**common, **row} for row in fit.judge(progress)]
-            yield Result(rows, {name: engine.numpy(value) for name, value in backend.theta(fit.state).items()})
+            yield Result(rows, _numpy(engine, fit.state))
     except DivergedError:
         rows += [{**common, **row} for row in fit.lost()]
         yield Result(rows, {})
+
+
+def _numpy(engine: Engine, state: State) -> dict[str, Any]:
+    return {k: _numpy(engine, v) if isinstance(v, dict) else engine.numpy(v) for k, v in state.items()}
 
 
 class _Fit:
@@ -133,7 +137,7 @@ class _Fit:
     def lost(self) -> list[Row]:
         """Return the rows of a run that diverged: every metric it owed, and no number."""
         names = ["elbo_nats"] if self.backend.posterior else []
-        names += [] if self.experiment.evidence == "none" else [f"log_px_{self.experiment.evidence}_nats"]
+        names += [f"log_px_{name}_nats" for name in self.experiment.evidence]
         missing = (math.nan, math.nan, 0.0, 0, 0)
         splits = ("train", "test")
         return [{**self._row(split, name, *missing), "status": "diverged"} for split in splits for name in names]
@@ -166,10 +170,10 @@ class _Fit:
             posterior = self.backend.posterior(fit_key, self.state, x, indices)
             bound = elbo(engine, self.model, theta, posterior, x, draw_key, experiment.elbo_draws)
             yield "elbo_nats", bound, time.perf_counter() - start, posterior.fit_steps
-        if experiment.evidence != "none":
+        for name in experiment.evidence:
             start = time.perf_counter()
-            estimate = EVIDENCE[experiment.evidence](engine, self.model, theta, x, experiment.seed)
-            yield f"log_px_{experiment.evidence}_nats", estimate, time.perf_counter() - start, 0
+            estimate = EVIDENCE[name](engine, self.model, theta, x, experiment.seed)
+            yield f"log_px_{name}_nats", estimate, time.perf_counter() - start, 0
 
     def _points(self, split: str) -> tuple[Array, Array | None]:
         """Return the first points of a split, and their indices where they are training points."""

@@ -2,7 +2,7 @@
 
 <out>/cells/<cell>/rows.csv            the cell's rows
                    manifest.json       its settings, versions, commit, hardware, command
-                   theta.safetensors   the fitted model (kept out of git)
+                   state.safetensors   the backend's last state, theta and q in it (kept out of git)
 <out>/rows.csv                         all cells' rows: a pure function of the folders above
 """
 
@@ -12,6 +12,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -25,6 +26,7 @@ from comparisons.rows import COLUMNS, Row, to_csv
 if TYPE_CHECKING:
     import pandas as pd
 
+SEPARATOR = "/"  # between the names of a nested state
 LIBRARIES = ("torch", "pyro-ppl", "jax", "jaxlib", "numpyro", "optax", "numpy", "pandas", "scikit-learn")
 
 
@@ -54,27 +56,43 @@ def write(path: Path, content: str | bytes) -> None:
         raise StorageError(f"cannot write {path} ({error.strerror}); what was there before is unchanged") from error
 
 
-def save_cell(out: Path, cell: str, rows: list[Row], manifest: dict[str, Any], theta: dict[str, np.ndarray]) -> None:
-    """Write or overwrite a cell's folder."""
+def save_cell(out: Path, cell: str, rows: list[Row], manifest: dict[str, Any], state: dict[str, Any]) -> None:
+    """Write or overwrite a cell's folder; `state` is nested dicts of NumPy arrays, empty where there is none."""
     from safetensors.numpy import save
 
     folder = out / "cells" / cell
-    if theta:
-        write(folder / "theta.safetensors", save({k: np.ascontiguousarray(v) for k, v in theta.items()}))
+    if state:
+        write(folder / "state.safetensors", save(dict(_flat(state))))
     write(folder / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True) + "\n")
     write(folder / "rows.csv", to_csv(rows))
 
 
-def load_theta(out: Path, cell: str) -> dict[str, np.ndarray]:
-    """Read back a cell's fitted parameters. Raises StorageError."""
+def load_state(out: Path, cell: str) -> dict[str, Any]:
+    """Read back a cell's state, nested as it was. Raises StorageError."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    path = out / "cells" / cell / "theta.safetensors"
+    path = out / "cells" / cell / "state.safetensors"
     try:
-        return load(path.read_bytes())
+        flat = load(path.read_bytes())
     except (OSError, SafetensorError) as error:
         raise StorageError(f"cannot read {path} ({error}); run its cell again") from error
+    state: dict[str, Any] = {}
+    for name, value in flat.items():
+        *groups, last = name.split(SEPARATOR)
+        inner = state
+        for group in groups:
+            inner = inner.setdefault(group, {})
+        inner[last] = value
+    return state
+
+
+def _flat(state: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
+    for name, value in state.items():
+        if isinstance(value, dict):
+            yield from _flat(value, prefix + name + SEPARATOR)
+        else:
+            yield prefix + name, np.ascontiguousarray(value).reshape(np.shape(value))  # which would make scalars [1]
 
 
 def collect(out: Path) -> "pd.DataFrame":

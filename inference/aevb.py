@@ -10,8 +10,7 @@ estimated from L reparameterised draws (equation 6, or 7 with the KL term in clo
 from typing import Any
 
 from inference.base import Array, Backend, Batch, Engine, Info, Key, Params, Posterior, Settings, State, join, pick
-from inference.optim import OPTIMIZERS
-from inference.theta import joint_program, point_guide
+from inference.theta import point_guide, svi
 from models.base import Model, Ppl
 
 
@@ -22,19 +21,13 @@ def aevb(engine: Engine, model: Model, settings: Settings) -> Backend:
         point_guide(ppl, model, settings.theta, params, fraction)
         model.recognition(ppl, pick(params, "phi"), x)
 
-    svi = engine.svi(
-        joint_program(model, settings.theta),
-        guide,
-        OPTIMIZERS[settings.optimizer](settings.warmup),
-        settings.estimator,
-        settings.particles,
-    )
+    on_both = svi(engine, model, settings, guide)
 
-    def init(key: Key, theta: Params, phi: Params, x: Array, step_size: float) -> State:
-        return svi.init(join(theta=theta, phi=phi), step_size)
+    def init(key: Key, theta: Params, phi: Params, x: Array, step_size: Array) -> State:
+        return on_both.init(join(theta=theta, phi=phi), step_size)
 
     def step(key: Key, state: State, batch: Batch) -> tuple[State, Info]:
-        state, loss = svi.update(key, state, batch.x, batch.fraction)
+        state, loss = on_both.update(key, state, batch.x, batch.fraction)
         n = batch.x.shape[0]
         return state, Info(-loss / n, n * settings.particles, float("nan"))
 

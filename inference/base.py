@@ -21,14 +21,14 @@ class Optimizer(NamedTuple):
     the parameters to MINIMISE.
     """
 
-    init: Callable[[Any, Params, float], State]
+    init: Callable[[Any, Params, Array], State]
     update: Callable[[Any, Params, State], tuple[Params, State]]
 
 
 class Svi(Protocol):
     """The library's own stochastic variational inference, with its state made explicit."""
 
-    def init(self, params: Params, step_size: float) -> State:
+    def init(self, params: Params, step_size: Array) -> State:
         """Return {"params", "optimizer"}."""
 
     def update(self, key: Key, state: State, *args: Any) -> tuple[State, Array]:

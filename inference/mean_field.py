@@ -8,8 +8,8 @@ own, with theta frozen.
 
 from inference.aevb import theta
 from inference.base import Array, Backend, Batch, Engine, Info, Key, Params, Posterior, Settings, State, join, pick
-from inference.optim import OPTIMIZERS, adam
-from inference.theta import joint_program, point_guide
+from inference.optim import adam
+from inference.theta import point_guide, svi
 from models.base import Model, Ppl
 
 
@@ -27,13 +27,7 @@ def mean_field(engine: Engine, model: Model, settings: Settings) -> Backend:
         normal(ppl, local)
 
     local_svi = engine.svi(local_model, local_guide, adam(), settings.estimator, settings.particles)
-    theta_svi = engine.svi(
-        joint_program(model, settings.theta),
-        guide,
-        OPTIMIZERS[settings.optimizer](settings.warmup),
-        settings.estimator,
-        settings.particles,
-    )
+    theta_svi = svi(engine, model, settings, guide)
 
     def improve(key: Key, local: Params, theta: Params, x: Array, step_sizes: Array) -> Params:
         """Take one local step for each step size."""
@@ -47,13 +41,13 @@ def mean_field(engine: Engine, model: Model, settings: Settings) -> Backend:
         state, _ = engine.scan(one, state, (engine.split(key, len(step_sizes)), step_sizes))
         return state["params"]
 
-    def init(key: Key, theta: Params, phi: Params, x: Array, step_size: float) -> State:
+    def init(key: Key, theta: Params, phi: Params, x: Array, step_size: Array) -> State:
         return {**theta_svi.init(join(theta=theta), step_size), "local": prior(engine, x, model.n_latent)}
 
     def step(key: Key, state: State, batch: Batch) -> tuple[State, Info]:
         local_key, theta_key = engine.split(key)
         rows = {name: values[batch.indices] for name, values in state["local"].items()}
-        sizes = engine.array([settings.local_step_size] * settings.local_steps)
+        sizes = engine.array(decaying(settings.local_step_size, settings.local_steps))
         rows = improve(local_key, rows, pick(state["params"], "theta"), batch.x, sizes)
         local = {name: engine.put(values, batch.indices, rows[name]) for name, values in state["local"].items()}
         svi_state = {"params": state["params"], "optimizer": state["optimizer"]}
@@ -62,8 +56,7 @@ def mean_field(engine: Engine, model: Model, settings: Settings) -> Backend:
         evals = n * settings.particles * (settings.local_steps + 1)
         return {**svi_state, "local": local}, Info(-loss / n, evals, float("nan"))
 
-    # Decaying to zero leaves a fit without the noise of its last steps.
-    fit_sizes = [settings.local_step_size * (1.0 - i / settings.fit_steps) for i in range(settings.fit_steps)]
+    fit_sizes = decaying(settings.local_step_size, settings.fit_steps)
     fit = engine.compile(improve)
 
     def posterior(key: Key, state: State, x: Array, indices: Array | None) -> Posterior:
@@ -73,6 +66,11 @@ def mean_field(engine: Engine, model: Model, settings: Settings) -> Backend:
         return Posterior(normal, (local,), settings.fit_steps)
 
     return Backend(init, step, theta, posterior)
+
+
+def decaying(step_size: float, steps: int) -> list[float]:
+    """Return step sizes that fall to zero, which leaves a local fit without the noise of its last steps."""
+    return [step_size * (1.0 - i / steps) for i in range(steps)]
 
 
 def normal(ppl: Ppl, local: Params) -> None:

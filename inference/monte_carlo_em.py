@@ -30,7 +30,7 @@ def monte_carlo_em(engine: Engine, model: Model, settings: Settings) -> Backend:
         with ppl.plate("data", x.shape[0]):
             standard_normal_latents(ppl, model.n_latent)
 
-    def init(key: Key, theta: Params, phi: Params, x: Array, step_size: float) -> State:
+    def init(key: Key, theta: Params, phi: Params, x: Array, step_size: Array) -> State:
         params = join(theta=theta)
         z = engine.draw(key, chains, x)["z"]
         return {

@@ -6,7 +6,7 @@ The tests hold these against torch and optax with every constant spelled out.
 
 from typing import Any
 
-from inference.base import Optimizer, Params, State
+from inference.base import Array, Optimizer, Params, State
 
 EPSILON = 1e-8
 
@@ -18,7 +18,7 @@ def adagrad(warmup: int = 0) -> Optimizer:
     the step size whatever the gradient.
     """
 
-    def init(xp: Any, params: Params, step_size: float) -> State:
+    def init(xp: Any, params: Params, step_size: Array) -> State:
         return {"step_size": step_size, "count": _zero(xp, params), "sum": _zeros(xp, params)}
 
     def update(xp: Any, grads: Params, state: State) -> tuple[Params, State]:
@@ -37,7 +37,7 @@ def adam(warmup: int = 0, b1: float = 0.9, b2: float = 0.999) -> Optimizer:
     The first `warmup` steps update the moments without moving.
     """
 
-    def init(xp: Any, params: Params, step_size: float) -> State:
+    def init(xp: Any, params: Params, step_size: Array) -> State:
         return {
             "step_size": step_size,
             "count": _zero(xp, params),

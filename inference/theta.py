@@ -6,7 +6,8 @@ the fraction M / N of the data, and sees that fraction of the prior (equation 8,
 
 from collections.abc import Callable
 
-from inference.base import Array, Engine, Params, Program, pick
+from inference.base import Array, Engine, Params, Program, Settings, Svi, pick
+from inference.optim import OPTIMIZERS
 from models.base import Model, Ppl
 
 
@@ -21,6 +22,13 @@ def joint_program(model: Model, kind: str) -> Program:
         ppl.condition(model.generative, {"x": x})(ppl, theta, x.shape[0])
 
     return program
+
+
+def svi(engine: Engine, model: Model, settings: Settings, guide: Program) -> Svi:
+    """Return the library's SVI of theta, and of what `guide` adds, on the joint program."""
+    optimizer = OPTIMIZERS[settings.optimizer](settings.warmup)
+    program = joint_program(model, settings.theta)
+    return engine.svi(program, guide, optimizer, settings.estimator, settings.particles)
 
 
 def point_guide(ppl: Ppl, model: Model, kind: str, params: Params, fraction: Array) -> None:

@@ -27,7 +27,7 @@ def wake_sleep(engine: Engine, model: Model, settings: Settings) -> Backend:
 
     differentiate = engine.value_and_grad(negative_objectives)
 
-    def init(key: Key, theta: Params, phi: Params, x: Array, step_size: float) -> State:
+    def init(key: Key, theta: Params, phi: Params, x: Array, step_size: Array) -> State:
         params = join(theta=theta, phi=phi)
         return {"params": params, "optimizer": optimizer.init(xp, params, step_size)}
 

@@ -18,7 +18,7 @@ from comparisons.errors import StorageError
 from comparisons.experiment import STEP_SIZES, Experiment
 from comparisons.rows import COLUMNS
 from inference import BACKENDS, ENGINES
-from inference.base import Backend, Batch, Engine, Info, Key, Settings, State
+from inference.base import Backend, Batch, Engine, Info, Key, Settings, State, pick
 from models.base import Model
 
 # Three steps, the first of which only warms up; all runs below share its shapes, so that nothing compiles twice.
@@ -144,7 +144,8 @@ def test_the_fitted_model_reloads(finished: Path) -> None:
     cells = sorted(path.name for path in (finished / "cells").iterdir())
     assert len(cells) == len(BACKENDS) * len(ENGINES) and set(cells) == set(read(finished).cell)
     for cell in cells:
-        theta = store.load_theta(finished, cell)
+        theta = store.load_state(finished, cell)["params"]
+        theta = pick(theta, "theta")
         assert {name: value.shape for name, value in theta.items()} == shapes
         assert all(value.dtype == np.float32 and np.isfinite(value).all() for value in theta.values())
 
@@ -212,9 +213,9 @@ def test_each_visit_binarises_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     data = small("mnist_binary", n_train=100, fresh=True)
     experiment = Experiment(
         data="mnist_binary", engine="pyro", samples=4000, minibatch=100, n_hidden=5, n_latent=2, step_size=0.05,
-        eval_points=20, elbo_draws=4, evidence="none",
+        eval_points=20, elbo_draws=4, evidence=("none",),
     )  # fmt: skip
-    *_, last = run.run("test", experiment, data)
+    *_, last = run.run("test", "cell", experiment, data)
     assert len(visits) == 40 and all(set(np.unique(visit)) == {0.0, 1.0} for visit in visits)
     mean, stderr = np.mean(visits, 0), np.sqrt(data.train * (1 - data.train) / 40)
     assert abs((mean - data.train).sum()) < 5 * np.sqrt(np.square(stderr).sum())
@@ -274,8 +275,8 @@ def test_what_came_before_an_interruption_is_kept(
     """Ctrl-C during the second cell, after its first checkpoint."""
     whole = run.run
 
-    def interrupted(comparison: str, experiment: Experiment, *args: Any) -> Iterator[run.Result]:
-        for result in whole(comparison, experiment, *args):
+    def interrupted(comparison: str, cell: str, experiment: Experiment, *args: Any) -> Iterator[run.Result]:
+        for result in whole(comparison, cell, experiment, *args):
             yield result
             if experiment.seed == 1:
                 raise KeyboardInterrupt
@@ -320,26 +321,29 @@ def test_a_write_replaces_the_whole_file(tmp_path: Path) -> None:
     assert path.read_bytes() == "é".encode() and list(path.parent.iterdir()) == [path]
 
 
-def test_theta_reloads_bit_for_bit(tmp_path: Path) -> None:
+def test_a_state_reloads_bit_for_bit(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    theta: dict[str, np.ndarray] = {"w": rng.standard_normal((3, 4), np.float32), "transposed": np.eye(3, 4).T}
-    theta["scalar"] = np.array(math.pi, np.float32)
-    store.save_cell(tmp_path, "cell", [], {}, theta)
-    found = store.load_theta(tmp_path, "cell")
-    assert set(found) == set(theta)
-    for name, value in theta.items():
-        assert found[name].dtype == value.dtype
-        np.testing.assert_array_equal(found[name], value)
+    params: dict[str, np.ndarray] = {"theta.w": rng.standard_normal((3, 4), np.float32), "transposed": np.eye(3, 4).T}
+    scalar = np.array(math.pi, np.float32)
+    store.save_cell(tmp_path, "cell", [], {}, {"params": params, "optimizer": {"sum": params}, "step_size": scalar})
+    found = store.load_state(tmp_path, "cell")
+    assert set(found) == {"params", "optimizer", "step_size"}
+    assert found["step_size"].shape == () and found["step_size"] == scalar
+    for group in (found["params"], found["optimizer"]["sum"]):
+        assert set(group) == set(params)
+        for name, value in params.items():
+            assert group[name].dtype == value.dtype
+            np.testing.assert_array_equal(group[name], value)
 
 
 @pytest.mark.parametrize("damage", [None, b"", b"damaged"])
-def test_a_theta_that_is_gone_or_damaged_is_a_storage_error(tmp_path: Path, damage: bytes | None) -> None:
-    path = tmp_path / "cells" / "cell" / "theta.safetensors"
+def test_a_state_that_is_gone_or_damaged_is_a_storage_error(tmp_path: Path, damage: bytes | None) -> None:
+    path = tmp_path / "cells" / "cell" / "state.safetensors"
     path.parent.mkdir(parents=True)
     if damage is not None:
         path.write_bytes(damage)
-    with pytest.raises(StorageError, match="theta"):
-        store.load_theta(tmp_path, "cell")
+    with pytest.raises(StorageError, match="state"):
+        store.load_state(tmp_path, "cell")
 
 
 @pytest.mark.parametrize("damage", [b"", b"a,b\n1,2\n", b"\xff\xfe"])

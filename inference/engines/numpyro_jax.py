@@ -115,7 +115,7 @@ class _Svi:
         # SVI.init would set this from the sites' constraints; every parameter here is real.
         self._svi.constrain_fn = lambda params: params
 
-    def init(self, params: Params, step_size: float) -> State:
+    def init(self, params: Params, step_size: Array) -> State:
         return {"params": params, "optimizer": self._optimizer.init(jnp, params, step_size)}
 
     def update(self, key: Key, state: State, *args: Any) -> tuple[State, Array]:

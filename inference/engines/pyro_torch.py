@@ -159,7 +159,7 @@ class _Svi:
         self._optim = _ExplicitOptim(optimizer)
         self._svi = SVI(bind(model), bind(guide), self._optim, elbo)
 
-    def init(self, params: Params, step_size: float) -> State:
+    def init(self, params: Params, step_size: Array) -> State:
         return {"params": params, "optimizer": self._optimizer.init(torch, params, step_size)}
 
     def update(self, key: Key, state: State, *args: Any) -> tuple[State, Array]:
