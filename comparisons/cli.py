@@ -52,16 +52,20 @@ def parse(comparison: str, description: str, defaults: dict[str, Any], arguments
         several = f.name in GRID or isinstance(f.default, tuple)
         values = default if isinstance(default, tuple) else (default,)
         shown = "all" if default is None else " ".join(map(str, values))
+        # argparse expands % in help
+        name, text = FLAGS.get(f.name, "--" + f.name.replace("_", "-")), f.metadata["help"].replace("%", "%%")
+        if isinstance(default, bool):
+            parser.add_argument(name, dest=f.name, action="store_true", help=f"{text} (default: off)")
+            continue
         choices = f.metadata.get("choices")
         options = f" {{{', '.join(choices)}}}" if choices else ""
         parser.add_argument(
-            FLAGS.get(f.name, "--" + f.name.replace("_", "-")),
+            name,
             dest=f.name,
             nargs="+" if several else None,
             default=list(values) if several else default,
             metavar="X",
-            # argparse expands % in help
-            help=f"{f.metadata['help']}{options} (default: {shown})".replace("%", "%%"),
+            help=f"{text}{options} (default: {shown})",
         )
     out = f"reports/{comparison}"
     parser.add_argument("--out", default=out, metavar="DIR", help=f"folder of the results (default: {out})")

@@ -9,12 +9,12 @@ from typing import Any
 
 from comparisons.data import DATA
 from comparisons.errors import FlagError
+from comparisons.evidence.settings import JudgeSettings
 from inference import BACKENDS, ENGINES
 from inference.base import Settings, setting
 from models import MODELS
 
 DEFAULT_MODEL = {"frey": "vae_gaussian", "synthetic": "linear_gaussian"}  # vae_bernoulli for the others
-EVIDENCE = ("quadrature", "exact")
 STEP_SIZES = (0.01, 0.02, 0.1)  # the paper's section 5
 
 # Raise it when a change to models/, inference/ or the estimators changes numbers: old results then keep their own name.
@@ -22,7 +22,7 @@ NUMBERS_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Experiment(Settings):
+class Experiment(JudgeSettings, Settings):
     """One (model, data, backend, engine, seed) and how it is run and judged. Each field is a flag.
 
     Raises FlagError, naming the value and what is allowed.
@@ -52,11 +52,6 @@ class Experiment(Settings):
         1000, "first points of each split that bounds and log p(x) are taken over [datapoints]", low=2, high=10**6
     )
     elbo_draws: int = setting(20, "draws of z for each point in an evaluated bound [draws]", low=2, high=100_000)
-    evidence: tuple[str, ...] = setting(
-        ("auto",),
-        "estimators of log p(x): quadrature (n_latent <= 3), exact (linear_gaussian), none; auto takes what fits",
-        choices=("auto", "none", *EVIDENCE),
-    )
     device: str = setting("cpu", "where arrays live", choices=("cpu", "cuda"))
     threads: int = setting(1, "threads of the array library [threads]", low=1, high=4096)
 
@@ -77,9 +72,22 @@ class Experiment(Settings):
         if self.model == "vae_bernoulli" and self.data == "synthetic":
             raise FlagError("model 'vae_bernoulli' cannot score the real values of 'synthetic'; choose linear_gaussian")
         if "quadrature" in self.evidence and self.n_latent > 3:
-            raise FlagError(f"evidence 'quadrature' needs n_latent <= 3, not {self.n_latent}; choose --evidence none")
+            raise FlagError(
+                f"evidence 'quadrature' needs n_latent <= 3, not {self.n_latent}; "
+                "choose --evidence importance or annealed"
+            )
         if "exact" in self.evidence and self.model != "linear_gaussian":
             raise FlagError(f"evidence 'exact' is for linear_gaussian, not {self.model}; choose --evidence quadrature")
+        if "appendix_d" in self.evidence and self.n_latent > 10 and not self.force:
+            raise FlagError(
+                f"evidence 'appendix_d' cannot be trusted above 10 latent variables, and n_latent is {self.n_latent}; "
+                "choose --evidence importance or annealed, or add --force"
+            )
+        if self.backend == "monte_carlo_em":
+            if self.proposal == "q" and "importance" in self.evidence:
+                raise FlagError("monte_carlo_em has no q(z|x) to propose from; choose --proposal hmc")
+            if self.start == "recognition" and {"annealed", "appendix_d"} & set(self.evidence):
+                raise FlagError("monte_carlo_em has no q(z|x) to start from; choose --start prior")
 
     def _chosen_evidence(self) -> Iterator[str]:
         """Yield the estimators by name, each once, in the order given: `auto` as what fits, `none` as nothing."""
@@ -118,8 +126,9 @@ class Experiment(Settings):
 
     @property
     def method(self) -> str:
-        """The method's settings that differ from the defaults, as one string: what else tells two results apart."""
-        changed = [f"{f.name}={getattr(self, f.name)}" for f in fields(Settings) if getattr(self, f.name) != f.default]
+        """Settings of method and judge that are not the defaults, as one string: what else tells two results apart."""
+        told = [*fields(Settings), *(f for f in fields(JudgeSettings) if f.name not in ("evidence", "max_memory"))]
+        changed = [f"{f.name}={getattr(self, f.name)}" for f in told if getattr(self, f.name) != f.default]
         return " ".join(changed + ([] if self.step_size == "auto" else [f"step_size={self.step_size}"]))
 
     def identity(self, data_digest: str) -> str:

@@ -9,14 +9,18 @@ from typing import Any
 COLUMNS = (
     "comparison", "model", "data", "n_train", "n_latent", "n_hidden", "backend", "engine", "seed", "samples", "method",
     "n_seen", "split", "metric", "value", "stderr", "seconds", "status",
-    "n_points", "step_size", "decoder_evals", "fit_steps", "eval_seconds", "device", "threads", "cell",
+    "n_points", "step_size", "decoder_evals", "fit_steps", "eval_seconds", "flagged", "device", "threads", "cell",
 )  # fmt: skip
 
+# `flagged` is the share of datapoints whose number the estimator itself does not trust.
 # What every metric is, for captions; all are means over the first `n_points` points of the split, higher is better.
 METRICS = {
     "elbo_nats": "lower bound",
-    "log_px_quadrature_nats": "log p(x)",
     "log_px_exact_nats": "log p(x)",
+    "log_px_quadrature_nats": "log p(x)",
+    "log_px_annealed_nats": "log p(x)",
+    "log_px_importance_nats": "log p(x)",
+    "log_px_appendix_d_nats": "log p(x)",
     "hmc_acceptance": "HMC acceptance",
 }
 

@@ -12,8 +12,7 @@ import inference
 from comparisons.data import Data
 from comparisons.evidence.base import Estimate
 from comparisons.evidence.elbo import elbo
-from comparisons.evidence.exact import exact
-from comparisons.evidence.quadrature import quadrature
+from comparisons.evidence.judge import estimate
 from comparisons.experiment import STEP_SIZES, Experiment
 from comparisons.rows import Row
 from inference import BACKENDS
@@ -21,7 +20,6 @@ from inference.base import Array, Backend, Batch, Engine, Info, Key, Settings, S
 from models import MODELS
 from models.base import Model
 
-EVIDENCE: dict[str, Callable[..., Estimate]] = {"quadrature": quadrature, "exact": exact}
 CHUNK = 100  # steps between looks at the progress and at non-finite numbers
 SETTINGS = (
     "model",
@@ -125,11 +123,12 @@ class _Fit:
         rows = []
         for split in ("train", "test"):
             x, indices = self._points(split)
-            for metric, estimate, seconds, fit_steps in self._estimates(x, indices):
-                value, stderr = estimate.mean()
+            for metric, found, seconds, fit_steps in self._estimates(x, indices):
+                value, stderr = found.mean()
                 if not (math.isfinite(value) and math.isfinite(stderr)):
                     raise DivergedError(f"{metric} is not finite at step {self.step}")
-                rows.append(self._row(split, metric, value, stderr, seconds, fit_steps, len(estimate.value)))
+                row = self._row(split, metric, value, stderr, seconds, fit_steps, len(found.value))
+                rows.append({**row, "flagged": found.flagged})
         if math.isfinite(self.acceptance[0]):
             rows.append(self._row("train", "hmc_acceptance", *self.acceptance, 0.0, 0, self.rows_per_step))
         return rows
@@ -158,12 +157,14 @@ class _Fit:
             "decoder_evals": self.decoder_evals,
             "fit_steps": fit_steps,
             "eval_seconds": round(seconds, 3),
+            "flagged": 0.0,
         }
 
     def _estimates(self, x: Array, indices: Array | None) -> Iterator[tuple[str, Estimate, float, int]]:
         """Yield metric, estimate, its seconds, and the local optimisation steps that its q took."""
         experiment, engine, theta = self.experiment, self.engine, self.backend.theta(self.state)
         key = engine.fold_in(engine.fold_in(self.key, 1), self.step)
+        posterior = None
         if self.backend.posterior:
             start = time.perf_counter()
             fit_key, draw_key = engine.split(key)
@@ -172,8 +173,8 @@ class _Fit:
             yield "elbo_nats", bound, time.perf_counter() - start, posterior.fit_steps
         for name in experiment.evidence:
             start = time.perf_counter()
-            estimate = EVIDENCE[name](engine, self.model, theta, x, experiment.seed)
-            yield f"log_px_{name}_nats", estimate, time.perf_counter() - start, 0
+            found = estimate(name, engine, self.model, theta, x, experiment.seed, posterior, experiment)
+            yield f"log_px_{name}_nats", found, time.perf_counter() - start, 0
 
     def _points(self, split: str) -> tuple[Array, Array | None]:
         """Return the first points of a split, and their indices where they are training points."""

@@ -105,13 +105,14 @@ def collect(out: Path) -> "pd.DataFrame":
             frame = pd.read_csv(
                 path,
                 keep_default_na=False,
-                na_values={c: [""] for c in ("value", "stderr", "step_size", "eval_seconds")},
+                na_values={c: [""] for c in ("value", "stderr", "step_size", "eval_seconds", "flagged")},
             )
         except (OSError, ValueError) as error:
             raise StorageError(f"cannot read {path} ({error}); remove its folder and run the cell again") from error
-        if tuple(frame.columns) != COLUMNS:
+        if not set(frame.columns) <= set(COLUMNS) or "value" not in frame.columns:
             raise StorageError(f"{path} has other columns than this version writes; remove its folder and run it again")
-        frames.append(frame)
+        # What an older version did not write yet stays empty.
+        frames.append(frame.reindex(columns=list(COLUMNS)))
     rows = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(COLUMNS))
     write(out / "rows.csv", rows.to_csv(index=False, lineterminator="\n"))
     return rows

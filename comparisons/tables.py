@@ -8,7 +8,8 @@ from comparisons.rows import METRICS
 
 PANEL = ["data", "n_train", "model", "n_latent", "n_hidden", "samples"]  # one table, or one row of figures, for each
 CELL = [*PANEL, "backend", "method", "engine"]  # one line of a table; seeds are averaged over
-QUANTITIES = [name for name in METRICS if name.endswith("_nats")]
+BOUND = "elbo_nats"
+EVIDENCE = [name for name in METRICS if name.startswith("log_px_")]  # the most exact first: a table shows that one
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
@@ -22,9 +23,10 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
         line = dict(zip(CELL, key, strict=True))
         line["seeds"] = group.seed.nunique()
         line["status"] = "ok" if (group.status == "ok").all() else "diverged"
-        for (metric, split), part in group[group.metric.isin(QUANTITIES)].groupby(["metric", "split"]):
-            short = "lower_bound" if metric == "elbo_nats" else "log_px"
-            line[f"{short}_{split}"], line[f"{short}_{split}_stderr"] = _mean(part)
+        judged = [name for name in EVIDENCE if group.metric.eq(name).any()]
+        for short, metric in (("lower_bound", BOUND), ("log_px", judged[0] if judged else None)):
+            for split, part in group[group.metric == metric].groupby("split"):
+                line[f"{short}_{split}"], line[f"{short}_{split}_stderr"] = _mean(part)
         per_cell = group.groupby("cell").first()
         line["n_seen"] = int(per_cell.n_seen.max())
         line["decoder_evals"] = float(per_cell.decoder_evals.mean())
@@ -34,6 +36,24 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     columns = [*CELL, "seeds", "status"]
     columns += [f"{q}_{s}{e}" for q in ("lower_bound", "log_px") for s in ("train", "test") for e in ("", "_stderr")]
     return pd.DataFrame(lines).reindex(columns=[*columns, "n_seen", "decoder_evals", "seconds", "step_size"])
+
+
+def estimators(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return every estimate of log p(x) of the fits that several estimators judged, one line for each fit and split.
+
+    Columns: those of a cell, `split`, and for each estimator its mean over seeds, standard error and flagged share.
+    """
+    last = rows[rows.n_seen == rows.groupby("cell").n_seen.transform("max")]
+    lines = []
+    for key, group in last[last.metric.isin(EVIDENCE)].groupby([*CELL, "split"], sort=True):
+        if group.metric.nunique() > 1:
+            line = dict(zip([*CELL, "split"], key, strict=True))
+            for metric, part in group.groupby("metric"):
+                name = metric.removeprefix("log_px_").removesuffix("_nats")
+                line[name], line[f"{name}_stderr"] = _mean(part)
+                line[f"{name}_flagged"] = part.flagged.mean()
+            lines.append(line)
+    return pd.DataFrame(lines)
 
 
 def agreement(table: pd.DataFrame) -> pd.DataFrame:
@@ -80,6 +100,7 @@ def markdown(rows: pd.DataFrame) -> str:
             body.append([_escape(str(name)) for name in names] + values + [*counts, str(line.seeds)])
         parts.append(_pipe(head, body))
         parts.append(note(panel, p["data"]))
+        parts += _side_by_side(estimators(rows[(rows[PANEL] == list(key)).all(axis=1)]))
         compared = agreement(panel)
         if len(compared):
             parts.append("Do the engines agree? numpyro minus pyro, in nats, and in standard errors over seeds (z):\n")
@@ -91,6 +112,26 @@ def markdown(rows: pd.DataFrame) -> str:
             head = ["backend", *(["method"] if with_method else []), "quantity", "difference", "z"]
             parts.append(_pipe(head, lines))
     return "\n".join(parts)
+
+
+def _side_by_side(table: pd.DataFrame) -> list[str]:
+    if not len(table):
+        return []
+    names = [short for short in (m.removeprefix("log_px_").removesuffix("_nats") for m in EVIDENCE) if short in table]
+    body = []
+    for _, line in table.iterrows():
+        cells = []
+        for name in names:
+            flagged = line[f"{name}_flagged"]
+            doubt = f" ({flagged:.0%} flagged)" if flagged > 0 else ""
+            cells.append(_value(line[name], line[f"{name}_stderr"]) + doubt)
+        body.append([line.backend, _escape(line.method), line.engine, line.split, *cells])
+    head = ["backend", "method", "engine", "split", *names]
+    return [
+        "log p(x) by several estimators, on the same fits and datapoints; flagged is the share of datapoints whose "
+        "number the estimator itself does not trust:\n",
+        _pipe(head, body),
+    ]
 
 
 def note(panel: pd.DataFrame, data: str) -> str:
@@ -130,15 +171,22 @@ def _in_errors(difference: float, error: float) -> float:
 def _mean(part: pd.DataFrame) -> tuple[float, float]:
     if part.value.isna().any():
         return np.nan, np.nan
-    if len(part) == 1:
-        return float(part.value.iloc[0]), float(part.stderr.iloc[0])
-    return float(part.value.mean()), float(part.value.std(ddof=1) / np.sqrt(len(part)))
+    each = part.groupby("seed").value.mean()  # one fit may have been judged several times
+    if len(each) == 1:
+        return float(each.iloc[0]), float(part.stderr.iloc[0])
+    return float(each.mean()), float(each.std(ddof=1) / np.sqrt(len(each)))
 
 
 def _pm(line: object, name: str) -> str:
     value, error = getattr(line, name), getattr(line, f"{name}_stderr")
     if np.isnan(value):
         return "diverged" if getattr(line, "status", "ok") == "diverged" else "-"
+    return _value(value, error)
+
+
+def _value(value: float, error: float) -> str:
+    if np.isnan(value):
+        return "-"
     return f"{value:.2f} ± {error:.2f}" if error >= 0.005 else f"{value:.2f} ± {error:.0e}"
 
 

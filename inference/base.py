@@ -153,12 +153,20 @@ class Info(NamedTuple):
 class Posterior(NamedTuple):
     """A backend's approximate posterior of given datapoints: program(ppl, *args) samples the site z [n, n_latent].
 
+    The last of `args` holds one row for each datapoint, an array or a dict of arrays; those before it are shared.
     `fit_steps` says how many local optimisation steps it took to have it (0 for an amortized guide).
     """
 
     program: Program
     args: tuple[Any, ...]
     fit_steps: int = 0
+
+    def take(self, indices: Array) -> "Posterior":
+        """Return the posterior of some of the datapoints."""
+        *shared, rows = self.args
+        named = isinstance(rows, dict)
+        taken = {name: values[indices] for name, values in rows.items()} if named else rows[indices]
+        return self._replace(args=(*shared, taken))
 
 
 class Backend(NamedTuple):

@@ -11,7 +11,7 @@ from models.base import Ppl
 
 
 class HmcInfo(NamedTuple):
-    """Per datapoint [n]: min(1, exp(-energy change)), the energy change in nats, and log p at the returned z."""
+    """Per chain, [..., n]: min(1, exp(-energy change)), the energy change in nats, and log p at the returned z."""
 
     acceptance: Array
     energy_error: Array
@@ -23,7 +23,7 @@ def leapfrog(
 ) -> Callable[[Array, Array, Array], tuple[Array, Array, Array, Array]]:
     """Return f(z, momentum, step_size) -> (z, momentum, log p at the start, log p at the end); unit mass.
 
-    `log_density` maps z [n, k] to [n]. L steps cost L + 1 gradients: consecutive half steps share one.
+    `log_density` maps z [..., n, k] to [..., n]. L steps cost L + 1 gradients: consecutive half steps share one.
     """
 
     def total(z: Array) -> tuple[Array, Array]:
@@ -50,29 +50,36 @@ def leapfrog(
 
 
 def hmc(
-    engine: Engine, log_density: Callable[[Array], Array], n_steps: int
+    engine: Engine, log_density: Callable[[Array], Array], n_steps: int, jitter: float = 0.0
 ) -> Callable[[Key, Array, Array], tuple[Array, HmcInfo]]:
-    """Return move(key, z [n, k], step_size) -> (z, info): one HMC transition of each datapoint's chain.
+    """Return move(key, z [..., n, k], step_size) -> (z, info): one HMC transition of every chain of each datapoint.
 
-    `step_size` is a scalar, or [n, 1] for one per datapoint. A proposal with a non-finite energy is rejected.
+    `step_size` is a scalar, or [n, 1] for one per datapoint; each chain's own is spread by +- `jitter` of it in every
+    move. Without, a trajectory as long as the posterior's own period ends where it began, move after move (Neal 2011,
+    section 3.2). A proposal with a non-finite energy is rejected.
     """
     xp = engine.ppl.xp
     integrate = leapfrog(engine, log_density, n_steps)
 
     def noise(ppl: Ppl, z: Array) -> None:
         ppl.sample("momentum", ppl.dist.Normal(xp.zeros_like(z), xp.ones_like(z)))
-        ppl.sample("uniform", ppl.dist.Uniform(xp.zeros_like(z[:, 0]), xp.ones_like(z[:, 0])))
+        if jitter:
+            spread = xp.ones_like(z[..., :1])
+            ppl.sample("jitter", ppl.dist.Uniform((1.0 - jitter) * spread, (1.0 + jitter) * spread))
+        ppl.sample("uniform", ppl.dist.Uniform(xp.zeros_like(z[..., 0]), xp.ones_like(z[..., 0])))
 
     def move(key: Key, z: Array, step_size: Array) -> tuple[Array, HmcInfo]:
         draws = engine.draw(key, noise, z)
         momentum = draws["momentum"]
+        if jitter:
+            step_size = step_size * draws["jitter"]
         proposal, momentum_end, start, end = integrate(z, momentum, step_size)
         energy_error = start - end + 0.5 * ((momentum_end**2).sum(-1) - (momentum**2).sum(-1))
         # A trajectory that overflowed is a certain rejection, not a NaN that spreads.
         finite = xp.isfinite(energy_error)
         acceptance = xp.where(finite, xp.exp(xp.clip(-energy_error, max=0.0)), xp.zeros_like(energy_error))
         accepted = draws["uniform"] < acceptance
-        z = xp.where(accepted[:, None], proposal, z)
+        z = xp.where(accepted[..., None], proposal, z)
         return z, HmcInfo(acceptance, energy_error, xp.where(accepted, end, start))
 
     return move

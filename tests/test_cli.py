@@ -98,6 +98,9 @@ def test_every_field_is_a_flag_that_reaches_the_experiment() -> None:
         if f.name == "data":
             value = "frey"
         flag = FLAGS.get(f.name, "--" + f.name.replace("_", "-"))
+        if isinstance(value, bool):
+            assert {getattr(e, f.name) for e in experiments(flag)} == {not value}, flag
+            continue
         cells = experiments(flag, *(value if isinstance(value, tuple) else (str(value),)))
         assert {getattr(e, f.name) for e in cells} == {() if f.name == "evidence" else value}, flag
 
@@ -287,7 +290,11 @@ def test_help_names_every_flag_with_its_default(name: str) -> None:
         flag = FLAGS.get(f.name, "--" + f.name.replace("_", "-"))
         assert flag in text and "(default: " in found[flag], flag
         default = COMPARISONS[name].DEFAULTS.get(f.name, f.default)
-        values = default if isinstance(default, tuple) else ("all" if default is None else default,)
+        values = (
+            default
+            if isinstance(default, tuple)
+            else ("all" if default is None else "off" if default is False else default,)
+        )
         assert f"(default: {' '.join(map(str, values))})" in found[flag]
     for flag in ("--out", "--data-dir"):
         assert "(default: " in found[flag]

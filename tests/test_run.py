@@ -15,8 +15,10 @@ import inference
 from comparisons import cli, figures, grid, marginal_likelihood, run, store, tables
 from comparisons.data import Data
 from comparisons.errors import StorageError
+from comparisons.evidence import judge
+from comparisons.evidence.settings import ESTIMATORS
 from comparisons.experiment import STEP_SIZES, Experiment
-from comparisons.rows import COLUMNS
+from comparisons.rows import COLUMNS, METRICS
 from inference import BACKENDS, ENGINES
 from inference.base import Backend, Batch, Engine, Info, Key, Settings, State, pick
 from models.base import Model
@@ -366,4 +368,5 @@ def test_every_name_of_a_row_is_documented() -> None:
         "status"
     )
     assert set(needed.split()) <= set(COLUMNS) and len(set(COLUMNS)) == len(COLUMNS)
-    assert set(run.EVIDENCE) == {"quadrature", "exact"} and set(inference.ENGINES) == set(ENGINES)
+    assert tuple(judge.ESTIMATORS) == ESTIMATORS and set(inference.ENGINES) == set(ENGINES)
+    assert {f"log_px_{name}_nats" for name in ESTIMATORS} <= set(METRICS)

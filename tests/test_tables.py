@@ -22,7 +22,7 @@ def row(**changes: Any) -> dict[str, Any]:
         "comparison": "marginal_likelihood", "model": "vae_bernoulli", "n_train": 1000, "n_hidden": 100,
         "samples": 100_000, "n_seen": 100_000, "split": "train", "metric": "elbo_nats", "value": -10.0, "stderr": 0.5,
         "seconds": 2.0, "status": "ok", "n_points": 50, "step_size": 0.02, "decoder_evals": 1000, "fit_steps": 0,
-        "eval_seconds": 0.1, "device": "cpu", "threads": 1,
+        "eval_seconds": 0.1, "flagged": 0.0, "device": "cpu", "threads": 1,
         "cell": "-".join(str(cell[name]) for name in ("data", "backend", "method", "engine", "seed", "n_latent")),
         **cell,
     }  # fmt: skip

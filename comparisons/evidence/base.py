@@ -1,15 +1,25 @@
-"""What every estimator returns."""
+"""What every estimator returns, how its error is reckoned, and how its work is cut to fit the memory."""
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.stats import t as student_t
+
+from inference.base import Program
+from models.base import Ppl
+
+# Arrays as wide as x that scoring and differentiating one (x, z) pair keeps alive; measured, and rounded up.
+ARRAYS_PER_PAIR = 10
 
 
 class Estimate(NamedTuple):
     """One number per datapoint, and its own error, in nats, float64.
 
     `stderr` is a Monte-Carlo standard error, independent between datapoints, or, where `systematic`, the size of a
-    deterministic error such as quadrature's, which may share its sign between datapoints.
+    deterministic error such as quadrature's, which may share its sign between datapoints. value +- 1.96 stderr is
+    meant to hold the truth for 95 % of datapoints. `diagnostics` are arrays [n] by name; `flagged` among them marks the
+    datapoints whose number is not to be trusted.
     """
 
     value: np.ndarray
@@ -25,3 +35,50 @@ class Estimate(NamedTuple):
         n = len(self.value)
         error = self.stderr.mean() if self.systematic else np.sqrt(np.square(self.stderr).sum()) / n
         return float(self.value.mean()), float(error)
+
+    @property
+    def flagged(self) -> float:
+        """The share of datapoints that the estimator itself does not trust."""
+        found = (self.diagnostics or {}).get("flagged")
+        return 0.0 if found is None else float(np.mean(found))
+
+
+def log_mean_exp(log_w: np.ndarray, effective: np.ndarray | float | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Return log of the mean of exp(log_w [m, n]) over m, [n], and its standard error by the delta method.
+
+    The error is sd(w) / (mean(w) sqrt(m)), widened as Student's t asks for few draws; `effective` is the number of
+    independent draws where that is not m.
+    """
+    m = len(log_w)
+    top = log_w.max(0)
+    w = np.exp(log_w - top)
+    mean = w.mean(0)
+    effective = m if effective is None else np.clip(effective, 2.0, m)
+    error = w.std(0, ddof=1) / mean / np.sqrt(effective)
+    return top + np.log(mean), error * student_t.ppf(0.975, np.maximum(effective - 1, 1.0)) / 1.96
+
+
+def blocks(n: int, size: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Cut n datapoints into blocks of one size, so that nothing recompiles: indices, and how many of them are new.
+
+    The last block is filled up with repetitions.
+    """
+    size = max(1, min(n, size))
+    for start in range(0, n, size):
+        count = min(size, n - start)
+        yield np.resize(np.arange(start, start + count), size), count
+
+
+def repeated(program: Program, count: int) -> Program:
+    """Return the program run `count` times at once: every site gains a leading axis."""
+
+    def run(ppl: Ppl, *args: Any) -> None:
+        with ppl.plate("repeated", count, dim=-2):
+            program(ppl, *args)
+
+    return run
+
+
+def pairs_within(max_memory: float, n_x: int) -> int:
+    """Return how many (x, z) pairs can be scored and differentiated at once in `max_memory` bytes."""
+    return max(1, int(max_memory // (4 * ARRAYS_PER_PAIR * n_x)))

@@ -1,0 +1,250 @@
+"""log p(x) by annealed importance sampling (Neal 2001), and between two bounds where an exact posterior draw is known.
+
+A chain is led from a start q(z) whose density is known to the posterior, through
+
+    log f_b(z) = (1 - b) log q(z) + b log p(x, z | theta),   0 = b_0 < b_1 < ... < b_T = 1,
+
+by HMC moves that leave each f_b as it is. The weight w = prod_t f_t(z_t) / f_{t-1}(z_t) has mean p(x): the log of a
+mean of weights is a lower bound on average. Led backwards from an exact posterior draw, the weight of a chain has mean
+1 / p(x), which bounds log p(x) from above (Grosse, Ghahramani & Adams 2015; Wu et al. 2017, whose sigmoidal schedule
+this is). Data simulated from the model come with such a draw: the z they were made from.
+"""
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from comparisons.evidence.base import Estimate, blocks, log_mean_exp, pairs_within
+from comparisons.evidence.draws import INITIAL_STEP_SIZE, JITTER, TARGET_ACCEPTANCE, settling_rates, starting_points
+from inference.base import Engine, Key, Params, Posterior, Program
+from inference.hmc import hmc, tuned
+from models.base import Array, Model
+
+PILOT_CHAINS = 2  # tune the step sizes, of each datapoint at each temperature, and are thrown away
+SETTLING = 50  # moves at the first temperature before a pilot leaves it
+MAX_SPREAD = 1.0  # standard deviation of log weights, in nats, beyond which a mean of few weights says little
+
+
+def annealed(
+    engine: Engine,
+    model: Model,
+    theta: Params,
+    x: Array,
+    seed: int = 0,
+    *,
+    q: Posterior | None = None,
+    start: str = "prior",
+    temperatures: int = 200,
+    annealed_chains: int = 16,
+    annealed_leapfrog: int = 5,
+    max_memory: float = 1e9,
+) -> Estimate:
+    """Return log of the mean weight of `annealed_chains` chains for each row of x [n, n_x], in nats.
+
+    Chains start from the prior or, with `start="recognition"`, from q, which takes fewer temperatures. Diagnostics per
+    datapoint: `spread`, the standard deviation of the log weights in nats; `acceptance`; `flagged`, where the spread
+    exceeds 1 nat or the chains hardly moved. Raises ValueError for a start that is not there.
+    """
+    parts = []
+    for part in _cut(engine, model, theta, x, seed, q, start, annealed_chains, max_memory):
+        log_w, acceptance = _forward(part, _tune(part, temperatures, annealed_leapfrog), annealed_leapfrog)
+        parts.append((log_w[:, : part.new], acceptance[: part.new]))
+    log_w, acceptance = (np.concatenate(column, -1) for column in zip(*parts, strict=True))
+    value, stderr = log_mean_exp(log_w)
+    spread = log_w.std(0, ddof=1)
+    flagged = ~(spread <= MAX_SPREAD) | (acceptance < 0.2)
+    return Estimate(
+        value, stderr, diagnostics={"spread": spread, "acceptance": acceptance, "flagged": flagged, "log_w": log_w.T}
+    )
+
+
+def bidirectional(
+    engine: Engine,
+    model: Model,
+    theta: Params,
+    x: Array,
+    seed: int = 0,
+    *,
+    z: Array,
+    q: Posterior | None = None,
+    start: str = "prior",
+    temperatures: int = 1000,
+    annealed_chains: int = 16,
+    annealed_leapfrog: int = 5,
+    max_memory: float = 1e9,
+) -> Estimate:
+    """Return log p(x) between two bounds, for x [n, n_x] drawn from p(x | z) at the z [n, k] given (`simulate`).
+
+    The value is the middle of the bounds, `stderr` half their distance, at least half their Monte-Carlo error.
+    Diagnostics per datapoint: `lower`, `upper`, and `gap`, the difference, which is negative where noise exceeds it.
+    """
+    parts = []
+    for part in _cut(engine, model, theta, x, seed, q, start, annealed_chains, max_memory):
+        log_steps = _tune(part, temperatures, annealed_leapfrog)
+        forward, _ = _forward(part, log_steps, annealed_leapfrog)
+        backward = _backward(part, z[engine.array(part.rows)], log_steps, annealed_leapfrog)
+        parts.append((forward[:, : part.new], backward[:, : part.new]))
+    forward, backward = (np.concatenate(column, -1) for column in zip(*parts, strict=True))
+    lower, lower_error = log_mean_exp(forward)
+    inverse, upper_error = log_mean_exp(backward)
+    gap = -inverse - lower
+    error = np.maximum(np.abs(gap), np.hypot(lower_error, upper_error)) / 2
+    return Estimate(
+        (lower - inverse) / 2, error, systematic=True, diagnostics={"lower": lower, "upper": -inverse, "gap": gap}
+    )
+
+
+def simulate(engine: Engine, model: Model, theta: Params, n: int, key: Key) -> tuple[Array, Array]:
+    """Draw z ~ p(z) and x ~ p(x | z, theta): x [n, n_x], and z [n, k], an exact draw from p(z | x)."""
+    drawn = engine.draw(key, model.generative, theta, n)
+    return drawn["x"], drawn["z"]
+
+
+def schedule(temperatures: int, delta: float = 4.0) -> np.ndarray:
+    """Return b_0 = 0 ... b_T = 1, [T + 1], dense at both ends: a sigmoid from -delta to delta, stretched to [0, 1]."""
+    b = 1.0 / (1.0 + np.exp(-delta * (2.0 * np.arange(temperatures + 1) / temperatures - 1.0)))
+    return np.asarray((b - b[0]) / (b[-1] - b[0]))
+
+
+class _Part(NamedTuple):
+    """A block of datapoints that fits the memory, of which the first `new` count and the others fill it up."""
+
+    engine: Engine
+    model: Model
+    theta: Params
+    x: Array
+    origin: Posterior | None
+    key: Key
+    chains: int
+    rows: np.ndarray
+    new: int
+
+    def start(self, number: int, chains: int) -> Array:
+        """Return where chains start, [chains, n, k]."""
+        key = self.engine.fold_in(self.key, number)
+        return starting_points(self.engine, self.model, self.theta, self.origin, self.x, key, chains)
+
+
+class _Path(NamedTuple):
+    """Per temperature and datapoint [T, n]."""
+
+    log_step: Array
+    acceptance: Array
+
+
+def _cut(
+    engine: Engine, model: Model, theta: Params, x: Array, seed: int, q: Posterior | None, start: str, chains: int,
+    max_memory: float,
+) -> Iterator[_Part]:  # fmt: skip
+    if start == "recognition" and q is None:
+        raise ValueError("this method has no q(z | x) to start from; choose start prior")
+    origin = q if start == "recognition" else None
+    size = pairs_within(max_memory, model.n_x) // max(chains, PILOT_CHAINS)
+    for number, (rows, count) in enumerate(blocks(len(x), size)):
+        at, key = engine.array(rows), engine.fold_in(engine.key(seed), number)
+        yield _Part(engine, model, theta, x[at], origin and origin.take(at), key, chains, rows, count)
+
+
+def _tune(part: _Part, temperatures: int, leapfrog: int) -> Array:
+    """Return log step sizes [T, n]: those that gave a pilot run its acceptance."""
+    b = schedule(temperatures)
+    still = np.zeros(SETTLING)
+    before, after = np.concatenate([still, b[:-1]]), np.concatenate([still, b[1:]])
+    rates = np.concatenate([settling_rates(SETTLING), np.full(temperatures, 0.2)])
+    first = np.full((len(rates), len(part.rows)), np.log(INITIAL_STEP_SIZE))
+    z = part.start(0, PILOT_CHAINS)
+    _, path = _run(part, 1, z, leapfrog, before, after, after, part.engine.array(first), rates)
+    return path.log_step[SETTLING:]
+
+
+def _forward(part: _Part, log_steps: Array, leapfrog: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return log w [chains, n], and the mean acceptance [n], of chains led to the posterior."""
+    b = schedule(len(log_steps))
+    log_w, path = _run(part, 3, part.start(2, part.chains), leapfrog, b[:-1], b[1:], b[1:], log_steps)
+    return log_w, part.engine.numpy(path.acceptance).astype(np.float64).mean(0)
+
+
+def _backward(part: _Part, z: Array, log_steps: Array, leapfrog: int) -> np.ndarray:
+    """Return log w [chains, n] of chains led from z [n, k] to the start, through the same moves in reverse order.
+
+    All chains of a datapoint have z in common: moves at b = 1 first take them apart, and each stays an exact draw.
+    """
+    count = len(log_steps)
+    b = schedule(count)[::-1]
+    still = np.ones(SETTLING)
+    before, after = np.concatenate([still, b[:-1]]), np.concatenate([still, b[1:]])
+    order = np.concatenate([np.full(SETTLING, count - 1), np.arange(count)[::-1]])
+    chains = z + part.engine.array(np.zeros((part.chains, 1, 1)))
+    steps = log_steps[part.engine.array(order)]
+    return _run(part, 4, chains, leapfrog, before, after, before, steps, weigh_first=False)[0]
+
+
+def _run(
+    part: _Part, number: int, z: Array, leapfrog: int, before: np.ndarray, after: np.ndarray, at: np.ndarray,
+    log_steps: Array, rates: np.ndarray | None = None, weigh_first: bool = True,
+) -> tuple[np.ndarray, _Path]:  # fmt: skip
+    """Lead chains from z; return log w [chains, n] and the path. Step sizes are tuned where there are rates for it."""
+    engine, origin = part.engine, part.origin
+    anneal = _anneal(engine, part.model, origin.program if origin else None, leapfrog, rates is not None, weigh_first)
+    plan = (np.arange(len(at)), before, after, at, np.zeros(len(at)) if rates is None else rates)
+    (_, log_w, _), path = anneal(
+        engine.fold_in(part.key, number), part.theta, part.x, origin.args if origin else (), z, log_steps,
+        *(engine.array(column) for column in plan),
+    )  # fmt: skip
+    return engine.numpy(log_w).astype(np.float64), path
+
+
+@cache
+def _anneal(
+    engine: Engine, model: Model, program: Program | None, leapfrog: int, adapt: bool, weigh_first: bool
+) -> Any:
+    """Return f(key, theta, x, args, z, log_steps, numbers, before, after, at, rates) -> ((z, log w, log step), path).
+
+    One item of the scan weighs a chain by f_after / f_before where it stands, and moves it at temperature `at`: first
+    the one, then the other, as `weigh_first` says.
+    """
+    xp = engine.ppl.xp
+
+    def run(
+        key: Key, theta: Params, x: Array, args: tuple[Any, ...], z: Array, log_steps: Array, numbers: Array,
+        before: Array, after: Array, at: Array, rates: Array,
+    ) -> Any:  # fmt: skip
+        n = x.shape[0]
+
+        def ends(z: Array) -> tuple[Array, Array]:
+            """Return log q(z) and log p(x, z), both [chains, n]."""
+            joint = engine.log_prob(model.generative, {"z": z, "x": x}, theta, n)
+            if program is None:
+                return engine.conditional(model.generative, "z", {"z": z, "x": x}, theta, n).log_prob(z), joint
+            return engine.log_prob(program, {"z": z}, *args), joint
+
+        def weight(z: Array, change: Array) -> Array:
+            log_q, joint = ends(z)
+            return change * (joint - log_q)
+
+        def one(carry: tuple[Array, Array, Array], item: tuple[Array, ...]) -> tuple[tuple[Array, ...], _Path]:
+            z, log_w, log_step = carry
+            given, number, before, after, at, rate = item
+            if not adapt:
+                log_step = given
+
+            def log_density(z: Array) -> Array:
+                log_q, joint = ends(z)
+                return (1.0 - at) * log_q + at * joint
+
+            if weigh_first:
+                log_w = log_w + weight(z, after - before)
+            move = hmc(engine, log_density, leapfrog, JITTER)
+            z, info = move(engine.fold_in(key, number), z, xp.exp(log_step)[:, None])
+            if not weigh_first:
+                log_w = log_w + weight(z, after - before)
+            acceptance = info.acceptance.mean(0)
+            log_step = tuned(log_step, acceptance, TARGET_ACCEPTANCE, rate)
+            return (z, log_w, log_step), _Path(log_step, acceptance)
+
+        carry = (z, 0.0 * z[..., 0], log_steps[0])
+        return engine.scan(one, carry, (log_steps, numbers, before, after, at, rates))
+
+    return engine.compile(run)

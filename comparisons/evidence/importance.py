@@ -1,0 +1,123 @@
+"""log p(x) by importance sampling from a proposal q(z | x), with what tells whether the proposal was good enough.
+
+    log p(x) = log E_q[w],   w = p(x, z | theta) / q(z | x)
+
+Jensen: the log of a mean of K weights lies below log p(x) on average. At K = 1 that is the lower bound (equation 2), at
+small K the bound of Burda et al. (2016), and it rises to log p(x) as K grows (their theorem 1).
+"""
+
+from typing import Any
+
+import numpy as np
+
+from comparisons.evidence.base import Estimate, blocks, log_mean_exp, pairs_within
+from comparisons.evidence.draws import posterior_draws
+from comparisons.evidence.weights import weigh
+from inference.base import Engine, Key, Params, Posterior
+from models.base import Array, Model, Ppl
+
+INFLATION = 1.2  # of a fitted covariance: a proposal must have heavier tails than what it stands for
+MIN_ESS = 10.0
+
+
+def importance(
+    engine: Engine,
+    model: Model,
+    theta: Params,
+    x: Array,
+    seed: int = 0,
+    *,
+    q: Posterior | None = None,
+    proposal: str = "auto",
+    importance_samples: int = 1000,
+    max_memory: float = 1e9,
+) -> Estimate:
+    """Return log of the mean of K = `importance_samples` weights for each row of x [n, n_x], in nats.
+
+    `proposal` is `q`, the approximate posterior that is passed in, or `hmc`, a normal fitted to HMC draws from the
+    posterior, for a method that has no q; `auto` takes q where there is one. Diagnostics per datapoint: `ess`, the
+    effective number of draws (sum w)^2 / sum w^2; `khat`, the shape of the weights' Pareto tail (Vehtari et al. 2024);
+    `flagged`, where khat exceeds min(1 - 1 / log10 K, 0.7), the point from which K draws do not suffice, or ess < 10.
+    Raises ValueError for `proposal="q"` without q.
+    """
+    key = engine.key(seed)
+    if proposal == "q" and q is None:
+        raise ValueError("importance needs a proposal and this method has no q(z | x); choose proposal hmc")
+    if proposal == "hmc" or q is None:
+        q = fitted_normal(engine, model, theta, x, engine.fold_in(key, 0), max_memory)
+    log_w = log_weights(engine, model, theta, x, q, engine.fold_in(key, 1), importance_samples, max_memory)
+    value, stderr, ess, khat = (np.concatenate(column) for column in zip(*(_reduced(w) for w in log_w), strict=True))
+    flagged = (khat > min(1 - 1 / np.log10(importance_samples), 0.7)) | (ess < MIN_ESS) | ~np.isfinite(value)
+    return Estimate(value, stderr, diagnostics={"ess": ess, "khat": khat, "flagged": flagged})
+
+
+def k_sample_bound(
+    engine: Engine, model: Model, theta: Params, x: Array, q: Posterior, key: Key, k: int, repeats: int = 20
+) -> Estimate:
+    """Return the bound E[log 1/K sum_k w_k] of Burda et al. (2016, equation 8), from `repeats` means of K weights."""
+    parts = []
+    for log_w in log_weights(engine, model, theta, x, q, key, k * repeats):
+        each = np.stack([log_mean_exp(part)[0] for part in np.split(log_w, repeats)])
+        parts.append((each.mean(0), each.std(0, ddof=1) / np.sqrt(repeats)))
+    value, stderr = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Estimate(value, stderr)
+
+
+def log_weights(
+    engine: Engine,
+    model: Model,
+    theta: Params,
+    x: Array,
+    q: Posterior,
+    key: Key,
+    draws: int,
+    max_memory: float = 1e9,
+) -> Any:
+    """Yield log w [draws, block] of one block of datapoints after the other, in float64."""
+    size = max(1, int(max_memory / 4 // (8 * draws)))  # a block's weights, and copies of them while they are sorted
+    for number, (rows, count) in enumerate(blocks(len(x), size)):
+        at = engine.array(rows)
+        among, args = x[at], q.take(at).args
+        each = max(1, min(draws, pairs_within(max_memory / 2, model.n_x) // len(rows)))
+        block_key = engine.fold_in(key, number)
+        parts = [
+            engine.numpy(weigh(engine, model, q.program, each)(engine.fold_in(block_key, part), theta, args, among))
+            for part in range(-(-draws // each))
+        ]
+        yield np.concatenate(parts)[:draws, :count].astype(np.float64)
+
+
+def fitted_normal(
+    engine: Engine, model: Model, theta: Params, x: Array, key: Key, max_memory: float = 1e9
+) -> Posterior:
+    """Return a normal with full covariance for each datapoint, fitted to HMC draws from its posterior.
+
+    The covariance is the draws' own, 1.2 times as wide: weights of a proposal too narrow have no finite variance.
+    """
+    chains = 4
+    drawn = posterior_draws(
+        engine, model, theta, x, key,
+        draws=100 + 20 * model.n_latent, chains=chains, warmup=200, leapfrog_steps=10, max_memory=max_memory,
+    )  # fmt: skip
+    z = drawn.z.reshape(-1, *drawn.z.shape[2:])
+    loc = z.mean(0)
+    covariance = INFLATION * np.einsum("mni,mnj->nij", z - loc, z - loc) / (len(z) - 1)
+    jitter = 1e-6 * (1.0 + np.trace(covariance, axis1=1, axis2=2))[:, None, None] * np.eye(model.n_latent)
+    scale_tril = np.linalg.cholesky(covariance + jitter)
+    return Posterior(normal, ({"loc": engine.array(loc), "scale_tril": engine.array(scale_tril)},))
+
+
+def normal(ppl: Ppl, fit: Params) -> None:
+    """Sample z ~ N(loc [n, k], scale_tril scale_tril' [n, k, k])."""
+    with ppl.plate("data", fit["loc"].shape[0]):
+        ppl.sample("z", ppl.dist.MultivariateNormal(fit["loc"], scale_tril=fit["scale_tril"]))
+
+
+def _reduced(log_w: np.ndarray) -> tuple[np.ndarray, ...]:
+    from arviz_stats.base import array_stats
+
+    value, stderr = log_mean_exp(log_w)
+    w = np.exp(log_w - log_w.max(0))
+    ess = w.sum(0) ** 2 / np.square(w).sum(0)
+    _, khat = array_stats.psislw(np.ascontiguousarray(log_w.T), axis=-1)
+    return value, stderr, ess, np.asarray(khat)

@@ -1,0 +1,57 @@
+"""What the judge may be told, as flags: the keyword arguments of the estimators, by their names."""
+
+from dataclasses import dataclass
+
+from inference.base import setting
+
+ESTIMATORS = ("quadrature", "importance", "annealed", "appendix_d", "exact")
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeSettings:
+    """How log p(x) is estimated. Each field is a flag; an estimator takes those that its signature names."""
+
+    evidence: tuple[str, ...] = setting(
+        ("auto",),
+        "estimators of log p(x): quadrature (n_latent <= 3), importance, annealed, appendix_d (the paper's), exact "
+        "(linear_gaussian), none; auto takes what fits",
+        choices=("auto", "none", *ESTIMATORS),
+    )
+    max_memory: float = setting(
+        1e9, "bound on the working arrays of an estimator, which cuts its work to fit [bytes]", low=1e7, high=1e15
+    )
+    tolerance: float = setting(
+        0.1, "quadrature: difference of two levels below which a datapoint is done [nats]", above=0.0, high=10.0
+    )
+    importance_samples: int = setting(
+        1000, "importance: K, draws from the proposal for each datapoint [draws]", low=25, high=1_000_000
+    )
+    proposal: str = setting(
+        "auto",
+        "importance: the backend's q(z|x), or a normal fitted to HMC draws; auto takes q where there is one",
+        choices=("auto", "q", "hmc"),
+    )
+    start: str = setting(
+        "prior",
+        "annealed, appendix_d: chains start at the prior, or at the backend's q(z|x)",
+        choices=("prior", "recognition"),
+    )
+    temperatures: int = setting(200, "annealed: temperatures between start and posterior", low=1, high=1_000_000)
+    annealed_chains: int = setting(16, "annealed: chains of a datapoint", low=2, high=10_000)
+    annealed_leapfrog: int = setting(5, "annealed: leapfrog steps of a move [steps]", low=1, high=10_000)
+    hmc_draws: int = setting(
+        50, "appendix_d: draws of a chain, half to fit the density and half to average over [draws]", low=8, high=10**6
+    )
+    hmc_chains: int = setting(1, "appendix_d: chains of a datapoint", low=1, high=1000)
+    hmc_warmup: int = setting(
+        50, "appendix_d: moves before the first draw, in which the step size is tuned [moves]", low=0, high=10**6
+    )
+    hmc_leapfrog: int = setting(4, "appendix_d: leapfrog steps of a move [steps]", low=1, high=10_000)
+    hmc_thin: int = setting(1, "appendix_d: moves for each draw [moves]", low=1, high=1000)
+    density: str = setting(
+        "kde", "appendix_d: what is fitted, a kernel density or one normal", choices=("kde", "normal")
+    )
+    reuse_draws: bool = setting(
+        False, "appendix_d: average over the draws that the density was fitted to (wrong: shows by how much)"
+    )
+    force: bool = setting(False, "appendix_d: run even above 10 latent variables, where it cannot be trusted")
