@@ -8,11 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from itertools import product
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from comparisons.errors import FlagError, UserError
 from comparisons.experiment import Experiment
+from comparisons.limits import check
 from inference import BACKENDS, ENGINES
+from inference.base import setting
 
 # Flags that take several values and span the grid, with what `all` stands for.
 GRID: dict[str, tuple[str, ...]] = {"backend": tuple(BACKENDS), "engine": tuple(ENGINES), "n_latent": (), "seed": ()}
@@ -29,6 +31,21 @@ class Request:
     data_dir: Path | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a comparison that is not a grid of experiments is told. Each field is a flag. Raises FlagError."""
+
+    engine: str = setting("numpyro", "PPL and array library", choices=tuple(ENGINES))
+    seed: int = setting(0, "seed of everything", low=0, high=2**31 - 1)
+    threads: int = setting(1, "threads of the array library [threads]", low=1, high=4096)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+P = TypeVar("P", bound=Plan)
+
+
 class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, like all others."""
 
@@ -41,19 +58,37 @@ def parse(comparison: str, description: str, defaults: dict[str, Any], arguments
 
     Raises FlagError.
     """
+    flags, out, data_dir = _read(comparison, description, Experiment, defaults, arguments)
+    grid = {name: _expand(name, flags.pop(name)) for name in GRID}
+    experiments = [Experiment(**flags, **dict(zip(grid, values, strict=True))) for values in product(*grid.values())]
+    return Request(comparison, experiments, out, data_dir)
+
+
+def parse_plan(
+    comparison: str, description: str, kind: type[P], arguments: Sequence[str] | None
+) -> tuple[P, Path, Path | None]:
+    """Turn flags into a plan of this kind, the folder of its results and that of its data. Raises FlagError."""
+    flags, out, data_dir = _read(comparison, description, kind, {}, arguments)
+    return kind(**flags), out, data_dir
+
+
+def _read(
+    comparison: str, description: str, kind: Any, defaults: dict[str, Any], arguments: Sequence[str] | None
+) -> tuple[dict[str, Any], Path, Path | None]:
+    """Read a flag for each field of a dataclass; return their values, in the fields' types, and the two folders."""
     parser = _Parser(
         prog=f"python -m comparisons.{comparison}",
         description=description,
         allow_abbrev=False,
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=28, width=110),
     )
-    for f in fields(Experiment):
+    for f in fields(kind):
         default = defaults.get(f.name, f.default)
-        several = f.name in GRID or isinstance(f.default, tuple)
+        several = isinstance(f.default, tuple) or (kind is Experiment and f.name in GRID)
         values = default if isinstance(default, tuple) else (default,)
         shown = "all" if default is None else " ".join(map(str, values))
         # argparse expands % in help
-        name, text = FLAGS.get(f.name, "--" + f.name.replace("_", "-")), f.metadata["help"].replace("%", "%%")
+        name, text = _flag(kind, f.name), f.metadata["help"].replace("%", "%%")
         if isinstance(default, bool):
             parser.add_argument(name, dest=f.name, action="store_true", help=f"{text} (default: off)")
             continue
@@ -73,13 +108,14 @@ def parse(comparison: str, description: str, defaults: dict[str, Any], arguments
     parser.add_argument("--data-dir", metavar="DIR", help=where)
     flags = vars(parser.parse_args(arguments))
     out, data_dir = flags.pop("out"), flags.pop("data_dir")
-    grid = {name: _expand(name, flags.pop(name)) for name in GRID}
-    single: dict[str, Any] = {
-        name: tuple(_convert(name, one) for one in value) if isinstance(value, list) else _convert(name, value)
+    types = {f.name: str(f.type) for f in fields(kind)}
+    read = {
+        name: tuple(_convert(name, types[name], one) for one in value)
+        if isinstance(value, list)
+        else _convert(name, types[name], value)
         for name, value in flags.items()
     }
-    experiments = [Experiment(**single, **dict(zip(grid, values, strict=True))) for values in product(*grid.values())]
-    return Request(comparison, experiments, _folder(out), Path(data_dir) if data_dir else None)
+    return read, _folder(out), Path(data_dir) if data_dir else None
 
 
 def main(command: Callable[[], int]) -> NoReturn:
@@ -98,17 +134,18 @@ def main(command: Callable[[], int]) -> NoReturn:
     sys.exit(code)
 
 
-def _expand(name: str, values: list[Any]) -> list[Any]:
-    if "all" in values and GRID[name]:
-        return list(GRID[name])
-    return list(dict.fromkeys(_convert(name, value) for value in values))
+def _flag(kind: Any, name: str) -> str:
+    return (FLAGS.get(name) if kind is Experiment else None) or "--" + name.replace("_", "-")
 
 
-def _convert(name: str, value: Any) -> Any:
-    """Turn a flag's text into the field's type. Raises FlagError."""
+def _expand(name: str, values: tuple[Any, ...]) -> list[Any]:
+    return list(GRID[name]) if "all" in values and GRID[name] else list(dict.fromkeys(values))
+
+
+def _convert(name: str, kind: str, value: Any) -> Any:
+    """Turn a flag's text into the field's type, `kind`. Raises FlagError."""
     if not isinstance(value, str):
         return value
-    kind = str(Experiment.__dataclass_fields__[name].type)
     if "int" in kind:
         if not re.fullmatch(r"[+-]?\d{1,18}", value):
             # 1e6 is how people write a million points

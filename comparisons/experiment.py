@@ -5,11 +5,11 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import Any
 
 from comparisons.data import DATA
 from comparisons.errors import FlagError
 from comparisons.evidence.settings import JudgeSettings
+from comparisons.limits import check
 from inference import BACKENDS, ENGINES
 from inference.base import Settings, setting
 from models import MODELS
@@ -59,11 +59,7 @@ class Experiment(JudgeSettings, Settings):
         # One name alone, or the list that JSON makes of a tuple, mean the same.
         named = (self.evidence,) if isinstance(self.evidence, str) else tuple(self.evidence)
         object.__setattr__(self, "evidence", named)
-        for f in fields(self):
-            limits = {name: limit for name, limit in f.metadata.items() if name != "help"}
-            value = getattr(self, f.name)
-            for one in value if isinstance(value, tuple) else (value,):
-                _check(f.name, one, auto="str" in str(f.type), **limits)
+        check(self)
         if self.model == "auto":
             object.__setattr__(self, "model", DEFAULT_MODEL.get(self.data, "vae_bernoulli"))
         object.__setattr__(self, "evidence", tuple(self._chosen_evidence()))
@@ -141,25 +137,3 @@ class Experiment(JudgeSettings, Settings):
         content |= {"data_digest": data_digest, "numbers_version": NUMBERS_VERSION}
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
         return f"{self.data}-{self.backend}-{self.engine}-seed{self.seed}-{digest}"
-
-
-def _check(
-    name: str,
-    value: Any,
-    auto: bool,
-    choices: tuple[str, ...] = (),
-    low: float = -math.inf,
-    high: float = math.inf,
-    above: float = -math.inf,
-) -> None:
-    """Raise FlagError unless a value is one of the choices, or within low <= value <= high and value > above."""
-    if choices:
-        if value not in choices:
-            raise FlagError(f"unknown {name.replace('_', ' ')} {value!r}; choose from {', '.join(choices)}")
-    elif isinstance(value, str):
-        if value != "auto" or not auto:
-            raise FlagError(f"{name} {value!r} is not a number{' or auto' if auto else ''}")
-    elif value is not None and not (low <= value <= high and value > above):
-        lower = f"above {above}" if above > low else f"at least {low}"
-        upper = "" if high == math.inf else f" and at most {high}"
-        raise FlagError(f"{name} {value} is out of range; it must be {lower}{upper}")

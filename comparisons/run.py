@@ -77,14 +77,15 @@ def run(
         for step in experiment.checkpoints(n_train):
             fit.advance(step, progress)
             rows += [{**common, **row} for row in fit.judge(progress)]
-            yield Result(rows, _numpy(engine, fit.state))
+            yield Result(rows, numpys(engine, fit.state))
     except DivergedError:
         rows += [{**common, **row} for row in fit.lost()]
         yield Result(rows, {})
 
 
-def _numpy(engine: Engine, state: State) -> dict[str, Any]:
-    return {k: _numpy(engine, v) if isinstance(v, dict) else engine.numpy(v) for k, v in state.items()}
+def numpys(engine: Engine, state: State) -> dict[str, Any]:
+    """Copy a state to NumPy, nested as it is."""
+    return {k: numpys(engine, v) if isinstance(v, dict) else engine.numpy(v) for k, v in state.items()}
 
 
 class _Fit:
@@ -122,7 +123,10 @@ class _Fit:
         progress(self.step * self.rows_per_step, "judging")
         rows = []
         for split in ("train", "test"):
-            x, indices = self._points(split)
+            x, indices = (
+                None if part is None else self.engine.array(part)
+                for part in points(self.data, split, self.experiment.eval_points)
+            )
             for metric, found, seconds, fit_steps in self._estimates(x, indices):
                 value, stderr = found.mean()
                 if not (math.isfinite(value) and math.isfinite(stderr)):
@@ -176,15 +180,6 @@ class _Fit:
             found = estimate(name, engine, self.model, theta, x, experiment.seed, posterior, experiment)
             yield f"log_px_{name}_nats", found, time.perf_counter() - start, 0
 
-    def _points(self, split: str) -> tuple[Array, Array | None]:
-        """Return the first points of a split, and their indices where they are training points."""
-        points = (self.data.train if split == "train" else self.data.test)[: self.experiment.eval_points]
-        if split == "train" and self.data.fresh:  # one fixed draw stands for the fresh ones that training sees
-            points = np.random.default_rng(0).random(points.shape) < points
-        return self.engine.array(points.astype(np.float32)), (
-            self.engine.array(np.arange(len(points))) if split == "train" else None
-        )
-
     def _restart(self, step_size: float) -> None:
         theta, phi = self.model.init(self.experiment.seed)
         arrays = ({name: self.engine.array(value) for name, value in group.items()} for group in (theta, phi))
@@ -237,6 +232,14 @@ class _Fit:
         if max(scores.values()) == -math.inf:
             raise DivergedError("every candidate step size diverges")
         return max(scores, key=lambda candidate: scores[candidate])
+
+
+def points(data: Data, split: str, count: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the first points of a split, float32, and their indices where they are training points."""
+    x = (data.train if split == "train" else data.test)[:count]
+    if split == "train" and data.fresh:  # one fixed draw stands for the fresh ones that training sees
+        x = np.random.default_rng(0).random(x.shape) < x
+    return x.astype(np.float32), np.arange(len(x)) if split == "train" else None
 
 
 @cache

@@ -63,8 +63,20 @@ def save_cell(out: Path, cell: str, rows: list[Row], manifest: dict[str, Any], s
     folder = out / "cells" / cell
     if state:
         write(folder / "state.safetensors", save(dict(_flat(state))))
-    write(folder / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+    write_json(folder / "manifest.json", manifest)
     write(folder / "rows.csv", to_csv(rows))
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a dict as JSON, atomically. Raises StorageError."""
+    write(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write dicts as CSV, a column for each key that any of them has, atomically. Raises StorageError."""
+    import pandas as pd
+
+    write(path, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
 
 
 def load_state(out: Path, cell: str) -> dict[str, Any]:

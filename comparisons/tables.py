@@ -98,7 +98,7 @@ def markdown(rows: pd.DataFrame) -> str:
             values = [_pm(line, f"{q}_{s}") for q in ("lower_bound", "log_px") for s in ("train", "test")]
             counts = [f"{line.n_seen:,}", f"{line.decoder_evals:.3g}", f"{line.seconds:.1f}", line.step_size]
             body.append([_escape(str(name)) for name in names] + values + [*counts, str(line.seeds)])
-        parts.append(_pipe(head, body))
+        parts.append(pipe(head, body))
         parts.append(note(panel, p["data"]))
         parts += _side_by_side(estimators(rows[(rows[PANEL] == list(key)).all(axis=1)]))
         compared = agreement(panel)
@@ -110,7 +110,7 @@ def markdown(rows: pd.DataFrame) -> str:
                 for c in compared.itertuples()
             ]  # fmt: skip
             head = ["backend", *(["method"] if with_method else []), "quantity", "difference", "z"]
-            parts.append(_pipe(head, lines))
+            parts.append(pipe(head, lines))
     return "\n".join(parts)
 
 
@@ -130,7 +130,7 @@ def _side_by_side(table: pd.DataFrame) -> list[str]:
     return [
         "log p(x) by several estimators, on the same fits and datapoints; flagged is the share of datapoints whose "
         "number the estimator itself does not trust:\n",
-        _pipe(head, body),
+        pipe(head, body),
     ]
 
 
@@ -190,7 +190,8 @@ def _value(value: float, error: float) -> str:
     return f"{value:.2f} ± {error:.2f}" if error >= 0.005 else f"{value:.2f} ± {error:.0e}"
 
 
-def _pipe(head: list[str], body: list[list[str]]) -> str:
+def pipe(head: list[str], body: list[list[str]]) -> str:
+    """Return a Markdown table."""
     lines = [head, ["---"] * len(head), *body]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 

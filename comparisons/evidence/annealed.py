@@ -11,12 +11,12 @@ this is). Data simulated from the model come with such a draw: the z they were m
 """
 
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from comparisons.evidence.base import Estimate, blocks, log_mean_exp, pairs_within
+from comparisons.evidence.base import Estimate, blocks, log_mean_exp, pairs_within, pieces
 from comparisons.evidence.draws import INITIAL_STEP_SIZE, JITTER, TARGET_ACCEPTANCE, settling_rates, starting_points
 from inference.base import Engine, Key, Params, Posterior, Program
 from inference.hmc import hmc, tuned
@@ -156,14 +156,14 @@ def _tune(part: _Part, temperatures: int, leapfrog: int) -> Array:
     first = np.full((len(rates), len(part.rows)), np.log(INITIAL_STEP_SIZE))
     z = part.start(0, PILOT_CHAINS)
     _, path = _run(part, 1, z, leapfrog, before, after, after, part.engine.array(first), rates)
-    return path.log_step[SETTLING:]
+    return part.engine.array(path.log_step[SETTLING:])
 
 
 def _forward(part: _Part, log_steps: Array, leapfrog: int) -> tuple[np.ndarray, np.ndarray]:
     """Return log w [chains, n], and the mean acceptance [n], of chains led to the posterior."""
     b = schedule(len(log_steps))
     log_w, path = _run(part, 3, part.start(2, part.chains), leapfrog, b[:-1], b[1:], b[1:], log_steps)
-    return log_w, part.engine.numpy(path.acceptance).astype(np.float64).mean(0)
+    return log_w, path.acceptance.mean(0)
 
 
 def _backward(part: _Part, z: Array, log_steps: Array, leapfrog: int) -> np.ndarray:
@@ -189,18 +189,20 @@ def _run(
     engine, origin = part.engine, part.origin
     anneal = _anneal(engine, part.model, origin.program if origin else None, leapfrog, rates is not None, weigh_first)
     plan = (np.arange(len(at)), before, after, at, np.zeros(len(at)) if rates is None else rates)
-    (_, log_w, _), path = anneal(
-        engine.fold_in(part.key, number), part.theta, part.x, origin.args if origin else (), z, log_steps,
-        *(engine.array(column) for column in plan),
-    )  # fmt: skip
-    return engine.numpy(log_w).astype(np.float64), path
+    run = partial(anneal, engine.fold_in(part.key, number), part.theta, part.x, origin.args if origin else ())
+    carry = (z, 0.0 * z[..., 0], log_steps[0])
+    (_, log_w, _), paths = pieces(run, carry, (log_steps, *(engine.array(column) for column in plan)))
+    log_step, acceptance = (np.concatenate([engine.numpy(a) for a in column]) for column in zip(*paths, strict=True))
+    return engine.numpy(log_w).astype(np.float64), _Path(log_step, acceptance.astype(np.float64))
 
 
 @cache
 def _anneal(
     engine: Engine, model: Model, program: Program | None, leapfrog: int, adapt: bool, weigh_first: bool
 ) -> Any:
-    """Return f(key, theta, x, args, z, log_steps, numbers, before, after, at, rates) -> ((z, log w, log step), path).
+    """Return f(key, theta, x, args, carry, log_steps, numbers, before, after, at, rates) -> (carry, path).
+
+    A carry is (z, log w, log step).
 
     One item of the scan weighs a chain by f_after / f_before where it stands, and moves it at temperature `at`: first
     the one, then the other, as `weigh_first` says.
@@ -208,7 +210,7 @@ def _anneal(
     xp = engine.ppl.xp
 
     def run(
-        key: Key, theta: Params, x: Array, args: tuple[Any, ...], z: Array, log_steps: Array, numbers: Array,
+        key: Key, theta: Params, x: Array, args: tuple[Any, ...], carry: Any, log_steps: Array, numbers: Array,
         before: Array, after: Array, at: Array, rates: Array,
     ) -> Any:  # fmt: skip
         n = x.shape[0]
@@ -244,7 +246,6 @@ def _anneal(
             log_step = tuned(log_step, acceptance, TARGET_ACCEPTANCE, rate)
             return (z, log_w, log_step), _Path(log_step, acceptance)
 
-        carry = (z, 0.0 * z[..., 0], log_steps[0])
         return engine.scan(one, carry, (log_steps, numbers, before, after, at, rates))
 
     return engine.compile(run)

@@ -14,12 +14,14 @@ import numpy as np
 
 from comparisons.evidence.base import Estimate, log_mean_exp
 from comparisons.evidence.draws import posterior_draws
+from comparisons.evidence.mixing import ess, rhat
 from inference.base import Engine, Params, Posterior
 from models.base import Array, Model
 
 MAX_LATENT = 10  # beyond, a density fitted to few draws is hopeless
 MAX_RHAT = 1.1
 MIN_ESS = 10.0
+MAX_HELD_OUT = 250  # draws that score a bandwidth
 LOG_2PI = float(np.log(2 * np.pi))
 
 
@@ -69,18 +71,28 @@ def appendix_d(
     first, second = (slice(0, hmc_draws),) * 2 if reuse_draws else (slice(0, half), slice(half, None))
     n = drawn.z.shape[2]
     value, stderr, bandwidth, share, singular = (np.empty(n) for _ in range(5))
-    rhat, ess, independent = _mixing(drawn.z, drawn.log_joint)
+    # R-hat and ESS of every coordinate and of log p(x, z): the worst of them counts.
+    each = np.concatenate([drawn.z, drawn.log_joint[..., None]], -1).transpose(2, 3, 1, 0)  # [n, k + 1, chains, draws]
+    worst_rhat, each_ess = rhat(each).max(1), ess(each)
     for i in range(n):
         fit, weighed = drawn.z[first, :, i], drawn.z[second, :, i].reshape(-1, model.n_latent)
         log_q, bandwidth[i], singular[i] = DENSITIES[density](fit, weighed)
         log_r = (log_q - drawn.log_joint[second, :, i].reshape(-1))[:, None]
-        effective = independent[i] * len(log_r) / (hmc_draws * hmc_chains)
+        effective = each_ess[i, -1] * len(log_r) / (hmc_draws * hmc_chains)
         inverse, error = log_mean_exp(log_r, effective)
         value[i], stderr[i] = -inverse[0], error[0]
         share[i] = np.exp(log_r.max() - inverse[0]) / len(log_r)
+    least_ess = each_ess.min(1)
     stuck = (np.ptp(drawn.z, axis=0) == 0).any((0, 2))
-    flagged = ~(rhat <= MAX_RHAT) | ~(ess >= MIN_ESS) | stuck | (singular > 0) | (share > 0.5) | ~np.isfinite(value)
-    diagnostics: dict[str, Any] = {"rhat": rhat, "ess": ess, "acceptance": drawn.acceptance}
+    flagged = (
+        ~(worst_rhat <= MAX_RHAT)
+        | ~(least_ess >= MIN_ESS)
+        | stuck
+        | (singular > 0)
+        | (share > 0.5)
+        | ~np.isfinite(value)
+    )
+    diagnostics: dict[str, Any] = {"rhat": worst_rhat, "ess": least_ess, "acceptance": drawn.acceptance}
     return Estimate(value, stderr, diagnostics={**diagnostics, "bandwidth": bandwidth, "flagged": flagged})
 
 
@@ -107,6 +119,7 @@ def kde(fit: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, float, bool]:
         return np.asarray(np.linalg.solve(factor, (points.reshape(-1, k) - centre).T).T)
 
     early, late, all_, z = whiten(fit[:half]), whiten(fit[half:]), whiten(flat), whiten(z)
+    early, late = (part[:: -(-len(part) // MAX_HELD_OUT)] for part in (early, late))  # enough to choose among six
     candidates = len(flat) ** (-1.0 / (k + 4)) * np.array([0.35, 0.5, 0.7, 1.0, 1.4, 2.0])
     between = _squared_distances(early, late)
     scores = [_kernel(between, h, k).sum() + _kernel(between.T, h, k).sum() for h in candidates]
@@ -142,17 +155,3 @@ def _whitening(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
 def _log_volume(factor: np.ndarray) -> float:
     """Return the log of a normal's normalising constant, from its covariance's Cholesky factor."""
     return float(np.log(np.diag(factor)).sum() + 0.5 * len(factor) * LOG_2PI)
-
-
-def _mixing(z: np.ndarray, log_joint: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return, per datapoint [n]: the worst R-hat, the least ESS over coordinates, and the ESS of log p(x, z)."""
-    from arviz_stats.base import array_stats
-
-    with np.errstate(all="ignore"):
-        each = np.concatenate([z, log_joint[..., None]], -1).transpose(2, 3, 1, 0)  # [n, k + 1, chains, draws]
-        chains, draws = each.shape[2:]
-        # R-hat compares chains: of a single one, its halves.
-        halves = each[..., : draws // 2 * 2].reshape(*each.shape[:2], 2, -1) if chains == 1 else each
-        rhat = np.asarray(array_stats.rhat(halves)).max(1)
-        ess = np.asarray(array_stats.ess(each, method="mean"))
-    return rhat, ess.min(1), ess[:, -1]

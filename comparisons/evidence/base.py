@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import t as student_t
 
 from inference.base import Program
-from models.base import Ppl
+from models.base import Array, Ppl
 
 # Arrays as wide as x that scoring and differentiating one (x, z) pair keeps alive; measured, and rounded up.
 ARRAYS_PER_PAIR = 10
+PIECE = 50  # moves of a chain that are compiled as one
 
 
 class Estimate(NamedTuple):
@@ -49,13 +49,15 @@ def log_mean_exp(log_w: np.ndarray, effective: np.ndarray | float | None = None)
     The error is sd(w) / (mean(w) sqrt(m)), widened as Student's t asks for few draws; `effective` is the number of
     independent draws where that is not m.
     """
+    from scipy.special import stdtrit  # quantiles of Student's t
+
     m = len(log_w)
     top = log_w.max(0)
     w = np.exp(log_w - top)
     mean = w.mean(0)
     effective = m if effective is None else np.clip(effective, 2.0, m)
     error = w.std(0, ddof=1) / mean / np.sqrt(effective)
-    return top + np.log(mean), error * student_t.ppf(0.975, np.maximum(effective - 1, 1.0)) / 1.96
+    return top + np.log(mean), error * stdtrit(np.maximum(effective - 1, 1.0), 0.975) / 1.96
 
 
 def blocks(n: int, size: int) -> Iterator[tuple[np.ndarray, int]]:
@@ -67,6 +69,18 @@ def blocks(n: int, size: int) -> Iterator[tuple[np.ndarray, int]]:
     for start in range(0, n, size):
         count = min(size, n - start)
         yield np.resize(np.arange(start, start + count), size), count
+
+
+def pieces(run: Any, carry: Any, items: tuple[Array, ...]) -> tuple[Any, list[Any]]:
+    """Fold run(carry, *items) -> (carry, outcome) over items cut into pieces of one length, so that it compiles once.
+
+    Returns the last carry, and the outcomes, NamedTuples of arrays with the pieces' length as first axis.
+    """
+    outcomes = []
+    for start in range(0, len(items[0]), PIECE):
+        carry, outcome = run(carry, *(item[start : start + PIECE] for item in items))
+        outcomes.append(outcome)
+    return carry, outcomes
 
 
 def repeated(program: Program, count: int) -> Program:

@@ -1,11 +1,11 @@
 """Posterior draws of z by Hamiltonian Monte Carlo: several chains per datapoint, a step size for each datapoint."""
 
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from comparisons.evidence.base import blocks, pairs_within, repeated
+from comparisons.evidence.base import blocks, pairs_within, pieces, repeated
 from inference.base import Engine, Key, Params, Posterior, Program
 from inference.hmc import hmc, tuned
 from models.base import Array, Model
@@ -60,13 +60,13 @@ def posterior_draws(
         among = x[engine.array(rows)]
         z = starting_points(engine, model, theta, start and start.take(engine.array(rows)), among, start_key, chains)
         log_step = engine.array(np.full(len(rows), np.log(INITIAL_STEP_SIZE)))
-        if warmup:
-            (z, log_step), _ = sampler(warm_key, theta, among, z, log_step, engine.array(np.arange(warmup)), rates)
-        _, kept = sampler(draw_key, theta, among, z, log_step, engine.array(np.arange(draws)), still)
-        found = [engine.numpy(a).astype(np.float64) for a in (*kept, log_step)]
-        parts.append(
-            (found[0][:, :, :count], found[1][:, :, :count], found[2].mean(0)[:count], np.exp(found[3][:count]))
-        )
+        warm, draw = (partial(sampler, key, theta, among) for key in (warm_key, draw_key))
+        (z, log_step), _ = pieces(warm, (z, log_step), (engine.array(np.arange(warmup)), rates))
+        _, visits = pieces(draw, (z, log_step), (engine.array(np.arange(draws)), still))
+        kept = (np.concatenate([engine.numpy(a) for a in column]) for column in zip(*visits, strict=True))
+        z_kept, joint_kept, accepted = (a.astype(np.float64) for a in kept)
+        steps = np.exp(engine.numpy(log_step).astype(np.float64))
+        parts.append((z_kept[:, :, :count], joint_kept[:, :, :count], accepted.mean(0)[:count], steps[:count]))
     z, log_joint, acceptance, step_size = zip(*parts, strict=True)
     return Draws(
         np.concatenate(z, 2), np.concatenate(log_joint, 2), np.concatenate(acceptance), np.concatenate(step_size)
@@ -100,10 +100,12 @@ def _start_at_prior(engine: Engine, model: Model, chains: int) -> Any:
 
 @cache
 def _sampler(engine: Engine, model: Model, leapfrog_steps: int, thin: int) -> Any:
-    """Return f(key, theta, x, z, log_step [n], numbers, rates) -> ((z, log_step), visits), compiled."""
+    """Return f(key, theta, x, (z, log_step [n]), numbers, rates) -> ((z, log_step), visits), compiled."""
     xp = engine.ppl.xp
 
-    def run(key: Key, theta: Params, x: Array, z: Array, log_step: Array, numbers: Array, rates: Array) -> Any:
+    def run(
+        key: Key, theta: Params, x: Array, carry: tuple[Array, Array], numbers: Array, rates: Array
+    ) -> tuple[tuple[Array, Array], _Visit]:
         def log_density(z: Array) -> Array:
             return engine.log_prob(model.generative, {"z": z, "x": x}, theta, x.shape[0])
 
@@ -118,6 +120,6 @@ def _sampler(engine: Engine, model: Model, leapfrog_steps: int, thin: int) -> An
                 log_step = tuned(log_step, acceptance, TARGET_ACCEPTANCE, rate)
             return (z, log_step), _Visit(z, info.log_density, acceptance)
 
-        return engine.scan(one, (z, log_step), (numbers, rates))
+        return engine.scan(one, carry, (numbers, rates))
 
     return engine.compile(run)

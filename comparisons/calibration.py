@@ -1,0 +1,269 @@
+"""Every estimator of log p(x) against the truth, and the paper's own estimator on fits of every backend.
+
+Parts: linear (closed form, n_latent 2 to 50), mnist (decoders trained here, quadrature), simulated (data drawn from
+decoders with 20 and 50 latent variables, between two bounds), paper (the estimator of the paper's Figure 3 on four
+backends and two training sets), engines (both engines on the same theta and x).
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import inference
+from comparisons import cli, store
+from comparisons.data import Data, load, take
+from comparisons.evidence.annealed import bidirectional, simulate
+from comparisons.evidence.base import Estimate
+from comparisons.evidence.elbo import elbo
+from comparisons.evidence.judge import estimate
+from comparisons.evidence.settings import JudgeSettings
+from comparisons.experiment import Experiment
+from comparisons.fits import Fit, fitted
+from comparisons.scoring import measured, scored
+from inference.base import Array, Engine, Params, Posterior, setting
+from models.base import Model
+from models.linear_gaussian import LinearGaussian, log_px, posterior
+
+PARTS = ("linear", "mnist", "simulated", "paper", "engines")
+
+# Every estimator from cheap to dear: a line in the figure each. `q` is the backend's own approximate posterior.
+WELL_RUN: dict[str, Any] = {"hmc_chains": 4, "hmc_warmup": 200, "hmc_leapfrog": 10, "force": True}
+SWEEP: dict[str, list[dict[str, Any]]] = {
+    "importance, q": [{"proposal": "q", "importance_samples": k} for k in (100, 1000, 10_000)],
+    "importance, HMC normal": [{"proposal": "hmc", "importance_samples": k} for k in (100, 1000, 10_000)],
+    "annealed, prior": [{"temperatures": t} for t in (50, 200, 800)],
+    "annealed, q": [{"start": "recognition", "temperatures": t} for t in (50, 200, 800)],
+    "appendix_d, paper": [{"force": True, "hmc_draws": d} for d in (50, 200, 800)],
+    "appendix_d, draws reused": [{"force": True, "hmc_draws": d, "reuse_draws": True} for d in (50, 200, 800)],
+    "appendix_d, 4 chains": [{**WELL_RUN, "hmc_draws": d} for d in (50, 200, 500)],
+    "appendix_d, 4 chains, normal": [{**WELL_RUN, "hmc_draws": d, "density": "normal"} for d in (50, 200, 500)],
+}
+PAPER: dict[str, dict[str, Any]] = {
+    "appendix_d": {},
+    "appendix_d, 5 moves of warm-up": {"hmc_warmup": 5},
+    "appendix_d, draws reused": {"reuse_draws": True},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(cli.Plan):
+    """What is run. Each field is a flag."""
+
+    parts: tuple[str, ...] = setting(PARTS, "what to run", choices=PARTS)
+    points: int = setting(1000, "datapoints of the parts mnist and paper [datapoints]", low=10, high=10_000)
+    simulated: int = setting(100, "datapoints of the part simulated [datapoints]", low=10, high=10_000)
+    repeats: int = setting(200, "part linear: repetitions of each of 5 datapoints", low=2, high=10_000)
+    latents: tuple[int, ...] = setting((2, 3, 10, 20, 50), "part linear: latent variables", low=1, high=100)
+    temperatures: int = setting(2000, "part simulated: temperatures of the two bounds", low=10, high=10**6)
+    samples: int = setting(1_000_000, "training points of each fit [datapoints]", low=1000, high=10**9)
+
+
+class Target(NamedTuple):
+    """What an estimator is pointed at: datapoints x under a fitted model, with the backend's q of them."""
+
+    engine: Engine
+    model: Model
+    theta: Params
+    x: Array
+    q: Posterior | None
+
+    def estimate(self, name: str, seed: int, **changes: Any) -> Estimate:
+        """Run an estimator by its name, or by one of its names in `SWEEP`."""
+        settings = replace(JudgeSettings(), **changes)
+        return estimate(name.split(",")[0], self.engine, self.model, self.theta, self.x, seed, self.q, settings)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the parts asked for, write rows.csv, table.md and figure.svg; return 0. Raises UserError."""
+    plan, out, data_dir = cli.parse_plan("calibration", __doc__ or "", Plan, arguments)
+    store.prepare(out)
+    data = load("mnist", data_dir) if set(plan.parts) - {"linear"} else None
+    engine = inference.engine(plan.engine, "cpu", plan.threads)
+    for part in plan.parts:
+        rows: list[dict[str, Any]] = []
+        store.write_json(out / "parts" / f"{part}.json", {**store.environment(), "plan": asdict(plan)})
+        for row in RUN[part](plan, engine, data, out):
+            rows.append({"part": part, **row})
+            print(_line(rows[-1]), file=sys.stderr)
+            store.write_rows(out / "parts" / f"{part}.csv", rows)
+    report(out)
+    print((out / "table.md").read_text())
+    return 0
+
+
+def linear(plan: Plan, engine: Engine, data: Data | None, out: Path) -> Iterator[dict[str, Any]]:
+    """Against the closed form: 5 datapoints, each judged again and again with fresh noise."""
+    for k in plan.latents:
+        n_x = 2 * k + 4
+        rng = np.random.default_rng([plan.seed, k])
+        model = LinearGaussian(n_x, k)
+        w, b = rng.standard_normal((k, n_x)) / np.sqrt(k), rng.standard_normal(n_x)
+        theta = {"w": w, "b": b, "log_scale": np.log(0.5)}
+        x = b + rng.standard_normal((5, k)) @ w + 0.5 * rng.standard_normal((5, n_x))
+        x = np.tile(x, (plan.repeats, 1))
+        placed = {name: engine.array(value) for name, value in theta.items()}
+        q = best_factorised(engine, model, theta, x)
+        target = Target(engine, model, placed, engine.array(x), q)
+        for row in sweep(target, plan, log_px(theta, x), plan.repeats):
+            yield {"model": "linear_gaussian", "n_latent": k, **row}
+
+
+def best_factorised(engine: Engine, model: LinearGaussian, theta: dict[str, Any], x: np.ndarray) -> Posterior:
+    """Return the recognition model with the highest bound: the exact mean, one over the precision's diagonal."""
+    _, covariance = posterior(theta, x)
+    slope = theta["w"].T @ covariance / np.exp(2 * theta["log_scale"])
+    log_scale = -0.5 * np.log(np.diag(np.linalg.inv(covariance)))
+    phi = {"w": slope, "b": -theta["b"] @ slope, "log_scale": log_scale}
+    return Posterior(model.recognition, ({name: engine.array(value) for name, value in phi.items()}, engine.array(x)))
+
+
+def mnist(plan: Plan, engine: Engine, data: Data | None, out: Path) -> Iterator[dict[str, Any]]:
+    """Against quadrature, on the test points of decoders trained by AEVB."""
+    for k in (2, 3):
+        fit = fit_of(plan, data, out, "aevb", k, 50_000, 100)
+        target = _target(fit, data, "test", plan.points)
+        truth = target.estimate("quadrature", plan.seed, tolerance=0.01).value
+        for tolerance in (1.0, 0.1, 0.03):
+            judged = measured(partial(target.estimate, "quadrature", plan.seed, tolerance=tolerance))
+            yield {
+                "model": "vae_bernoulli", "n_latent": k, "estimator": "quadrature",
+                "settings": f"tolerance={tolerance}", **scored(judged, truth),
+            }  # fmt: skip
+        for row in sweep(target, plan, truth):
+            yield {"model": "vae_bernoulli", "n_latent": k, **row}
+
+
+def simulated(plan: Plan, engine: Engine, data: Data | None, out: Path) -> Iterator[dict[str, Any]]:
+    """Between two bounds, on data drawn from decoders with many latent variables."""
+    for k in (20, 50):
+        fit = fit_of(plan, data, out, "aevb", k, 50_000, 500)
+        x, z = simulate(engine, fit.model, fit.theta, plan.simulated, engine.key(plan.seed + k))
+        q = fit.posterior(x)
+        judged = measured(
+            partial(
+                bidirectional, engine, fit.model, fit.theta, x, plan.seed, z=z, q=q, start="recognition",
+                temperatures=plan.temperatures,
+            )
+        )  # fmt: skip
+        truth = judged.estimate.value
+        gap = float((judged.estimate.diagnostics or {})["gap"].mean())
+        row = {"estimator": "bidirectional", "settings": f"temperatures={plan.temperatures}", "gap": gap}
+        yield {"model": "vae_bernoulli", "n_latent": k, **row, **scored(judged, truth)}
+        for row in sweep(Target(engine, fit.model, fit.theta, x, q), plan, truth):
+            yield {"model": "vae_bernoulli", "n_latent": k, **row}
+
+
+def paper(plan: Plan, engine: Engine, data: Data | None, out: Path) -> Iterator[dict[str, Any]]:
+    """The paper's estimator at its own settings, beside the truth and the bound, on every backend's fit."""
+    for n_train in (1000, 50_000):
+        for backend in inference.BACKENDS:
+            fit = fit_of(plan, data, out, backend, 3, n_train, 100)
+            for split in ("train", "test"):
+                target = _target(fit, data, split, plan.points)
+                truth = target.estimate("quadrature", plan.seed, tolerance=0.03).value
+                runs: dict[str, Callable[[], Estimate]] = {
+                    name: partial(target.estimate, "appendix_d", plan.seed, **changes)
+                    for name, changes in PAPER.items()
+                }
+                if target.q is not None:
+                    key = engine.key(plan.seed)
+                    runs["lower bound"] = partial(elbo, engine, fit.model, fit.theta, target.q, target.x, key, 20)
+                for name, run in runs.items():
+                    yield {
+                        "model": "vae_bernoulli", "n_latent": 3, "n_train": n_train, "backend": backend,
+                        "split": split, "estimator": name, "settings": "", "truth": float(truth.mean()),
+                        **scored(measured(run), truth),
+                    }  # fmt: skip
+
+
+def engines(plan: Plan, engine: Engine, data: Data | None, out: Path) -> Iterator[dict[str, Any]]:
+    """Both engines' estimates from the same theta and x: their difference in standard errors."""
+    fit = fit_of(plan, data, out, "aevb", 3, 50_000, 100)
+    one, two = (
+        _target(fit.on(inference.engine(name, "cpu", plan.threads)), data, "test", 100)
+        for name in sorted(inference.ENGINES)
+    )
+    variants: dict[str, dict[str, Any]] = {"quadrature": {}, **{name: levels[1] for name, levels in SWEEP.items()}}
+    for name, changes in variants.items():
+        judged = [measured(partial(target.estimate, name, plan.seed, **changes)) for target in (one, two)]
+        here, there = (each.estimate for each in judged)
+        difference = here.value - there.value
+        # Below a thousandth of a nat stands float32's rounding of log p(x, z).
+        error = np.maximum(np.hypot(here.stderr, there.stderr), 1e-3)
+        trusted = ~(_flagged(here) | _flagged(there))
+        yield {
+            "model": "vae_bernoulli", "n_latent": 3, "estimator": name, "settings": _settings(changes),
+            **scored(judged[0], there.value),
+            "difference": float(difference.mean()),
+            "mean_in_errors": float(difference[trusted].sum() / np.sqrt(np.square(error[trusted]).sum())),
+            "worst_in_errors": float(np.abs(difference / error)[trusted].max()),
+        }  # fmt: skip
+
+
+RUN: dict[str, Callable[[Plan, Engine, Data | None, Path], Iterator[dict[str, Any]]]] = {
+    "linear": linear, "mnist": mnist, "simulated": simulated, "paper": paper, "engines": engines,
+}  # fmt: skip
+
+
+def fit_of(plan: Plan, data: Data | None, out: Path, backend: str, k: int, n_train: int, n_hidden: int) -> Fit:
+    """Return one fit to MNIST: from this comparison's folder, or the main one's, else trained here."""
+    assert data is not None
+    experiment = Experiment(
+        data="mnist", n_train=n_train, n_latent=k, n_hidden=n_hidden, backend=backend, engine=plan.engine,
+        seed=plan.seed, samples=plan.samples, threads=plan.threads,
+    )  # fmt: skip
+    return fitted(experiment, take(data, n_train), out, [Path("reports/marginal_likelihood")])
+
+
+def sweep(target: Target, plan: Plan, truth: np.ndarray, repeats: int = 1) -> Iterator[dict[str, Any]]:
+    """Run every estimator at every level of cost; yield a row each."""
+    for name, levels in SWEEP.items():
+        for level, changes in enumerate(levels):
+            judged = measured(partial(target.estimate, name, plan.seed, **changes))
+            row = {"estimator": name, "settings": _settings(changes), "level": level}
+            yield {**row, **scored(judged, truth, repeats)}
+
+
+def report(out: Path) -> None:
+    """Rebuild rows.csv, table.md and figure.svg from the parts that have been run."""
+    import pandas as pd
+
+    from comparisons import calibration_report
+
+    parts = [path for path in (out / "parts" / f"{part}.csv" for part in PARTS) if path.exists()]
+    rows = pd.concat([pd.read_csv(path) for path in parts], ignore_index=True)
+    store.write(out / "rows.csv", rows.to_csv(index=False, lineterminator="\n"))
+    store.write(out / "table.md", calibration_report.markdown(rows))
+    store.write(out / "figure.svg", calibration_report.error_against_cost(rows))
+
+
+def _target(fit: Fit, data: Data | None, split: str, count: int) -> Target:
+    assert data is not None
+    x, indices = fit.points(take(data, fit.experiment.n_train), split, count)
+    return Target(fit.engine, fit.model, fit.theta, x, fit.posterior(x, indices))
+
+
+def _flagged(found: Estimate) -> np.ndarray:
+    return np.asarray((found.diagnostics or {}).get("flagged", np.zeros(len(found.value), bool)))
+
+
+def _settings(changes: dict[str, Any]) -> str:
+    return " ".join(f"{name}={value}" for name, value in changes.items() if name != "force")
+
+
+def _line(row: dict[str, Any]) -> str:
+    what = " ".join(str(row[name]) for name in ("part", "backend", "n_train", "split") if name in row)
+    return (
+        f"{what} k={row['n_latent']} {row['estimator']} {row['settings']}: bias {row['bias']:+.3f}, "
+        f"sd {row['sd']:.3f}, coverage {row['coverage']:.0%}, flagged {row['flagged']:.0%}, "
+        f"{row['seconds_per_1000']:.1f} s"
+    )
+
+
+if __name__ == "__main__":
+    cli.main(lambda: main(sys.argv[1:]))

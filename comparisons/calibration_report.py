@@ -1,0 +1,217 @@
+"""The calibration's rows as sentences, tables and a figure: pure functions of the rows."""
+
+import io
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from comparisons.data import GREY
+from comparisons.tables import pipe
+
+TITLES = {
+    "linear": "Against the closed form: linear_gaussian",
+    "mnist": "Against quadrature: MNIST decoders trained by AEVB, test points",
+    "simulated": "Between two bounds: data drawn from MNIST decoders, 500 hidden units",
+}
+# Okabe & Ito's colours, safe for colour-blind readers; a dash pattern tells the variants of one estimator apart.
+STYLES = {
+    "importance, q": ("#0072B2", "-"),
+    "importance, HMC normal": ("#0072B2", "--"),
+    "annealed, prior": ("#009E73", "--"),
+    "annealed, q": ("#009E73", "-"),
+    "appendix_d, paper": ("#D55E00", "-"),
+    "appendix_d, draws reused": ("#D55E00", ":"),
+    "appendix_d, 4 chains": ("#CC79A7", "-"),
+    "appendix_d, 4 chains, normal": ("#CC79A7", "--"),
+    "quadrature": ("#000000", "-"),
+    "bidirectional": ("#E69F00", "-"),
+}
+CLOSE = 0.1  # nats: differences of two backends below this are no ordering
+
+
+def markdown(rows: pd.DataFrame) -> str:
+    """Return the report: findings first, then a table for each part."""
+    parts = ["# How far each estimator of log p(x) is from the truth\n"]
+    found = findings(rows)
+    if found:
+        parts.append("\n".join(f"- {sentence}" for sentence in found) + "\n")
+    parts.append(
+        "Nats per datapoint. bias: mean of estimate minus truth; sd: spread of a datapoint's estimates over repeats, "
+        "or of errors over datapoints where there is one run; coverage: share of datapoints within 1.96 of their own "
+        "standard errors; bad: share further than 0.5 nat from the truth; of these flagged: share of those that the "
+        "estimator itself does not trust. Seconds are for 1000 datapoints, without compilation; memory is the peak "
+        f"above what the process held before. Numbers on mnist are a {GREY}.\n"
+    )
+    for part, title in TITLES.items():
+        for k, group in rows[rows.part == part].groupby("n_latent"):
+            points = int(group.n_points.iloc[0])
+            shown = f"{points // int(group.repeats.iloc[0])} datapoints, {int(group.repeats.iloc[0])} repeats"
+            parts.append(f"## {title}, {k} latent variables\n\n{shown}.\n\n{_table(group)}")
+    parts += _paper(rows[rows.part == "paper"]) + _engines(rows[rows.part == "engines"])
+    return "\n".join(parts)
+
+
+def findings(rows: pd.DataFrame) -> list[str]:
+    """Return what the rows say, a sentence each."""
+    found = []
+    small = rows[rows.part.isin(["linear", "mnist"]) & (rows.n_latent <= 3)]
+    for name in ("importance, q", "importance, HMC normal", "annealed, q", "annealed, prior", "appendix_d, 4 chains"):
+        group = _default(small[small.estimator == name])
+        if len(group):
+            linear = group[group.part == "linear"]
+            covered = ", ".join(f"{c:.0%}" for c in linear.coverage)
+            found.append(
+                f"{name} ({group.settings.iloc[0]}), up to 3 latent variables: bias between "
+                f"{group.bias.min():+.3f} and {group.bias.max():+.3f} nat"
+                + (f", 95 % intervals cover {covered} (linear)." if covered else ".")
+            )
+    high = rows[(rows.part == "linear") & (rows.n_latent > 10) & (rows.bad > 0)]
+    for name, group in high.groupby("estimator"):
+        share = np.average(group.bad_flagged, weights=group.bad)
+        found.append(
+            f"Above 10 latent variables {name} is off by more than 0.5 nat on {group.bad.mean():.0%} of the points of "
+            f"the linear part, and flags {share:.0%} of them."
+        )
+    for row in rows[rows.estimator == "bidirectional"].itertuples():
+        found.append(
+            f"At {row.n_latent} latent variables the two bounds are {row.gap:.3f} nat apart "
+            f"({row.n_points} points, {row.seconds_per_1000 * row.n_points / 1000:.0f} s)."
+        )
+    paper = rows[rows.part == "paper"]
+    for name, group in paper[paper.estimator.str.startswith("appendix_d")].groupby("estimator"):
+        sizes = ", ".join(
+            f"N = {n}: {part.bias.min():+.2f} to {part.bias.max():+.2f}" for n, part in group.groupby("n_train")
+        )
+        found.append(f"The paper's estimator ({name}) on fits of every backend, estimate minus truth in nats: {sizes}.")
+    if len(paper):
+        found += _orderings(paper)
+    return found
+
+
+def error_against_cost(rows: pd.DataFrame) -> str:
+    """Draw root-mean-square error against seconds for 1000 points, one line an estimator. Returns SVG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    from matplotlib.lines import Line2D
+
+    panels = [
+        (part, k, group)
+        for part in TITLES
+        for k, group in rows[(rows.part == part) & (rows.estimator != "bidirectional")].groupby("n_latent")
+    ]
+    columns = min(3, max(1, len(panels)))
+    lines = -(-max(1, len(panels)) // columns)
+    style: dict[str, Any] = {"svg.hashsalt": "comparisons", "svg.fonttype": "none", "font.size": 9}
+    with plt.rc_context({**style, "axes.spines.top": False, "axes.spines.right": False}):
+        size = (3.6 * columns + 2.4, 3.0 * lines)
+        figure, axes = plt.subplots(lines, columns, figsize=size, squeeze=False, layout="constrained")
+        for axis in axes.flat[len(panels) :]:
+            axis.set_visible(False)
+        seen = []
+        for axis, (part, k, group) in zip(axes.flat, panels, strict=False):
+            for name, line in group.groupby("estimator", sort=False):
+                colour, dash = STYLES[name]
+                axis.plot(line.seconds_per_1000, line.rmse, dash, color=colour, marker="o", markersize=3, linewidth=1.3)
+                seen.append(name)
+            axis.set_xscale("log")
+            axis.set_yscale("log")
+            axis.set_title(f"{part}, {k} latent variables", fontsize=9)
+            axis.set_xlabel("seconds for 1000 points")
+            axis.set_ylabel("RMS error [nats]")
+        handles = [
+            Line2D([], [], color=colour, linestyle=dash, label=name)
+            for name, (colour, dash) in STYLES.items()
+            if name in seen
+        ]
+        figure.legend(handles=handles, loc="outside right upper", frameon=False)
+        text = io.StringIO()
+        figure.savefig(text, format="svg", metadata={"Date": None})
+        plt.close(figure)
+    return text.getvalue()
+
+
+def _default(group: pd.DataFrame) -> pd.DataFrame:
+    """Keep the middle level of cost, which is an estimator's default, or near it."""
+    return group[group.level == 1]
+
+
+def _table(group: pd.DataFrame) -> str:
+    body = []
+    for row in group.itertuples():
+        flagged = "-" if np.isnan(row.bad_flagged) else f"{row.bad_flagged:.0%}"
+        body.append(
+            [
+                row.estimator, _plain(row.settings), f"{row.bias:+.3f} ± {row.bias_stderr:.3f}", f"{row.sd:.3f}",
+                f"{row.coverage:.0%}", f"{row.flagged:.0%}", f"{row.bad:.0%}", flagged,
+                f"{row.seconds_per_1000:.1f}", f"{row.peak_megabytes:.0f}",
+            ]
+        )  # fmt: skip
+    head = ["estimator", "settings", "bias", "sd", "coverage", "flagged", "bad", "of these flagged", "seconds", "MB"]
+    return pipe(head, body)
+
+
+def _paper(rows: pd.DataFrame) -> list[str]:
+    if not len(rows):
+        return []
+    body = []
+    for (n_train, backend, split), group in rows.groupby(["n_train", "backend", "split"]):
+        by_name = group.set_index("estimator")
+        cells = [f"{int(n_train)}", backend, split, f"{group.truth.iloc[0]:.2f}"]
+        for name in PAPER:
+            if name not in by_name.index:
+                cells.append("-")
+                continue
+            row = by_name.loc[name]
+            doubt = f" ({row.flagged:.0%} flagged)" if name != "lower bound" else ""
+            cells.append(f"{row.bias:+.2f} ± {row.bias_stderr:.2f}{doubt}")
+        body.append(cells)
+    head = ["N", "backend", "split", "log p(x)", *(f"{name} minus log p(x)" for name in PAPER)]
+    return [
+        "## The paper's estimator on every backend's fit: MNIST, 3 latent variables, 100 hidden units\n\n"
+        "log p(x) by quadrature; ± is the standard error over datapoints.\n\n" + pipe(head, body)
+    ]
+
+
+PAPER = ("lower bound", "appendix_d", "appendix_d, 5 moves of warm-up", "appendix_d, draws reused")
+
+
+def _orderings(rows: pd.DataFrame) -> list[str]:
+    """Say for which pairs of backends an estimate, or the bound, gives another order than log p(x) does."""
+    found = []
+    for name in PAPER:
+        turned, pairs = [], 0
+        for (n_train, split), group in rows[rows.estimator == name].groupby(["n_train", "split"]):
+            for one, two in combinations(group.itertuples(), 2):
+                pairs += 1
+                truth, claim = one.truth - two.truth, one.estimate - two.estimate
+                if truth * claim < 0 and max(abs(truth), abs(claim)) > CLOSE:
+                    turned.append(
+                        f"N = {int(n_train)} {split}, {one.backend} against {two.backend} ({claim:+.2f} where the "
+                        f"truth is {truth:+.2f})"
+                    )
+        said = "; ".join(turned) if turned else "none"
+        found.append(f"Of {pairs} pairs of backends, ordered otherwise by {name} than by log p(x): {said}.")
+    return found
+
+
+def _engines(rows: pd.DataFrame) -> list[str]:
+    if not len(rows):
+        return []
+    body = [
+        [row.estimator, _plain(row.settings), f"{row.difference:+.4f}", f"{row.mean_in_errors:+.1f}",
+         f"{row.worst_in_errors:.1f}"]
+        for row in rows.itertuples()
+    ]  # fmt: skip
+    head = ["estimator", "settings", "numpyro minus pyro", "in standard errors", "worst datapoint, in its own"]
+    return [
+        "## Both engines, from the same theta and x: 100 MNIST test points, 3 latent variables\n\n"
+        "In nats, and in standard errors over the datapoints that neither engine flags.\n\n" + pipe(head, body)
+    ]
+
+
+def _plain(settings: Any) -> str:
+    return settings if isinstance(settings, str) else ""

@@ -1,0 +1,99 @@
+"""Fitted models to judge: taken from where an earlier comparison left them, or trained."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import inference
+from comparisons import store
+from comparisons.data import Data, digest
+from comparisons.errors import NumericsError, StorageError
+from comparisons.experiment import Experiment
+from comparisons.run import numpys, points, run
+from inference import BACKENDS
+from inference.base import Array, Backend, Engine, Params, Posterior, Settings, State
+from models import MODELS
+from models.base import Model
+
+
+class Fit(NamedTuple):
+    """A trained model, its backend and the state it ended in, on an engine's device."""
+
+    experiment: Experiment
+    cell: str
+    engine: Engine
+    model: Model
+    backend: Backend
+    state: State
+
+    def on(self, engine: Engine) -> "Fit":
+        """Return the same fit on another engine."""
+        return restored(self.experiment, self.cell, self.model.n_x, numpys(self.engine, self.state), engine)
+
+    @property
+    def theta(self) -> Params:
+        """The generative parameters."""
+        return self.backend.theta(self.state)
+
+    def posterior(self, x: Array, indices: Array | None = None) -> Posterior | None:
+        """Return the backend's q(z | x) for rows x [n, n_x], new ones or those of the training set at `indices`."""
+        if self.backend.posterior is None:
+            return None
+        return self.backend.posterior(self.engine.key(self.experiment.seed), self.state, x, indices)
+
+    def points(self, data: Data, split: str, count: int) -> tuple[Array, Array | None]:
+        """Return the first points of a split, as a comparison judges them, and their indices in the training set."""
+        x, indices = points(data, split, count)
+        return self.engine.array(x), None if indices is None else self.engine.array(indices)
+
+
+def fitted(experiment: Experiment, data: Data, out: Path, look_in: Sequence[Path] = ()) -> Fit:
+    """Return the fit of an experiment: from `out` or one of the folders to look in, else trained and kept in `out`.
+
+    How the fit was judged on its way does not matter; one that is trained here is not. Raises UserError.
+    """
+    from tqdm import tqdm
+
+    identity = digest(data)
+    unjudged = replace(experiment, evidence=("none",))
+    for known in (experiment, unjudged):
+        cell = known.identity(identity)
+        for folder in (out, *look_in):
+            if (folder / "cells" / cell / "state.safetensors").exists():
+                try:
+                    return restored(known, cell, data.train.shape[1], store.load_state(folder, cell))
+                except StorageError as error:
+                    print(f"{error}; training it again", file=sys.stderr)
+    experiment = unjudged
+    environment = {**store.environment(), "data_digest": identity, "settings": asdict(experiment)}
+    with tqdm(total=experiment.samples, desc=f"fitting {cell}", unit="pt", unit_scale=True, file=sys.stderr) as bar:
+
+        def progress(n_seen: int, doing: str) -> None:
+            bar.set_postfix_str(doing, refresh=False)
+            bar.update(max(0, n_seen - bar.n))
+
+        for result in run("fit", cell, experiment, data, progress):
+            store.save_cell(out, cell, result.rows, environment, result.state)
+    if not result.state:
+        raise NumericsError(f"the fit {cell} diverged; fits of other --samples or --seed may not")
+    return restored(experiment, cell, data.train.shape[1], result.state)
+
+
+def restored(experiment: Experiment, cell: str, n_x: int, state: dict[str, Any], engine: Engine | None = None) -> Fit:
+    """Rebuild a fit from its state in NumPy, on the engine it came from or on another: both read the same arrays."""
+    engine = engine or inference.engine(experiment.engine, experiment.device, experiment.threads)
+    model = MODELS[experiment.model](n_x, experiment.n_latent, experiment.n_hidden)
+    settings = Settings(**{name: getattr(experiment, name) for name in Settings.__dataclass_fields__})
+    backend = BACKENDS[experiment.backend](engine, model, settings)
+    return Fit(experiment, cell, engine, model, backend, _arrays(engine, state))
+
+
+def _arrays(engine: Engine, state: dict[str, Any]) -> State:
+    return {
+        name: _arrays(engine, value) if isinstance(value, dict) else engine.array(np.asarray(value))
+        for name, value in state.items()
+    }

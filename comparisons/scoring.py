@@ -1,0 +1,76 @@
+"""Hold an estimator against the truth: its error, its own word about that error, and what it cost."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from comparisons.evidence.base import Estimate
+
+BAD = 0.5  # nats from the truth: a datapoint that its estimator should have flagged
+LONG = 20.0  # seconds: what takes as long is not repeated to leave compilation out of its time
+
+
+class Judged(NamedTuple):
+    """An estimate, the seconds it took without compilation, and the bytes it needed at its peak."""
+
+    estimate: Estimate
+    seconds: float
+    memory: float
+
+
+def measured(run: Callable[[], Estimate]) -> Judged:
+    """Run against the clock, a second time where the first was short enough for compilation to matter."""
+    for _ in range(2):
+        before = _memory(reset=True)
+        start = time.perf_counter()
+        found = run()
+        seconds = time.perf_counter() - start
+        if seconds > LONG:
+            break
+    return Judged(found, seconds, _memory() - before)
+
+
+def scored(judged: Judged, truth: np.ndarray, repeats: int = 1) -> dict[str, Any]:
+    """Return what is known of an estimate whose truth [n] is known, in nats; one set of points follows the other in it.
+
+    `bias` is the mean error, `sd` the standard deviation of a datapoint's estimates over repeats (of errors over
+    datapoints, where there are none), `coverage` the share of points within 1.96 of their own standard error, `bad` the
+    share further than 0.5 nat from the truth, and `bad_flagged` how many of those the estimator flagged itself.
+    """
+    found = judged.estimate
+    error = found.value - truth
+    flagged = np.asarray((found.diagnostics or {}).get("flagged", np.zeros(len(error), bool)))
+    bad = ~(np.abs(error) <= BAD)
+    trusted = error[~flagged]
+    spread = error.reshape(repeats, -1).std(0, ddof=1).mean() if repeats > 1 else error.std(ddof=1)
+    return {
+        "n_points": len(error),
+        "repeats": repeats,
+        "estimate": float(found.value.mean()),
+        "bias": float(error.mean()),
+        "bias_stderr": float(error.std(ddof=1) / np.sqrt(len(error))),
+        "bias_trusted": float(trusted.mean()) if len(trusted) else np.nan,
+        "sd": float(spread),
+        "rmse": float(np.sqrt(np.square(error).mean())),
+        "stderr": float(found.stderr.mean()),
+        "coverage": float((np.abs(error) <= 1.96 * found.stderr).mean()),
+        "flagged": float(flagged.mean()),
+        "bad": float(bad.mean()),
+        "bad_flagged": float(flagged[bad].mean()) if bad.any() else np.nan,
+        "seconds_per_1000": judged.seconds / len(error) * 1000,
+        "peak_megabytes": judged.memory / 1e6,
+    }
+
+
+def _memory(reset: bool = False) -> float:
+    """Return the peak of this process's resident memory since it was last reset, in bytes; NaN where unknown."""
+    try:
+        if reset:
+            Path("/proc/self/clear_refs").write_text("5")
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return float("nan")
+    return 1024.0 * next((int(line.split()[1]) for line in lines if line.startswith("VmHWM")), float("nan"))
