@@ -59,6 +59,7 @@ class Plan(cli.Plan):
     simulated: int = setting(100, "datapoints of the part simulated [datapoints]", low=10, high=10_000)
     repeats: int = setting(200, "part linear: repetitions of each of 5 datapoints", low=2, high=10_000)
     latents: tuple[int, ...] = setting((2, 3, 10, 20, 50), "part linear: latent variables", low=1, high=100)
+    levels: tuple[int, ...] = setting((0, 1, 2), "levels of cost of each estimator, from cheap to dear", low=0, high=2)
     temperatures: int = setting(2000, "part simulated: temperatures of the two bounds", low=10, high=10**6)
     samples: int = setting(1_000_000, "training points of each fit [datapoints]", low=1000, high=10**9)
 
@@ -223,7 +224,8 @@ def fit_of(plan: Plan, data: Data | None, out: Path, backend: str, k: int, n_tra
 def sweep(target: Target, plan: Plan, truth: np.ndarray, repeats: int = 1) -> Iterator[dict[str, Any]]:
     """Run every estimator at every level of cost; yield a row each."""
     for name, levels in SWEEP.items():
-        for level, changes in enumerate(levels):
+        for level in plan.levels:
+            changes = levels[level]
             judged = measured(partial(target.estimate, name, plan.seed, **changes))
             row = {"estimator": name, "settings": _settings(changes), "level": level}
             yield {**row, **scored(judged, truth, repeats)}

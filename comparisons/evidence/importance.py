@@ -57,7 +57,7 @@ def k_sample_bound(
     """Return the bound E[log 1/K sum_k w_k] of Burda et al. (2016, equation 8), from `repeats` means of K weights."""
     parts = []
     for log_w in log_weights(engine, model, theta, x, q, key, k * repeats):
-        each = np.stack([log_mean_exp(part)[0] for part in np.split(log_w, repeats)])
+        each = np.stack([np.logaddexp.reduce(part) - np.log(k) for part in np.split(log_w, repeats)])
         parts.append((each.mean(0), each.std(0, ddof=1) / np.sqrt(repeats)))
     value, stderr = (np.concatenate(column) for column in zip(*parts, strict=True))
     return Estimate(value, stderr)
@@ -114,10 +114,19 @@ def normal(ppl: Ppl, fit: Params) -> None:
 
 
 def _reduced(log_w: np.ndarray) -> tuple[np.ndarray, ...]:
-    from arviz_stats.base import array_stats
-
     value, stderr = log_mean_exp(log_w)
     w = np.exp(log_w - log_w.max(0))
     ess = w.sum(0) ** 2 / np.square(w).sum(0)
-    _, khat = array_stats.psislw(np.ascontiguousarray(log_w.T), axis=-1)
-    return value, stderr, ess, np.asarray(khat)
+    return value, stderr, ess, np.array([_khat(column) for column in np.ascontiguousarray(log_w.T)])
+
+
+def _khat(log_w: np.ndarray) -> float:
+    """Return the shape of the Pareto tail of weights [K]; minus infinity where the largest are all alike."""
+    from arviz_stats.base import array_stats
+
+    try:
+        with np.errstate(all="ignore"):
+            # It takes the log likelihoods that posterior draws are to be weighed against: minus the log weights.
+            return float(array_stats.psislw(-log_w)[1])
+    except ValueError:
+        return -np.inf

@@ -33,8 +33,15 @@ def ess(draws: np.ndarray) -> np.ndarray:
         rho = 1.0 - (within[..., None] - autocovariance) / total[..., None]
     rho[..., 0] = 1.0
     pairs = rho[..., : n // 2 * 2].reshape(*rho.shape[:-1], -1, 2).sum(-1)
+    # Pairs count while they are positive; of the first that does not, its even half still does, once (as in Stan).
+    last = max(0, -(-(n - 2) // 2) - 1)
     kept = np.logical_and.accumulate(pairs > 0, axis=-1)
-    time = -1.0 + 2.0 * np.where(kept, np.minimum.accumulate(pairs, axis=-1), 0.0).sum(-1)
+    kept[..., last:] = False
+    end = kept.sum(-1, keepdims=True)
+    after = np.take_along_axis(rho, 2 * end, -1)[..., 0]
+    after = np.where(np.take_along_axis(pairs, end, -1)[..., 0] >= 0, after, np.maximum(after, 0.0))
+    monotone = np.minimum.accumulate(pairs, axis=-1)
+    time = -1.0 + 2.0 * np.where(kept, monotone, 0.0).sum(-1) + after
     return m * n / np.maximum(time, 1.0 / np.log10(m * n))
 
 

@@ -1,0 +1,151 @@
+"""The comparisons that judge the judge: what they reuse, what they say, and what they refuse."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from comparisons import calibration, calibration_report, inference_gap, store
+from comparisons.cli import parse_plan
+from comparisons.data import Data
+from comparisons.errors import FlagError
+from comparisons.experiment import Experiment
+from comparisons.fits import fitted
+from inference import ENGINES
+from inference.base import Engine
+
+
+def small() -> Data:
+    rng = np.random.default_rng(0)
+    train, test = rng.random((300, 6), np.float32), rng.random((100, 6), np.float32)
+    return Data("digits", train, test, (1, 6), "unit", "", False)
+
+
+def tiny(**changes: Any) -> Experiment:
+    settings: dict[str, Any] = {"samples": 200, "n_hidden": 4, "n_latent": 2, "step_size": 0.01, "warmup": 0, **changes}
+    return Experiment(**settings)
+
+
+# Fits
+
+
+def test_a_fit_is_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = fitted(tiny(), small(), tmp_path)
+    monkeypatch.setattr("comparisons.fits.run", lambda *args: pytest.fail("trained again"))
+    for again in (fitted(tiny(), small(), tmp_path), fitted(tiny(), small(), tmp_path / "other", [tmp_path])):
+        for name, value in first.theta.items():
+            np.testing.assert_array_equal(again.engine.numpy(again.theta[name]), first.engine.numpy(value))
+
+
+def test_a_damaged_fit_is_trained_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = fitted(tiny(), small(), tmp_path)
+    (tmp_path / "cells" / first.cell / "state.safetensors").write_bytes(b"damaged")
+    again = fitted(tiny(), small(), tmp_path)
+    assert "training it again" in capsys.readouterr().err
+    np.testing.assert_array_equal(again.engine.numpy(again.theta["w2"]), first.engine.numpy(first.theta["w2"]))
+
+
+@pytest.mark.parametrize("backend", ["aevb", "mean_field", "monte_carlo_em"])
+def test_a_fit_moves_to_the_other_engine(backend: str, tmp_path: Path, engines: dict[str, Engine]) -> None:
+    fit = fitted(tiny(backend=backend), small(), tmp_path)
+    for name in ENGINES:
+        moved = fit.on(engines[name])
+        x, indices = moved.points(small(), "train", 10)
+        np.testing.assert_array_equal(moved.engine.numpy(moved.theta["w2"]), fit.engine.numpy(fit.theta["w2"]))
+        q = moved.posterior(x, indices)
+        assert (q is None) == (backend == "monte_carlo_em")
+        if q is not None:
+            z = moved.engine.numpy(moved.engine.draw(moved.engine.key(0), q.program, *q.args)["z"])
+            assert z.shape == (10, 2) and np.isfinite(z).all()
+
+
+# Inference gap
+
+
+@pytest.mark.parametrize("k", [2, 4])
+def test_the_gaps_add_up(k: int, tmp_path: Path) -> None:
+    plan = inference_gap.Plan(data="digits", latents=(k,), points=20, draws=50, fit_steps=200, temperatures=50)
+    for backend in inference_gap.BACKENDS:
+        experiment = tiny(backend=backend, n_latent=k, samples=2000, step_size=0.05)
+        fit = fitted(experiment, small(), tmp_path)
+        for row in inference_gap.gaps(plan, fit, small()):
+            total = row["approximation_gap"] + row["amortization_gap"]
+            assert total == pytest.approx(row["log_px"] - row["elbo"], abs=1e-9)
+            noise = 4 * np.hypot(row["approximation_gap_stderr"], row["amortization_gap_stderr"])
+            assert row["approximation_gap"] > -noise and row["amortization_gap"] > -noise
+            assert row["evidence"] == ("quadrature" if k <= 3 else "annealed")
+            table = inference_gap.markdown([row], plan)
+            assert "cross-entropy" in table and backend in table
+
+
+# What is reported
+
+
+def row(**changes: Any) -> dict[str, Any]:
+    return {
+        "part": "paper", "model": "vae_bernoulli", "n_latent": 3, "estimator": "appendix_d", "settings": "",
+        "n_points": 100, "repeats": 1, "estimate": -10.0, "bias": 0.1, "bias_stderr": 0.01, "bias_trusted": 0.1,
+        "sd": 0.2, "rmse": 0.2, "stderr": 0.2, "coverage": 0.95, "flagged": 0.1, "bad": 0.0, "bad_flagged": np.nan,
+        "seconds_per_1000": 1.0, "peak_megabytes": 1.0, "n_train": 1000, "backend": "aevb", "split": "test",
+        "truth": -10.1, "level": 1, **changes,
+    }  # fmt: skip
+
+
+def test_an_ordering_that_turns_is_named() -> None:
+    rows = pd.DataFrame(
+        [
+            row(),
+            row(backend="wake_sleep", estimate=-9.5, truth=-11.0),
+            row(backend="mean_field", estimate=-9.0, truth=-9),
+        ]
+    )
+    found = "\n".join(calibration_report.findings(rows))
+    assert "aevb against wake_sleep (-0.50 where the truth is +0.90)" in found
+    assert "Of 3 pairs" in found and "aevb against mean_field" not in found
+
+
+def test_the_report_has_a_table_for_each_part_and_a_figure() -> None:
+    names = list(calibration.SWEEP)
+    rows = pd.DataFrame(
+        [row(part=part, n_latent=k, estimator=name, level=level, rmse=0.1 / (level + 1), seconds_per_1000=level + 1.0)
+         for part, k in (("linear", 2), ("linear", 20), ("mnist", 3), ("simulated", 20))
+         for name in names for level in (0, 1, 2)]
+        + [row(part="simulated", n_latent=20, estimator="bidirectional", gap=0.05)]
+        + [row(), row(estimator="lower bound")]
+        + [row(part="engines", difference=0.001, mean_in_errors=0.5, worst_in_errors=2.0)]
+    )  # fmt: skip
+    text = calibration_report.markdown(rows)
+    for title in (*calibration_report.TITLES.values(), "The paper's estimator", "Both engines"):
+        assert title in text
+    assert "0.050 nat apart" in text and set(names) <= set(calibration_report.STYLES)
+    assert calibration_report.error_against_cost(rows) == calibration_report.error_against_cost(rows)
+
+
+def test_what_was_run_is_kept_and_the_report_rebuilt(tmp_path: Path) -> None:
+    (tmp_path / "parts").mkdir()
+    store.write_rows(tmp_path / "parts" / "paper.csv", [row(), row(estimator="lower bound", flagged=0.0)])
+    calibration.report(tmp_path)
+    assert (
+        len(pd.read_csv(tmp_path / "rows.csv")) == 2 and "The paper's estimator" in (tmp_path / "table.md").read_text()
+    )
+
+
+# Flags
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--parts", "nonsense"], ["parts", "nonsense", "linear"]),
+        (["--latents", "0"], ["latents", "0", "at least 1"]),
+        (["--repeats", "1.5"], ["repeats", "1.5", "whole number"]),
+        (["--engine", "stan"], ["engine", "stan", "numpyro"]),
+    ],
+)
+def test_a_wrong_flag_is_named(arguments: list[str], words: list[str]) -> None:
+    with pytest.raises(FlagError) as caught:
+        parse_plan("calibration", "", calibration.Plan, arguments)
+    text = str(caught.value)
+    assert "\n" not in text and all(word in text for word in words)

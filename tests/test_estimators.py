@@ -1,0 +1,422 @@
+"""The Monte-Carlo estimators of log p(x) against closed forms: unbiased, honest about their error, loud in failure."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+from arviz_stats.base import array_stats
+from scipy import special, stats
+
+import inference
+from comparisons.calibration import best_factorised
+from comparisons.evidence import mixing
+from comparisons.evidence.annealed import annealed, bidirectional, schedule, simulate
+from comparisons.evidence.appendix_d import appendix_d, kde, normal
+from comparisons.evidence.base import Estimate, blocks, log_mean_exp, pairs_within, pieces
+from comparisons.evidence.draws import posterior_draws
+from comparisons.evidence.elbo import elbo
+from comparisons.evidence.exact import exact
+from comparisons.evidence.importance import fitted_normal, importance, k_sample_bound
+from comparisons.evidence.importance import normal as full_normal
+from comparisons.evidence.judge import estimate
+from comparisons.evidence.quadrature import quadrature
+from comparisons.evidence.settings import JudgeSettings
+from comparisons.scoring import Judged, measured, scored
+from inference import ENGINES
+from inference.base import Engine, Posterior
+from models.linear_gaussian import LinearGaussian, log_px, posterior
+
+CHEAP: dict[str, Any] = {
+    "importance_samples": 200, "temperatures": 50, "annealed_chains": 8, "hmc_draws": 200, "hmc_chains": 2,
+    "hmc_leapfrog": 6,
+}  # fmt: skip
+
+
+@pytest.fixture
+def numpyro() -> Engine:
+    return inference.engine("numpyro", "cpu", 1)
+
+
+class Problem:
+    """A linear-Gaussian model with correlated latents, datapoints from it, and what is known of them."""
+
+    def __init__(self, engine: Engine, k: int = 2, n: int = 60, seed: int = 0) -> None:
+        rng = np.random.default_rng(seed)
+        n_x = 2 * k + 4
+        w, b = rng.standard_normal((k, n_x)) / np.sqrt(k), rng.standard_normal(n_x)
+        self.theta = {"w": w, "b": b, "log_scale": np.log(0.5)}
+        self.x = b + rng.standard_normal((n, k)) @ w + 0.5 * rng.standard_normal((n, n_x))
+        self.engine, self.model = engine, LinearGaussian(n_x, k)
+        self.truth = log_px(self.theta, self.x)
+        self.placed = {name: engine.array(value) for name, value in self.theta.items()}
+        self.on_device = engine.array(self.x)
+
+    def run(self, estimator: Callable[..., Any], *args: Any, **settings: Any) -> Any:
+        """Call an estimator on this problem."""
+        return estimator(self.engine, self.model, self.placed, self.on_device, *args, **settings)
+
+    @property
+    def q(self) -> Posterior:
+        """The factorised normal with the highest bound."""
+        return best_factorised(self.engine, self.model, self.theta, self.x)
+
+    def exact_q(self, widened: float = 1.0) -> Posterior:
+        mean, covariance = posterior(self.theta, self.x)
+        scale_tril = np.broadcast_to(np.linalg.cholesky(covariance) * widened, (len(mean), *covariance.shape))
+        return Posterior(full_normal, ({"loc": self.engine.array(mean), "scale_tril": self.engine.array(scale_tril)},))
+
+
+def close(found: Estimate, truth: np.ndarray, errors: float = 4.0) -> None:
+    """The mean error lies within so many standard errors of zero, and so does almost every datapoint's."""
+    value, stderr = found.mean()
+    assert abs(value - truth.mean()) < errors * max(stderr, 2e-4)
+    assert np.mean(np.abs(found.value - truth) < 3.0 * np.maximum(found.stderr, 1e-3)) > 0.93
+
+
+# Their error
+
+
+def test_the_log_of_a_mean_is_taken_stably() -> None:
+    log_w = np.random.default_rng(0).standard_normal((50, 4)) + np.array([-1e4, 0.0, 1e4, 3.0])
+    value, stderr = log_mean_exp(log_w)
+    np.testing.assert_allclose(value, special.logsumexp(log_w, axis=0) - np.log(50), rtol=1e-12)
+    w = np.exp(log_w - value)
+    np.testing.assert_allclose(stderr, stats.sem(w) * stats.t.ppf(0.975, 49) / 1.96, rtol=1e-6)
+
+
+def test_the_error_of_a_log_mean_covers() -> None:
+    """2000 experiments of 16 log-normal weights with a spread of half a nat."""
+    log_w = np.random.default_rng(1).normal(-0.125, 0.5, (16, 2000))
+    value, stderr = log_mean_exp(log_w)
+    assert 0.90 < np.mean(np.abs(value) < 1.96 * stderr) < 0.99
+
+
+@pytest.mark.parametrize(("n", "size"), [(1, 1), (7, 3), (6, 3), (5, 100), (3, 0)])
+def test_blocks_take_every_datapoint_once_and_have_one_size(n: int, size: int) -> None:
+    found = list(blocks(n, size))
+    assert len({len(rows) for rows, _ in found}) == 1
+    np.testing.assert_array_equal(np.concatenate([rows[:count] for rows, count in found]), np.arange(n))
+
+
+def test_pieces_fold_like_one() -> None:
+    def add(carry: int, items: np.ndarray) -> tuple[int, np.ndarray]:
+        return carry + int(items.sum()), np.cumsum(items) + carry
+
+    carry, outcomes = pieces(add, 0, (np.arange(123),))
+    assert carry == np.arange(123).sum()
+    np.testing.assert_array_equal(np.concatenate(outcomes), np.cumsum(np.arange(123)))
+
+
+@pytest.mark.parametrize("shape", [(1, 50), (2, 25), (4, 100), (4, 7), (3, 500)])
+@pytest.mark.parametrize("correlation", [0.0, 0.9, -0.5])
+def test_mixing_is_the_librarys(shape: tuple[int, int], correlation: float) -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal((20, *shape))
+    draws = np.empty_like(noise)
+    draws[..., 0] = noise[..., 0]
+    for t in range(1, shape[1]):
+        draws[..., t] = correlation * draws[..., t - 1] + np.sqrt(1 - correlation**2) * noise[..., t]
+    draws[:5, 0] += 2.0  # a chain that has gone elsewhere
+    np.testing.assert_allclose(mixing.ess(draws), array_stats.ess(draws, method="mean"), rtol=1e-6)
+    if shape[0] > 1:
+        np.testing.assert_allclose(mixing.rhat(draws), array_stats.rhat(draws), rtol=1e-6)
+
+
+def test_one_chain_is_compared_with_itself() -> None:
+    drifting = np.linspace(0, 10, 100) + np.random.default_rng(0).standard_normal(100)
+    assert mixing.rhat(drifting[None]) > 1.5
+    assert mixing.rhat(np.random.default_rng(0).standard_normal((1, 1000))) < 1.01
+
+
+# Draws
+
+
+def test_draws_are_from_the_posterior(engine: Engine) -> None:
+    problem = Problem(engine, n=20)
+    drawn = problem.run(
+        posterior_draws, engine.key(0), draws=150, chains=4, warmup=100, leapfrog_steps=6, max_memory=2e6
+    )
+    assert drawn.z.shape == (150, 4, 20, 2) and drawn.log_joint.shape == (150, 4, 20)
+    mean, covariance = posterior(problem.theta, problem.x)
+    effective = mixing.ess(drawn.z.transpose(2, 3, 1, 0))
+    assert effective.min() > 50 and np.all((drawn.acceptance > 0.75) & (drawn.acceptance < 0.99))
+    z = (drawn.z.mean((0, 1)) - mean) / np.sqrt(np.diag(covariance) / effective)
+    assert np.abs(z).max() < 5 and 0.5 < z.std() < 1.5
+    variance = drawn.z.reshape(600, 20, 2).var(0).mean(0)
+    np.testing.assert_allclose(variance, np.diag(covariance), rtol=0.15)
+
+
+def test_each_datapoint_has_a_step_size_of_its_own(numpyro: Engine) -> None:
+    """Under a decoder that ignores half of the datapoints' z, their posterior is the prior, and wide."""
+    problem = Problem(numpyro, n=40)
+    sharp = problem.run(posterior_draws, numpyro.key(0), draws=10, chains=2, warmup=150, leapfrog_steps=4)
+    flat = {**problem.placed, "w": 0.0 * problem.placed["w"]}
+    wide = posterior_draws(
+        numpyro, problem.model, flat, problem.on_device, numpyro.key(0), draws=10, chains=2, warmup=150,
+        leapfrog_steps=4,
+    )  # fmt: skip
+    assert np.median(wide.step_size) > 2 * np.median(sharp.step_size)
+    assert len(np.unique(sharp.step_size)) == 40
+
+
+# Importance sampling
+
+
+def test_the_exact_posterior_proposes_without_variance(engine: Engine) -> None:
+    problem = Problem(engine)
+    found = problem.run(importance, 0, q=problem.exact_q(), importance_samples=50)
+    np.testing.assert_allclose(found.value, problem.truth, atol=1e-3)
+    assert found.stderr.max() < 1e-3
+
+
+@pytest.mark.parametrize("proposal", ["q", "hmc"])
+def test_importance_finds_the_truth(engine: Engine, proposal: str) -> None:
+    problem = Problem(engine)
+    found = problem.run(importance, 1, q=problem.q, proposal=proposal, importance_samples=1000)
+    close(found, problem.truth)
+    assert found.flagged < 0.1 and found.diagnostics is not None
+    assert np.all((found.diagnostics["ess"] > 100) & (found.diagnostics["ess"] <= 1000))
+
+
+def test_auto_fits_a_proposal_where_there_is_none(numpyro: Engine) -> None:
+    problem = Problem(numpyro)
+    close(problem.run(importance, 2, importance_samples=500), problem.truth)
+    with pytest.raises(ValueError, match="proposal hmc"):
+        problem.run(importance, 2, proposal="q")
+
+
+def test_a_proposal_that_is_too_narrow_is_flagged(numpyro: Engine) -> None:
+    problem = Problem(numpyro, k=3)
+    narrow = problem.run(importance, 3, q=problem.exact_q(0.2), importance_samples=1000)
+    good = problem.run(importance, 3, q=problem.exact_q(1.2), importance_samples=1000)
+    assert narrow.flagged > 0.9 and good.flagged < 0.05
+
+
+def test_khat_is_the_shape_of_the_weights_tail(numpyro: Engine) -> None:
+    """Of a proposal s times as wide as a normal posterior, P(w > t) falls like t^(-1 / (1 - s^2)): khat is 1 - s^2."""
+    problem = Problem(numpyro, k=1, n=100)
+    for s in (0.5, 0.7):
+        found = problem.run(importance, 5, q=problem.exact_q(s), importance_samples=20_000)
+        assert found.diagnostics is not None
+        assert abs(np.mean(found.diagnostics["khat"]) - (1 - s**2)) < 0.15
+
+
+def test_a_fitted_normal_has_the_posteriors_moments(numpyro: Engine) -> None:
+    problem = Problem(numpyro, n=30)
+    (fit,) = problem.run(fitted_normal, numpyro.key(0)).args
+    mean, covariance = posterior(problem.theta, problem.x)
+    assert np.abs(numpyro.numpy(fit["loc"]) - mean).max() < 0.4 * np.sqrt(np.diag(covariance).min())
+    scale = numpyro.numpy(fit["scale_tril"])
+    np.testing.assert_allclose((scale @ scale.transpose(0, 2, 1)).mean(0), 1.2 * covariance, rtol=0.1, atol=0.005)
+
+
+def test_more_draws_tighten_the_bound(engine: Engine) -> None:
+    """Burda et al. (2016), theorem 1: L_1 <= L_5 <= L_50 <= log p(x), and L_1 is the lower bound."""
+    problem = Problem(engine, k=3)
+    q = problem.exact_q(0.6)
+    bounds = [problem.run(k_sample_bound, q, engine.key(k), k, repeats=100).mean() for k in (1, 5, 50)]
+    one, stderr = elbo(engine, problem.model, problem.placed, q, problem.on_device, engine.key(9), 100).mean()
+    assert abs(bounds[0][0] - one) < 4 * np.hypot(stderr, bounds[0][1])
+    values = [value for value, _ in bounds]
+    assert values[0] < values[1] < values[2] < problem.truth.mean() + 3 * bounds[2][1]
+
+
+def test_a_small_memory_cuts_the_work_and_keeps_the_numbers(numpyro: Engine) -> None:
+    problem = Problem(numpyro)
+    whole = problem.run(importance, 4, q=problem.q, importance_samples=300)
+    cut = problem.run(importance, 4, q=problem.q, importance_samples=300, max_memory=1e5)
+    error = np.hypot(whole.stderr, cut.stderr)
+    assert len(cut.value) == 60 and np.mean(np.abs(whole.value - cut.value) < 3 * error) > 0.95
+
+
+# Annealing
+
+
+def test_the_schedule_is_dense_at_both_ends() -> None:
+    b = schedule(100)
+    assert b[0] == 0 and b[-1] == 1 and len(b) == 101 and np.all(np.diff(b) > 0)
+    np.testing.assert_allclose(b, 1 - b[::-1], atol=1e-12)
+    assert np.diff(b)[0] < 0.2 * np.diff(b)[50]
+
+
+@pytest.mark.parametrize("start", ["prior", "recognition"])
+def test_annealing_finds_the_truth(engine: Engine, start: str) -> None:
+    problem = Problem(engine)
+    settings: dict[str, Any] = {"temperatures": 100, "annealed_chains": 8}
+    found = problem.run(annealed, 1, q=problem.q, start=start, **settings)
+    value, stderr = found.mean()
+    # The log of a mean of 8 weights lies half their relative variance / 8 too low.
+    assert found.diagnostics is not None
+    low = 0.5 * np.mean(np.expm1(found.diagnostics["spread"] ** 2)) / 8
+    assert -4 * stderr - 2 * low < value - problem.truth.mean() < 4 * stderr
+    assert np.mean(np.abs(found.value - problem.truth) < 1.96 * found.stderr) > 0.85 and found.flagged < 0.2
+
+
+def test_one_temperature_is_importance_sampling_from_the_start(numpyro: Engine) -> None:
+    problem = Problem(numpyro)
+    found = problem.run(annealed, 1, q=problem.exact_q(), start="recognition", temperatures=1)
+    np.testing.assert_allclose(found.value, problem.truth, atol=2e-3)
+
+
+def test_too_few_temperatures_are_flagged(numpyro: Engine) -> None:
+    problem = Problem(numpyro, k=10)
+    found = problem.run(annealed, 1, temperatures=5)
+    error = np.abs(found.value - problem.truth)
+    assert found.diagnostics is not None and error.mean() > 1
+    assert found.diagnostics["flagged"][error > 0.5].mean() > 0.95
+
+
+def test_two_bounds_hold_the_truth_between_them(engine: Engine) -> None:
+    problem = Problem(engine, k=5)
+    x, z = simulate(engine, problem.model, problem.placed, 60, engine.key(5))
+    truth = exact(engine, problem.model, problem.placed, x).value
+    found = bidirectional(engine, problem.model, problem.placed, x, 0, z=z, temperatures=12, annealed_chains=8)
+    assert found.diagnostics is not None
+    lower, upper = found.diagnostics["lower"], found.diagnostics["upper"]
+    noise = 4 * (truth - lower).std() / np.sqrt(len(truth))
+    assert lower.mean() < truth.mean() + noise and truth.mean() < upper.mean() + noise
+    assert 0 < found.diagnostics["gap"].mean() < 1.0
+    assert abs((found.value - truth).mean()) < 0.1 and np.mean(np.abs(found.value - truth) < 1.96 * found.stderr) > 0.9
+
+
+def test_simulated_data_have_the_models_moments(engine: Engine) -> None:
+    problem = Problem(engine)
+    x, z = (engine.numpy(a) for a in simulate(engine, problem.model, problem.placed, 20_000, engine.key(6)))
+    covariance = problem.theta["w"].T @ problem.theta["w"] + 0.25 * np.eye(8)
+    assert np.abs(z.mean(0)).max() < 0.04 and np.abs(np.cov(z.T) - np.eye(2)).max() < 0.05
+    np.testing.assert_allclose(np.cov(x.T), covariance, atol=0.12)
+
+
+@pytest.mark.parametrize("run", [annealed, appendix_d], ids=["annealed", "appendix_d"])
+def test_a_start_that_is_not_there_is_refused(numpyro: Engine, run: Callable[..., Estimate]) -> None:
+    with pytest.raises(ValueError, match="start prior"):
+        Problem(numpyro).run(run, 0, start="recognition")
+
+
+# The paper's appendix D
+
+
+@pytest.mark.parametrize("density", ["kde", "normal"])
+def test_appendix_d_finds_the_truth_with_fresh_draws(engine: Engine, density: str) -> None:
+    problem = Problem(engine)
+    found = problem.run(appendix_d, 1, density=density, hmc_draws=300, hmc_chains=2, hmc_warmup=100, hmc_leapfrog=6)
+    close(found, problem.truth)
+    assert found.flagged < 0.1
+
+
+def test_draws_used_twice_make_it_too_low(numpyro: Engine) -> None:
+    problem = Problem(numpyro, k=3)
+    fresh, reused = (problem.run(appendix_d, 1, reuse_draws=again) for again in (False, True))
+    assert (reused.value - problem.truth).mean() < -0.4 < (fresh.value - problem.truth).mean() < 0.4
+
+
+def test_appendix_d_refuses_many_latent_variables_unless_forced(numpyro: Engine) -> None:
+    problem = Problem(numpyro, k=12, n=20)
+    with pytest.raises(ValueError, match=r"10 latent.*12.*force"):
+        problem.run(appendix_d, 0)
+    found = problem.run(appendix_d, 0, force=True)
+    assert found.diagnostics is not None and found.flagged > 0.9 and np.isfinite(found.value).all()
+
+
+def test_chains_that_never_move_are_flagged(numpyro: Engine) -> None:
+    """An absurd noise scale leaves every proposal refused."""
+    problem = Problem(numpyro)
+    theta = {**problem.placed, "log_scale": numpyro.array(-12.0)}
+    found = appendix_d(numpyro, problem.model, theta, problem.on_device, 0, hmc_warmup=0)
+    assert found.flagged == 1.0
+
+
+def test_a_kernel_density_integrates_to_one_and_explains_its_draws() -> None:
+    rng = np.random.default_rng(0)
+    fit = rng.standard_normal((100, 2, 1)) * 0.3 + 5.0
+    z = np.linspace(2, 8, 4001)[:, None]
+    log_q, bandwidth, singular = kde(fit, z)
+    assert np.exp(log_q).sum() * (z[1, 0] - z[0, 0]) == pytest.approx(1.0, abs=1e-6)
+    assert 0.05 < bandwidth < 1.0 and not singular
+    library = stats.gaussian_kde(fit.reshape(-1), bandwidth).logpdf(z[::400, 0])
+    np.testing.assert_allclose(log_q[::400], library, rtol=1e-6, atol=1e-6)
+
+
+def test_a_normal_density_is_scipys() -> None:
+    rng = np.random.default_rng(0)
+    fit = rng.standard_normal((50, 2, 3)) @ np.array([[1.0, 0.5, 0.0], [0.0, 0.3, 0.2], [0.0, 0.0, 2.0]])
+    z = rng.standard_normal((10, 3))
+    flat = fit.reshape(-1, 3)
+    expected = stats.multivariate_normal(flat.mean(0), np.cov(flat.T)).logpdf(z)
+    np.testing.assert_allclose(normal(fit, z)[0], expected, rtol=1e-9)
+    assert normal(np.ones((20, 1, 3)), z)[2] and not normal(fit, z)[2]
+
+
+# All of them
+
+
+@pytest.mark.parametrize("name", ["quadrature", "importance", "annealed", "appendix_d", "exact"])
+def test_both_engines_judge_alike(name: str) -> None:
+    """The same theta and x: within 3 standard errors, and 0.002 nat for what has no noise."""
+    found = []
+    for each in ENGINES:
+        problem = Problem(inference.engine(each, "cpu", 1), k=3, n=40)
+        settings = JudgeSettings(**CHEAP)
+        found.append(problem.run(partial(estimate, name), 1, problem.q, settings))
+    error = np.sqrt(np.sum(np.square(found[0].stderr) + np.square(found[1].stderr)))
+    difference = found[0].value - found[1].value
+    if found[0].systematic:
+        assert np.abs(difference).max() < 2e-3
+    else:
+        assert abs(difference.sum()) < 3 * error
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_quadrature_is_exact_to_a_thousandth_of_a_nat(engine: Engine, k: int) -> None:
+    problem = Problem(engine, k=k, n=200)
+    found = problem.run(quadrature, tolerance=0.01)
+    assert np.abs(found.value - problem.truth).max() < 1e-3
+
+
+@pytest.mark.parametrize("name", ["importance", "annealed", "appendix_d"])
+def test_the_same_seed_gives_the_same_numbers(numpyro: Engine, name: str) -> None:
+    problem = Problem(numpyro, n=20)
+    one, again, other = (problem.run(partial(estimate, name), s, problem.q, JudgeSettings(**CHEAP)) for s in (3, 3, 4))
+    np.testing.assert_array_equal(one.value, again.value)
+    assert np.any(one.value != other.value)
+
+
+@pytest.mark.parametrize("name", ["importance", "annealed", "appendix_d"])
+def test_intervals_cover(numpyro: Engine, name: str) -> None:
+    """200 repetitions of 5 datapoints: the 95 % intervals cover 90 to 99 %, and the bias is below 0.1 nat."""
+    problem = Problem(numpyro, k=3, n=5)
+    x = np.tile(problem.x, (200, 1))
+    q = best_factorised(numpyro, problem.model, problem.theta, x)
+    settings = JudgeSettings(
+        importance_samples=1000, temperatures=200, hmc_draws=200, hmc_chains=4, hmc_warmup=200, hmc_leapfrog=10
+    )
+    found = estimate(name, numpyro, problem.model, problem.placed, numpyro.array(x), 7, q, settings)
+    row = scored(Judged(found, 0.0, 0.0), np.tile(problem.truth, 200), 200)
+    assert abs(row["bias"]) < 0.1 and 0.90 <= row["coverage"] <= 0.99 and row["flagged"] < 0.1
+
+
+def test_scores_say_what_was_flagged() -> None:
+    truth = np.zeros(4)
+    flagged = np.array([False, True, False, True])
+    found = Estimate(np.array([0.1, 2.0, -1.0, 0.0]), np.full(4, 0.1), diagnostics={"flagged": flagged})
+    row = scored(Judged(found, 2.0, 5e6), truth)
+    assert row["bias"] == pytest.approx(1.1 / 4) and row["bias_trusted"] == pytest.approx(-0.45)
+    assert (row["bad"], row["bad_flagged"], row["flagged"], row["coverage"]) == (0.5, 0.5, 0.5, 0.5)
+    assert (row["seconds_per_1000"], row["peak_megabytes"]) == (500.0, 5.0)
+
+
+def test_what_is_measured_is_run_again_without_compilation() -> None:
+    calls = []
+
+    def run() -> Estimate:
+        calls.append(1)
+        return Estimate(np.zeros(2), np.zeros(2))
+
+    judged = measured(run)
+    assert len(calls) == 2 and judged.seconds < 1 and (np.isnan(judged.memory) or judged.memory >= 0)
+
+
+def test_a_pair_takes_no_more_than_it_is_reckoned(numpyro: Engine) -> None:
+    assert pairs_within(4e6, 784) * 784 * 4 <= 4e6 and pairs_within(1.0, 10**6) == 1
