@@ -60,7 +60,7 @@ class Plan(cli.Plan):
     repeats: int = setting(200, "part linear: repetitions of each of 5 datapoints", low=2, high=10_000)
     latents: tuple[int, ...] = setting((2, 3, 10, 20, 50), "part linear: latent variables", low=1, high=100)
     levels: tuple[int, ...] = setting((0, 1, 2), "levels of cost of each estimator, from cheap to dear", low=0, high=2)
-    temperatures: int = setting(2000, "part simulated: temperatures of the two bounds", low=10, high=10**6)
+    temperatures: int = setting(500, "part simulated: temperatures of the two bounds", low=10, high=10**6)
     samples: int = setting(1_000_000, "training points of each fit [datapoints]", low=1000, high=10**9)
 
 
@@ -142,7 +142,7 @@ def mnist(plan: Plan, engine: Engine, data: Data | None, out: Path) -> Iterator[
 def simulated(plan: Plan, engine: Engine, data: Data | None, out: Path) -> Iterator[dict[str, Any]]:
     """Between two bounds, on data drawn from decoders with many latent variables."""
     for k in (20, 50):
-        fit = fit_of(plan, data, out, "aevb", k, 50_000, 500)
+        fit = fit_of(plan, data, out, "aevb", k, 50_000, 200)
         x, z = simulate(engine, fit.model, fit.theta, plan.simulated, engine.key(plan.seed + k))
         q = fit.posterior(x)
         judged = measured(

@@ -13,7 +13,7 @@ from comparisons.tables import pipe
 TITLES = {
     "linear": "Against the closed form: linear_gaussian",
     "mnist": "Against quadrature: MNIST decoders trained by AEVB, test points",
-    "simulated": "Between two bounds: data drawn from MNIST decoders, 500 hidden units",
+    "simulated": "Between two bounds: data drawn from MNIST decoders, 200 hidden units",
 }
 # Okabe & Ito's colours, safe for colour-blind readers; a dash pattern tells the variants of one estimator apart.
 STYLES = {

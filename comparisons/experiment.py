@@ -59,6 +59,11 @@ class Experiment(JudgeSettings, Settings):
         # One name alone, or the list that JSON makes of a tuple, mean the same.
         named = (self.evidence,) if isinstance(self.evidence, str) else tuple(self.evidence)
         object.__setattr__(self, "evidence", named)
+        if "bidirectional" in named:
+            raise FlagError(
+                f"evidence 'bidirectional' needs data simulated from the fitted model, not {self.data}; choose "
+                "--evidence annealed here, or run python -m comparisons.calibration --parts simulated"
+            )
         check(self)
         if self.model == "auto":
             object.__setattr__(self, "model", DEFAULT_MODEL.get(self.data, "vae_bernoulli"))

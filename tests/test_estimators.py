@@ -272,7 +272,7 @@ def test_two_bounds_hold_the_truth_between_them(engine: Engine) -> None:
     problem = Problem(engine, k=5)
     x, z = simulate(engine, problem.model, problem.placed, 60, engine.key(5))
     truth = exact(engine, problem.model, problem.placed, x).value
-    found = bidirectional(engine, problem.model, problem.placed, x, 0, z=z, temperatures=12, annealed_chains=8)
+    found = bidirectional(engine, problem.model, problem.placed, x, 0, z=z, temperatures=40, annealed_chains=8)
     assert found.diagnostics is not None
     lower, upper = found.diagnostics["lower"], found.diagnostics["upper"]
     noise = 4 * (truth - lower).std() / np.sqrt(len(truth))

@@ -132,6 +132,7 @@ def test_a_value_beyond_its_limits_is_refused_by_name(name: str, bad: Any) -> No
         ({"evidence": ("quadrature",), "n_latent": 4}, ["quadrature", "n_latent", "3", "4"]),
         ({"evidence": ("exact",)}, ["exact", "linear_gaussian", "vae_bernoulli"]),
         ({"evidence": ("none", "quadrature")}, ["none", "quadrature"]),
+        ({"evidence": ("bidirectional",), "data": "mnist"}, ["bidirectional", "simulated", "mnist", "annealed"]),
         ({"evidence": ("appendix_d",), "n_latent": 11}, ["appendix_d", "10", "11", "importance", "--force"]),
         (
             {"evidence": ("importance",), "backend": "monte_carlo_em", "proposal": "q"},

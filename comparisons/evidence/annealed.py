@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from comparisons.evidence.base import Estimate, blocks, log_mean_exp, pairs_within, pieces
-from comparisons.evidence.draws import INITIAL_STEP_SIZE, JITTER, TARGET_ACCEPTANCE, settling_rates, starting_points
+from comparisons.evidence.draws import INITIAL_STEP_SIZE, JITTER, followed, settling_rates, starting_points
 from inference.base import Engine, Key, Params, Posterior, Program
-from inference.hmc import hmc, tuned
+from inference.hmc import hmc
 from models.base import Array, Model
 
 PILOT_CHAINS = 2  # tune the step sizes, of each datapoint at each temperature, and are thrown away
@@ -79,7 +79,12 @@ def bidirectional(
 
     The value is the middle of the bounds, `stderr` half their distance, at least half their Monte-Carlo error.
     Diagnostics per datapoint: `lower`, `upper`, and `gap`, the difference, which is negative where noise exceeds it.
+    Raises ValueError for a z that is not [n, k].
     """
+    if tuple(z.shape) != (x.shape[0], model.n_latent):
+        raise ValueError(
+            f"bidirectional needs the z that x was drawn from, [{x.shape[0]}, {model.n_latent}], not {z.shape}"
+        )
     parts = []
     for part in _cut(engine, model, theta, x, seed, q, start, annealed_chains, max_memory):
         log_steps = _tune(part, temperatures, annealed_leapfrog)
@@ -243,7 +248,7 @@ def _anneal(
             if not weigh_first:
                 log_w = log_w + weight(z, after - before)
             acceptance = info.acceptance.mean(0)
-            log_step = tuned(log_step, acceptance, TARGET_ACCEPTANCE, rate)
+            log_step = followed(engine, log_step, acceptance, rate)
             return (z, log_w, log_step), _Path(log_step, acceptance)
 
         return engine.scan(one, carry, (log_steps, numbers, before, after, at, rates))
