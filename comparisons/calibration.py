@@ -45,8 +45,8 @@ SWEEP: dict[str, list[dict[str, Any]]] = {
 }
 PAPER: dict[str, dict[str, Any]] = {
     "appendix_d": {},
-    "appendix_d, 5 moves of warm-up": {"hmc_warmup": 5},
     "appendix_d, draws reused": {"reuse_draws": True},
+    "appendix_d, started at q": {"start": "recognition"},
 }
 
 
@@ -170,6 +170,7 @@ def paper(plan: Plan, engine: Engine, data: Data | None, out: Path) -> Iterator[
                 runs: dict[str, Callable[[], Estimate]] = {
                     name: partial(target.estimate, "appendix_d", plan.seed, **changes)
                     for name, changes in PAPER.items()
+                    if target.q is not None or "start" not in changes
                 }
                 if target.q is not None:
                     key = engine.key(plan.seed)

@@ -52,6 +52,7 @@ def scored(judged: Judged, truth: np.ndarray, repeats: int = 1) -> dict[str, Any
         "estimate": float(found.value.mean()),
         "bias": float(error.mean()),
         "bias_stderr": float(error.std(ddof=1) / np.sqrt(len(error))),
+        "median": float(np.median(error)),
         "bias_trusted": float(trusted.mean()) if len(trusted) else np.nan,
         "sd": float(spread),
         "rmse": float(np.sqrt(np.square(error).mean())),

@@ -278,7 +278,8 @@ def test_two_bounds_hold_the_truth_between_them(engine: Engine) -> None:
     noise = 4 * (truth - lower).std() / np.sqrt(len(truth))
     assert lower.mean() < truth.mean() + noise and truth.mean() < upper.mean() + noise
     assert 0 < found.diagnostics["gap"].mean() < 1.0
-    assert abs((found.value - truth).mean()) < 0.1 and np.mean(np.abs(found.value - truth) < 1.96 * found.stderr) > 0.9
+    assert abs((found.value - truth).mean()) < 0.5 * found.diagnostics["gap"].mean() + noise
+    assert np.mean(np.abs(found.value - truth) < 1.96 * found.stderr) > 0.9
 
 
 def test_simulated_data_have_the_models_moments(engine: Engine) -> None:
@@ -313,8 +314,8 @@ def test_draws_used_twice_make_it_too_low(numpyro: Engine) -> None:
 
 
 def test_appendix_d_refuses_many_latent_variables_unless_forced(numpyro: Engine) -> None:
-    problem = Problem(numpyro, k=12, n=20)
-    with pytest.raises(ValueError, match=r"10 latent.*12.*force"):
+    problem = Problem(numpyro, k=30, n=20)
+    with pytest.raises(ValueError, match=r"10 latent.*30.*force"):
         problem.run(appendix_d, 0)
     found = problem.run(appendix_d, 0, force=True)
     assert found.diagnostics is not None and found.flagged > 0.9 and np.isfinite(found.value).all()
