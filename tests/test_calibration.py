@@ -84,7 +84,8 @@ def test_the_gaps_add_up(backend: str, k: int, tmp_path: Path) -> None:
 def row(**changes: Any) -> dict[str, Any]:
     return {
         "part": "paper", "model": "vae_bernoulli", "n_latent": 3, "estimator": "appendix_d", "settings": "",
-        "n_points": 100, "repeats": 1, "estimate": -10.0, "bias": 0.1, "bias_stderr": 0.01, "median": 0.1, "bias_trusted": 0.1,
+        "n_points": 100, "repeats": 1, "estimate": -10.0, "bias": 0.1, "bias_stderr": 0.01, "median": 0.1,
+        "bias_trusted": 0.1,
         "sd": 0.2, "rmse": 0.2, "stderr": 0.2, "coverage": 0.95, "flagged": 0.1, "bad": 0.0, "bad_flagged": np.nan,
         "seconds_per_1000": 1.0, "peak_megabytes": 1.0, "n_train": 1000, "backend": "aevb", "split": "test",
         "truth": -10.1, "level": 1, **changes,
