@@ -1,6 +1,7 @@
 """Rows to figures: learning curves as SVG, the same bytes for the same rows."""
 
 import io
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,8 @@ def learning_curves(rows: pd.DataFrame) -> str:
             p = dict(zip(PANEL, key, strict=True))
             for axis, quantity in zip(line_of_axes, quantities, strict=True):
                 shown = panel[panel.quantity == quantity]
-                for (backend, _, engine, split), part in shown.groupby(["backend", "method", "engine", "split"]):
+                several = shown.groupby("backend").method.nunique() > 1
+                for (backend, method, engine, split), part in shown.groupby(["backend", "method", "engine", "split"]):
                     by_points = part.groupby("n_seen").value
                     mean, error = by_points.mean(), by_points.std(ddof=1) / np.sqrt(by_points.count())
                     line = "-" if split == "train" else "--"
@@ -51,6 +53,11 @@ def learning_curves(rows: pd.DataFrame) -> str:
                         mean.index, mean.to_numpy(), line, color=colour[backend], marker=MARKERS.get(engine, "s"),
                         markersize=4, linewidth=1.3, alpha=0.9,
                     )  # fmt: skip
+                    if several[backend] and split == "test":  # one colour for all: say which is which
+                        axis.annotate(
+                            method or "defaults", (mean.index[-1], mean.iloc[-1]), (4, -2), fontsize=6,
+                            textcoords="offset points", color=colour[backend], annotation_clip=True,
+                        )  # fmt: skip
                     if error.notna().all():
                         axis.fill_between(
                             mean.index, mean - error, mean + error, color=colour[backend], alpha=0.15, lw=0
@@ -77,7 +84,8 @@ def learning_curves(rows: pd.DataFrame) -> str:
         figure.legend(handles=handles, loc="outside right upper", frameon=False)
         if len(rows):
             notes = {note(group, key[0]) for key, group in summary(rows).groupby(PANEL)}
-            figure.supxlabel("\n".join(sorted(n.strip() for n in notes)), fontsize=7, color="0.35")
+            lines = [line for n in sorted(notes) for line in textwrap.wrap(n.strip(), int(17 * size[0]))]
+            figure.supxlabel("\n".join(lines), fontsize=7, color="0.35")
         text = io.StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None})
         plt.close(figure)
