@@ -272,7 +272,7 @@ def test_two_bounds_hold_the_truth_between_them(engine: Engine) -> None:
     problem = Problem(engine, k=5)
     x, z = simulate(engine, problem.model, problem.placed, 60, engine.key(5))
     truth = exact(engine, problem.model, problem.placed, x).value
-    found = bidirectional(engine, problem.model, problem.placed, x, 0, z=z, temperatures=40, annealed_chains=8)
+    found = bidirectional(engine, problem.model, problem.placed, x, 0, z=z, temperatures=60, annealed_chains=8)
     assert found.diagnostics is not None
     lower, upper = found.diagnostics["lower"], found.diagnostics["upper"]
     noise = 4 * (truth - lower).std() / np.sqrt(len(truth))
@@ -391,7 +391,13 @@ def test_intervals_cover(numpyro: Engine, name: str) -> None:
     x = np.tile(problem.x, (200, 1))
     q = best_factorised(numpyro, problem.model, problem.theta, x)
     settings = JudgeSettings(
-        importance_samples=1000, temperatures=200, hmc_draws=200, hmc_chains=4, hmc_warmup=200, hmc_leapfrog=10
+        proposal="hmc",
+        importance_samples=1000,
+        temperatures=200,
+        hmc_draws=200,
+        hmc_chains=4,
+        hmc_warmup=200,
+        hmc_leapfrog=10,
     )
     found = estimate(name, numpyro, problem.model, problem.placed, numpyro.array(x), 7, q, settings)
     row = scored(Judged(found, 0.0, 0.0), np.tile(problem.truth, 200), 200)

@@ -77,7 +77,7 @@ def bidirectional(
 ) -> Estimate:
     """Return log p(x) between two bounds, for x [n, n_x] drawn from p(x | z) at the z [n, k] given (`simulate`).
 
-    The value is the middle of the bounds, `stderr` half their distance, at least half their Monte-Carlo error.
+    The value is the middle of the bounds, `stderr` half their distance and Monte-Carlo error.
     Diagnostics per datapoint: `lower`, `upper`, and `gap`, the difference, which is negative where noise exceeds it.
     Raises ValueError for a z that is not [n, k].
     """
@@ -95,7 +95,7 @@ def bidirectional(
     lower, lower_error = log_mean_exp(forward)
     inverse, upper_error = log_mean_exp(backward)
     gap = -inverse - lower
-    error = np.maximum(np.abs(gap), np.hypot(lower_error, upper_error)) / 2
+    error = np.sqrt(gap**2 + lower_error**2 + upper_error**2) / 2
     return Estimate(
         (lower - inverse) / 2, error, systematic=True, diagnostics={"lower": lower, "upper": -inverse, "gap": gap}
     )
