@@ -147,14 +147,14 @@ def simulated(plan: Plan, engine: Engine, data: Data | None, out: Path) -> Itera
         q = fit.posterior(x)
         judged = measured(
             partial(
-                bidirectional, engine, fit.model, fit.theta, x, plan.seed, z=z, q=q, start="recognition",
+                bidirectional, engine, fit.model, fit.theta, x, plan.seed + 1, z=z, q=q, start="recognition",
                 temperatures=plan.temperatures,
             )
         )  # fmt: skip
         truth = judged.estimate.value
         gap = float((judged.estimate.diagnostics or {})["gap"].mean())
         row = {"estimator": "bidirectional", "settings": f"temperatures={plan.temperatures}", "gap": gap}
-        yield {"model": "vae_bernoulli", "n_latent": k, **row, **scored(judged, truth)}
+        yield {"model": "vae_bernoulli", "n_latent": k, **row, **scored(judged, np.full(len(truth), np.nan))}
         for row in sweep(Target(engine, fit.model, fit.theta, x, q), plan, truth):
             yield {"model": "vae_bernoulli", "n_latent": k, **row}
 
@@ -197,13 +197,13 @@ def engines(plan: Plan, engine: Engine, data: Data | None, out: Path) -> Iterato
         difference = here.value - there.value
         # Below a thousandth of a nat stands float32's rounding of log p(x, z).
         error = np.maximum(np.hypot(here.stderr, there.stderr), 1e-3)
-        trusted = ~(_flagged(here) | _flagged(there))
+        trusted = ~(here.doubtful | there.doubtful)
         yield {
             "model": "vae_bernoulli", "n_latent": 3, "estimator": name, "settings": _settings(changes),
             **scored(judged[0], there.value),
             "difference": float(difference.mean()),
-            "mean_in_errors": float(difference[trusted].sum() / np.sqrt(np.square(error[trusted]).sum())),
-            "worst_in_errors": float(np.abs(difference / error)[trusted].max()),
+            "mean_in_errors": float(difference[trusted].sum() / np.sqrt(np.square(error[trusted]).sum() or np.nan)),
+            "worst_in_errors": float(np.abs(difference / error)[trusted].max(initial=0.0)),
         }  # fmt: skip
 
 
@@ -249,10 +249,6 @@ def _target(fit: Fit, data: Data | None, split: str, count: int) -> Target:
     assert data is not None
     x, indices = fit.points(take(data, fit.experiment.n_train), split, count)
     return Target(fit.engine, fit.model, fit.theta, x, fit.posterior(x, indices))
-
-
-def _flagged(found: Estimate) -> np.ndarray:
-    return np.asarray((found.diagnostics or {}).get("flagged", np.zeros(len(found.value), bool)))
 
 
 def _settings(changes: dict[str, Any]) -> str:

@@ -44,6 +44,9 @@ def learning_curves(rows: pd.DataFrame) -> str:
             p = dict(zip(PANEL, key, strict=True))
             for axis, quantity in zip(line_of_axes, quantities, strict=True):
                 shown = panel[panel.quantity == quantity]
+                if shown.empty:  # a quantity that other panels have
+                    axis.set_visible(False)
+                    continue
                 several = shown.groupby("backend").method.nunique() > 1
                 for (backend, method, engine, split), part in shown.groupby(["backend", "method", "engine", "split"]):
                     by_points = part.groupby("n_seen").value

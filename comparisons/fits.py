@@ -54,16 +54,18 @@ class Fit(NamedTuple):
 def fitted(experiment: Experiment, data: Data, out: Path, look_in: Sequence[Path] = ()) -> Fit:
     """Return the fit of an experiment: from `out` or one of the folders to look in, else trained and kept in `out`.
 
-    How the fit was judged on its way does not matter; one that is trained here is not. Raises UserError.
+    One that is trained here has its bound judged on its way, and not log p(x). Raises UserError.
     """
     from tqdm import tqdm
 
     identity = digest(data)
+    rows = experiment.rows_per_step(len(data.train))
+    n_seen = experiment.samples // rows * rows
     unjudged = replace(experiment, evidence=("none",))
     for known in (experiment, unjudged):
         cell = known.identity(identity)
         for folder in (out, *look_in):
-            if (folder / "cells" / cell / "state.safetensors").exists():
+            if store.finished(folder, cell, n_seen):
                 try:
                     return restored(known, cell, data.train.shape[1], store.load_state(folder, cell))
                 except StorageError as error:

@@ -14,7 +14,7 @@ LONG = 20.0  # seconds: what takes as long is not repeated to leave compilation 
 
 
 class Judged(NamedTuple):
-    """An estimate, the seconds it took without compilation, and the bytes it needed at its peak."""
+    """An estimate, its seconds (where they are few, without compilation), and the bytes it needed at its peak."""
 
     estimate: Estimate
     seconds: float
@@ -34,7 +34,9 @@ def measured(run: Callable[[], Estimate]) -> Judged:
 
 
 def scored(judged: Judged, truth: np.ndarray, repeats: int = 1) -> dict[str, Any]:
-    """Return what is known of an estimate whose truth [n] is known, in nats; one set of points follows the other in it.
+    """Hold an estimate against the truth [n], in nats; one set of points follows the other in it.
+
+    A truth that is not known is NaN, and so is then what needs it.
 
     `bias` is the mean error, `sd` the standard deviation of a datapoint's estimates over repeats (of errors over
     datapoints, where there are none), `coverage` the share of points within 1.96 of their own standard error, `bad` the
@@ -42,8 +44,9 @@ def scored(judged: Judged, truth: np.ndarray, repeats: int = 1) -> dict[str, Any
     """
     found = judged.estimate
     error = found.value - truth
-    flagged = np.asarray((found.diagnostics or {}).get("flagged", np.zeros(len(error), bool)))
-    bad = ~(np.abs(error) <= BAD)
+    flagged = found.doubtful
+    bad = ~(np.abs(error) <= BAD) & ~np.isnan(truth)
+    unknown = np.nan if np.isnan(truth).any() else 1.0
     trusted = error[~flagged]
     spread = error.reshape(repeats, -1).std(0, ddof=1).mean() if repeats > 1 else error.std(ddof=1)
     return {
@@ -57,9 +60,9 @@ def scored(judged: Judged, truth: np.ndarray, repeats: int = 1) -> dict[str, Any
         "sd": float(spread),
         "rmse": float(np.sqrt(np.square(error).mean())),
         "stderr": float(found.stderr.mean()),
-        "coverage": float((np.abs(error) <= 1.96 * found.stderr).mean()),
+        "coverage": unknown * float((np.abs(error) <= 1.96 * found.stderr).mean()),
         "flagged": float(flagged.mean()),
-        "bad": float(bad.mean()),
+        "bad": unknown * float(bad.mean()),
         "bad_flagged": float(flagged[bad].mean()) if bad.any() else np.nan,
         "seconds_per_1000": judged.seconds / len(error) * 1000,
         "peak_megabytes": judged.memory / 1e6,

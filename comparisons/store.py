@@ -6,6 +6,7 @@
 <out>/rows.csv                         all cells' rows: a pure function of the folders above
 """
 
+import csv
 import json
 import os
 import platform
@@ -63,6 +64,8 @@ def save_cell(out: Path, cell: str, rows: list[Row], manifest: dict[str, Any], s
     folder = out / "cells" / cell
     if state:
         write(folder / "state.safetensors", save(dict(_flat(state))))
+    else:  # one from before a divergence is not this run's result
+        (folder / "state.safetensors").unlink(missing_ok=True)
     write_json(folder / "manifest.json", manifest)
     write(folder / "rows.csv", to_csv(rows))
 
@@ -77,6 +80,19 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
     import pandas as pd
 
     write(path, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
+
+
+def finished(out: Path, cell: str, n_seen: int) -> bool:
+    """Say whether a cell has a state, and rows that end well at `n_seen` points."""
+    folder = out / "cells" / cell
+    if not (folder / "state.safetensors").exists():
+        return False
+    try:
+        with (folder / "rows.csv").open(newline="") as file:
+            last = list(csv.DictReader(file))[-1]
+    except (OSError, IndexError, csv.Error):
+        return False
+    return last.get("status") == "ok" and last.get("n_seen") == str(n_seen)
 
 
 def load_state(out: Path, cell: str) -> dict[str, Any]:

@@ -47,6 +47,19 @@ def test_a_damaged_fit_is_trained_again(tmp_path: Path, capsys: pytest.CaptureFi
     np.testing.assert_array_equal(again.engine.numpy(again.theta["w2"]), first.engine.numpy(first.theta["w2"]))
 
 
+def test_an_unfinished_fit_is_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that was broken off, or diverged, after a checkpoint left a state that is not the fit."""
+    fit = fitted(tiny(samples=1000), small(), tmp_path)
+    path = tmp_path / "cells" / fit.cell / "rows.csv"
+    whole = path.read_text()
+    kept = [line for line in whole.splitlines() if ",1000,train," not in line and ",1000,test," not in line]
+    for damaged in ("\n".join(kept) + "\n", whole.replace(",ok,", ",diverged,")):
+        path.write_text(damaged)
+        assert not store.finished(tmp_path, fit.cell, 1000)
+        fitted(tiny(samples=1000), small(), tmp_path)
+        assert store.finished(tmp_path, fit.cell, 1000)
+
+
 @pytest.mark.parametrize("backend", ["aevb", "mean_field", "monte_carlo_em"])
 def test_a_fit_moves_to_the_other_engine(backend: str, tmp_path: Path, engines: dict[str, Engine]) -> None:
     fit = fitted(tiny(backend=backend), small(), tmp_path)

@@ -27,6 +27,7 @@ from comparisons.scoring import Judged, measured, scored
 from inference import ENGINES
 from inference.base import Engine, Posterior
 from models.linear_gaussian import LinearGaussian, log_px, posterior
+from models.vae import VaeBernoulli
 
 CHEAP: dict[str, Any] = {
     "importance_samples": 200, "temperatures": 50, "annealed_chains": 8, "hmc_draws": 200, "hmc_chains": 2,
@@ -425,5 +426,6 @@ def test_what_is_measured_is_run_again_without_compilation() -> None:
     assert len(calls) == 2 and judged.seconds < 1 and (np.isnan(judged.memory) or judged.memory >= 0)
 
 
-def test_a_pair_takes_no_more_than_it_is_reckoned(numpyro: Engine) -> None:
-    assert pairs_within(4e6, 784) * 784 * 4 <= 4e6 and pairs_within(1.0, 10**6) == 1
+def test_pairs_are_as_wide_as_the_widest_layer() -> None:
+    assert pairs_within(4e6, VaeBernoulli(784, 2, 10)) * 784 * 4 <= 4e6 and pairs_within(1.0, LinearGaussian(9, 2)) == 1
+    assert pairs_within(4e6, VaeBernoulli(8, 2, 500)) == pairs_within(4e6, VaeBernoulli(500, 2, 8))  # the widest layer

@@ -55,9 +55,7 @@ def annealed(
     value, stderr = log_mean_exp(log_w)
     spread = log_w.std(0, ddof=1)
     flagged = ~(spread <= MAX_SPREAD) | (acceptance < 0.2)
-    return Estimate(
-        value, stderr, diagnostics={"spread": spread, "acceptance": acceptance, "flagged": flagged, "log_w": log_w.T}
-    )
+    return Estimate(value, stderr, diagnostics={"spread": spread, "acceptance": acceptance, "flagged": flagged})
 
 
 def bidirectional(
@@ -146,7 +144,7 @@ def _cut(
     if start == "recognition" and q is None:
         raise ValueError("this method has no q(z | x) to start from; choose start prior")
     origin = q if start == "recognition" else None
-    size = pairs_within(max_memory, model.n_x) // max(chains, PILOT_CHAINS)
+    size = pairs_within(max_memory, model) // max(chains, PILOT_CHAINS)
     for number, (rows, count) in enumerate(blocks(len(x), size)):
         at, key = engine.array(rows), engine.fold_in(engine.key(seed), number)
         yield _Part(engine, model, theta, x[at], origin and origin.take(at), key, chains, rows, count)

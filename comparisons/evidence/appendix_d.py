@@ -8,12 +8,12 @@ log p(x) on average; chains that have not found the posterior pull it either way
 fitted to is wrong: q is high where they happen to lie (`reuse_draws` shows how wrong).
 """
 
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
-from comparisons.evidence.base import Estimate, log_mean_exp
-from comparisons.evidence.draws import posterior_draws
+from comparisons.evidence.base import Estimate, blocks, log_mean_exp
+from comparisons.evidence.draws import Draws, posterior_draws
 from comparisons.evidence.mixing import ess, rhat
 from inference.base import Engine, Params, Posterior
 from models.base import Array, Model
@@ -21,7 +21,10 @@ from models.base import Array, Model
 MAX_LATENT = 10  # beyond, a density fitted to few draws is hopeless
 MAX_RHAT = 1.1
 MIN_ESS = 10.0
-MAX_HELD_OUT = 250  # draws that score a bandwidth
+MAX_HELD_OUT = 250  # draws of a half that score a bandwidth
+MULTIPLES = (0.35, 0.5, 0.7, 1.0, 1.4, 2.0)  # of Scott's bandwidth, among which it is chosen
+MAX_PAIRS = 4_000_000  # of draws whose distances are held at once
+Density = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, float, bool]]
 LOG_2PI = float(np.log(2 * np.pi))
 
 
@@ -38,7 +41,6 @@ def appendix_d(
     hmc_chains: int = 1,
     hmc_warmup: int = 50,
     hmc_leapfrog: int = 4,
-    hmc_thin: int = 1,
     density: str = "kde",
     reuse_draws: bool = False,
     force: bool = False,
@@ -62,38 +64,42 @@ def appendix_d(
         )
     if start == "recognition" and q is None:
         raise ValueError("this method has no q(z | x) to start from; choose start prior")
-    drawn = posterior_draws(
-        engine, model, theta, x, engine.key(seed),
-        draws=hmc_draws, chains=hmc_chains, warmup=hmc_warmup, leapfrog_steps=hmc_leapfrog,
-        start=q if start == "recognition" else None, thin=hmc_thin, max_memory=max_memory,
-    )  # fmt: skip
-    half = hmc_draws // 2
-    first, second = (slice(0, hmc_draws),) * 2 if reuse_draws else (slice(0, half), slice(half, None))
-    n = drawn.z.shape[2]
-    value, stderr, bandwidth, share, singular = (np.empty(n) for _ in range(5))
-    # R-hat and ESS of every coordinate and of log p(x, z): the worst of them counts.
-    each = np.concatenate([drawn.z, drawn.log_joint[..., None]], -1).transpose(2, 3, 1, 0)  # [n, k + 1, chains, draws]
-    worst_rhat, each_ess = rhat(each).max(1), ess(each)
+    origin = q if start == "recognition" else None
+    key, parts = engine.key(seed), []
+    # Ranks and transforms of the draws, for R-hat and ESS, are a dozen arrays as large as they.
+    size = int(max_memory // (12 * 8 * hmc_draws * hmc_chains * (model.n_latent + 1)))
+    for number, (rows, count) in enumerate(blocks(len(x), size)):
+        at = engine.array(rows)
+        drawn = posterior_draws(
+            engine, model, theta, x[at], engine.fold_in(key, number), draws=hmc_draws, chains=hmc_chains,
+            warmup=hmc_warmup, leapfrog_steps=hmc_leapfrog, start=origin and origin.take(at), max_memory=max_memory,
+        )  # fmt: skip
+        parts.append([column[:count] for column in _averaged(drawn, DENSITIES[density], reuse_draws)])
+    value, stderr, *rest = (np.concatenate(column) for column in zip(*parts, strict=True))
+    names = ("rhat", "ess", "acceptance", "bandwidth", "flagged")
+    return Estimate(value, stderr, diagnostics=dict(zip(names, rest, strict=True)))
+
+
+def _averaged(drawn: Draws, density: Density, reuse_draws: bool) -> tuple[np.ndarray, ...]:
+    """Fit the density to the draws and average; return value, stderr, and the diagnostics in their order, all [n]."""
+    draws, chains, n, k = drawn.z.shape
+    half = draws // 2
+    first, second = (slice(0, draws),) * 2 if reuse_draws else (slice(0, half), slice(half, None))
+    log_r, bandwidth, singular = np.empty((n, chains, draws if reuse_draws else draws - half)), np.empty(n), np.empty(n)
     for i in range(n):
-        fit, weighed = drawn.z[first, :, i], drawn.z[second, :, i].reshape(-1, model.n_latent)
-        log_q, bandwidth[i], singular[i] = DENSITIES[density](fit, weighed)
-        log_r = (log_q - drawn.log_joint[second, :, i].reshape(-1))[:, None]
-        effective = each_ess[i, -1] * len(log_r) / (hmc_draws * hmc_chains)
-        inverse, error = log_mean_exp(log_r, effective)
-        value[i], stderr[i] = -inverse[0], error[0]
-        share[i] = np.exp(log_r.max() - inverse[0]) / len(log_r)
-    least_ess = each_ess.min(1)
-    stuck = (np.ptp(drawn.z, axis=0) == 0).any((0, 2))
-    flagged = (
-        ~(worst_rhat <= MAX_RHAT)
-        | ~(least_ess >= MIN_ESS)
-        | stuck
-        | (singular > 0)
-        | (share > 0.5)
-        | ~np.isfinite(value)
-    )
-    diagnostics: dict[str, Any] = {"rhat": worst_rhat, "ess": least_ess, "acceptance": drawn.acceptance}
-    return Estimate(value, stderr, diagnostics={**diagnostics, "bandwidth": bandwidth, "flagged": flagged})
+        weighed = drawn.z[second, :, i]
+        log_q, bandwidth[i], singular[i] = density(drawn.z[first, :, i], weighed.reshape(-1, k))
+        log_r[i] = (log_q.reshape(weighed.shape[:2]) - drawn.log_joint[second, :, i]).T
+    effective = ess(np.exp(log_r - log_r.max((1, 2), keepdims=True)))  # what is averaged has a correlation of its own
+    flat = log_r.reshape(n, -1).T
+    inverse, stderr = log_mean_exp(flat, np.nan_to_num(effective, nan=2.0))
+    share = np.exp(flat.max(0) - inverse) / len(flat)
+    # R-hat and ESS of every coordinate and of log p(x, z): the worst of them counts.
+    each = np.concatenate([drawn.z, drawn.log_joint[..., None]], -1).transpose(2, 3, 1, 0)
+    worst, least = rhat(each).max(1), ess(each).min(1)
+    stuck = (np.ptp(drawn.z[second], axis=0) == 0).any((0, 2))
+    doubts = ~(worst <= MAX_RHAT) | ~(least >= MIN_ESS) | stuck | (singular > 0) | (share > 0.5) | ~np.isfinite(inverse)
+    return -inverse, stderr, worst, least, drawn.acceptance, bandwidth, doubts
 
 
 def normal(fit: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, float, bool]:
@@ -110,21 +116,24 @@ def kde(fit: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, float, bool]:
     explain each other best: draws next to each other in a chain are alike, so that leaving out one alone would favour
     too small a bandwidth. Returns log q [m], the bandwidth, and whether the covariance is singular.
     """
-    half = len(fit) // 2
-    k = fit.shape[-1]
+    k, half = fit.shape[-1], len(fit) // 2
     flat = fit.reshape(-1, k)
     centre, factor, singular = _whitening(flat)
 
     def whiten(points: np.ndarray) -> np.ndarray:
         return np.asarray(np.linalg.solve(factor, (points.reshape(-1, k) - centre).T).T)
 
-    early, late, all_, z = whiten(fit[:half]), whiten(fit[half:]), whiten(flat), whiten(z)
-    early, late = (part[:: -(-len(part) // MAX_HELD_OUT)] for part in (early, late))  # enough to choose among six
-    candidates = len(flat) ** (-1.0 / (k + 4)) * np.array([0.35, 0.5, 0.7, 1.0, 1.4, 2.0])
+    # Some hundred draws of each half are enough to choose among six multiples of Scott's bandwidth for their number.
+    step = max(1, half * fit.shape[1] // MAX_HELD_OUT)
+    early, late = whiten(fit[:half][::step]), whiten(fit[half:][::step])
     between = _squared_distances(early, late)
-    scores = [_kernel(between, h, k).sum() + _kernel(between.T, h, k).sum() for h in candidates]
-    best = float(candidates[int(np.argmax(scores))])
-    return _kernel(_squared_distances(z, all_), best, k) - _log_volume(factor) + 0.5 * k * LOG_2PI, best, singular
+    scott = [len(part) ** (-1.0 / (k + 4)) for part in (early, late)]
+    scores = [_kernel(between.T, c * scott[0], k).sum() + _kernel(between, c * scott[1], k).sum() for c in MULTIPLES]
+    best = MULTIPLES[int(np.argmax(scores))] * len(flat) ** (-1.0 / (k + 4))
+    draws, z = whiten(flat), whiten(z)
+    cuts = range(0, len(z), max(1, MAX_PAIRS // len(draws)))
+    log_q = [_kernel(_squared_distances(z[cut : cut + cuts.step], draws), best, k) for cut in cuts]
+    return np.concatenate(log_q) - _log_volume(factor) + 0.5 * k * LOG_2PI, best, singular
 
 
 DENSITIES = {"kde": kde, "normal": normal}

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from inference.base import Program
-from models.base import Array, Ppl
+from models.base import Array, Model, Ppl
 
-# Arrays as wide as x that scoring and differentiating one (x, z) pair keeps alive; measured, and rounded up.
+# Arrays as wide as the widest layer that scoring and differentiating an (x, z) pair may keep alive; reckoned amply.
 ARRAYS_PER_PAIR = 10
 PIECE = 50  # moves of a chain that are compiled as one
 
@@ -37,10 +37,14 @@ class Estimate(NamedTuple):
         return float(self.value.mean()), float(error)
 
     @property
+    def doubtful(self) -> np.ndarray:
+        """Which datapoints the estimator itself does not trust, [n]."""
+        return np.asarray((self.diagnostics or {}).get("flagged", np.zeros(len(self.value), bool)))
+
+    @property
     def flagged(self) -> float:
-        """The share of datapoints that the estimator itself does not trust."""
-        found = (self.diagnostics or {}).get("flagged")
-        return 0.0 if found is None else float(np.mean(found))
+        """The share of those."""
+        return float(self.doubtful.mean())
 
 
 def log_mean_exp(log_w: np.ndarray, effective: np.ndarray | float | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -72,7 +76,7 @@ def blocks(n: int, size: int) -> Iterator[tuple[np.ndarray, int]]:
 
 
 def pieces(run: Any, carry: Any, items: tuple[Array, ...]) -> tuple[Any, list[Any]]:
-    """Fold run(carry, *items) -> (carry, outcome) over items cut into pieces of one length, so that it compiles once.
+    """Fold run(carry, *items) -> (carry, outcome) over items in pieces of 50, so that any number of them compiles once.
 
     Returns the last carry, and the outcomes, NamedTuples of arrays with the pieces' length as first axis.
     """
@@ -93,6 +97,7 @@ def repeated(program: Program, count: int) -> Program:
     return run
 
 
-def pairs_within(max_memory: float, n_x: int) -> int:
+def pairs_within(max_memory: float, model: Model) -> int:
     """Return how many (x, z) pairs can be scored and differentiated at once in `max_memory` bytes."""
-    return max(1, int(max_memory // (4 * ARRAYS_PER_PAIR * n_x)))
+    width = max(model.n_x, *(size for shape in model.theta_shapes.values() for size in shape))
+    return max(1, int(max_memory // (4 * ARRAYS_PER_PAIR * width)))

@@ -74,11 +74,12 @@ def log_weights(
     max_memory: float = 1e9,
 ) -> Any:
     """Yield log w [draws, block] of one block of datapoints after the other, in float64."""
-    size = max(1, int(max_memory / 4 // (8 * draws)))  # a block's weights, and copies of them while they are sorted
+    # A block's weights, and copies of them while they are sorted; and one draw for each of its datapoints.
+    size = min(max(1, int(max_memory / 4 // (8 * draws))), pairs_within(max_memory / 2, model))
     for number, (rows, count) in enumerate(blocks(len(x), size)):
         at = engine.array(rows)
         among, args = x[at], q.take(at).args
-        each = max(1, min(draws, pairs_within(max_memory / 2, model.n_x) // len(rows)))
+        each = max(1, min(draws, pairs_within(max_memory / 2, model) // len(rows)))
         block_key = engine.fold_in(key, number)
         parts = [
             engine.numpy(weigh(engine, model, q.program, each)(engine.fold_in(block_key, part), theta, args, among))
@@ -94,14 +95,18 @@ def fitted_normal(
 
     The covariance is the draws' own, 1.2 times as wide: weights of a proposal too narrow have no finite variance.
     """
-    chains = 4
-    drawn = posterior_draws(
-        engine, model, theta, x, key,
-        draws=100 + 20 * model.n_latent, chains=chains, warmup=200, leapfrog_steps=10, max_memory=max_memory,
-    )  # fmt: skip
-    z = drawn.z.reshape(-1, *drawn.z.shape[2:])
-    loc = z.mean(0)
-    covariance = INFLATION * np.einsum("mni,mnj->nij", z - loc, z - loc) / (len(z) - 1)
+    k, draws, chains = model.n_latent, 100 + 20 * model.n_latent, 4
+    locs, covariances = [], []
+    for number, (rows, count) in enumerate(blocks(len(x), int(max_memory // (8 * 4 * draws * chains * k)))):
+        drawn = posterior_draws(
+            engine, model, theta, x[engine.array(rows)], engine.fold_in(key, number),
+            draws=draws, chains=chains, warmup=200, leapfrog_steps=10, max_memory=max_memory,
+        )  # fmt: skip
+        z = drawn.z.reshape(-1, *drawn.z.shape[2:])[:, :count]
+        centred = z - z.mean(0)
+        locs.append(z.mean(0))
+        covariances.append(INFLATION * np.einsum("mni,mnj->nij", centred, centred) / (len(z) - 1))
+    loc, covariance = np.concatenate(locs), np.concatenate(covariances)
     jitter = 1e-6 * (1.0 + np.trace(covariance, axis1=1, axis2=2))[:, None, None] * np.eye(model.n_latent)
     scale_tril = np.linalg.cholesky(covariance + jitter)
     return Posterior(normal, ({"loc": engine.array(loc), "scale_tril": engine.array(scale_tril)},))
@@ -121,7 +126,7 @@ def _reduced(log_w: np.ndarray) -> tuple[np.ndarray, ...]:
 
 
 def _khat(log_w: np.ndarray) -> float:
-    """Return the shape of the Pareto tail of weights [K]; minus infinity where the largest are all alike."""
+    """Return the shape of the Pareto tail of weights [K >= 25]; minus infinity where the largest are all alike."""
     from arviz_stats.base import array_stats
 
     try:

@@ -20,7 +20,7 @@ def rhat(draws: np.ndarray) -> np.ndarray:
 def ess(draws: np.ndarray) -> np.ndarray:
     """Return how many independent draws estimate the mean as well as draws [..., chains, n] do: [...].
 
-    From the chains' autocorrelation, summed over Geyer's (1992) initial monotone sequence.
+    From the chains' autocorrelation, summed over Geyer's (1992) initial monotone sequence. NaN where nothing moves.
     """
     split = _split(draws)
     m, n = split.shape[-2:]
@@ -42,7 +42,7 @@ def ess(draws: np.ndarray) -> np.ndarray:
     after = np.where(np.take_along_axis(pairs, end, -1)[..., 0] >= 0, after, np.maximum(after, 0.0))
     monotone = np.minimum.accumulate(pairs, axis=-1)
     time = -1.0 + 2.0 * np.where(kept, monotone, 0.0).sum(-1) + after
-    return m * n / np.maximum(time, 1.0 / np.log10(m * n))
+    return np.where(total > 0, m * n / np.maximum(time, 1.0 / np.log10(m * n)), np.nan)
 
 
 def _split(draws: np.ndarray) -> np.ndarray:

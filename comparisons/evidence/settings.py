@@ -47,7 +47,6 @@ class JudgeSettings:
         50, "appendix_d: moves before the first draw, in which the step size is tuned [moves]", low=0, high=10**6
     )
     hmc_leapfrog: int = setting(4, "appendix_d: leapfrog steps of a move [steps]", low=1, high=10_000)
-    hmc_thin: int = setting(1, "appendix_d: moves for each draw [moves]", low=1, high=1000)
     density: str = setting(
         "kde", "appendix_d: what is fitted, a kernel density or one normal", choices=("kde", "normal")
     )
