@@ -86,7 +86,7 @@ def findings(rows: pd.DataFrame) -> list[str]:
     paper = rows[rows.part == "paper"]
     for name, group in paper[paper.estimator.str.startswith("appendix_d")].groupby("estimator"):
         sizes = "; ".join(
-            f"N = {n}: mean {part.bias.min():+.2f} to {part.bias.max():+.2f}, "
+            f"N = {int(n)}: mean {part.bias.min():+.2f} to {part.bias.max():+.2f}, "
             f"median {part['median'].min():+.2f} to {part['median'].max():+.2f}"
             for n, part in group.groupby("n_train")
         )
