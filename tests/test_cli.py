@@ -24,6 +24,7 @@ from inference import BACKENDS, ENGINES
 
 ROOT = Path(__file__).parents[1]
 COMPARISONS = {"lower_bound": lower_bound, "marginal_likelihood": marginal_likelihood}
+PLANS = ("calibration", "inference_gap")  # whose flags are not those of an experiment
 
 
 class ComputedError(Exception):
@@ -303,7 +304,7 @@ def test_help_names_every_flag_with_its_default(name: str) -> None:
     assert not imported & {"torch", "jax", "pyro", "numpyro", "optax", "pandas", "scipy", "sklearn", "matplotlib"}
 
 
-@pytest.mark.parametrize("name", COMPARISONS)
+@pytest.mark.parametrize("name", [*COMPARISONS, *PLANS])
 def test_help_comes_at_once(name: str) -> None:
     def cpu_seconds() -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -320,4 +321,4 @@ def test_the_package_lists_its_comparisons() -> None:
         [sys.executable, "-m", "comparisons"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
     )
     listed = {line.split()[0] for line in ended.stdout.splitlines() if line.startswith("  ")}
-    assert listed == set(COMPARISONS)
+    assert listed == {*COMPARISONS, *PLANS}
