@@ -10,7 +10,7 @@ import numpy as np
 from comparisons.evidence.base import Estimate
 
 BAD = 0.5  # nats from the truth: a datapoint that its estimator should have flagged
-LONG = 20.0  # seconds: what takes as long is not repeated to leave compilation out of its time
+LONG = 60.0  # seconds: what takes as long is not repeated to leave compilation out of its time
 
 
 class Judged(NamedTuple):
