@@ -32,7 +32,7 @@ from models.linear_gaussian import LinearGaussian, log_px, posterior
 PARTS = ("linear", "mnist", "simulated", "paper", "engines")
 
 # Every estimator from cheap to dear: a line in the figure each. `q` is the backend's own approximate posterior.
-WELL_RUN: dict[str, Any] = {"hmc_chains": 4, "hmc_warmup": 200, "hmc_leapfrog": 10, "force": True}
+WELL_RUN: dict[str, Any] = {"hmc_chains": 8, "hmc_warmup": 100, "hmc_leapfrog": 10, "force": True}
 SWEEP: dict[str, list[dict[str, Any]]] = {
     "importance, q": [{"proposal": "q", "importance_samples": k} for k in (100, 1000, 10_000)],
     "importance, HMC normal": [{"proposal": "hmc", "importance_samples": k} for k in (100, 1000, 10_000)],
@@ -40,13 +40,17 @@ SWEEP: dict[str, list[dict[str, Any]]] = {
     "annealed, q": [{"start": "recognition", "temperatures": t} for t in (50, 200, 800)],
     "appendix_d, paper": [{"force": True, "hmc_draws": d} for d in (50, 200, 800)],
     "appendix_d, draws reused": [{"force": True, "hmc_draws": d, "reuse_draws": True} for d in (50, 200, 800)],
-    "appendix_d, 4 chains": [{**WELL_RUN, "hmc_draws": d} for d in (50, 200, 500)],
-    "appendix_d, 4 chains, normal": [{**WELL_RUN, "hmc_draws": d, "density": "normal"} for d in (50, 200, 500)],
+    "appendix_d, 8 chains": [{**WELL_RUN, "hmc_draws": d} for d in (50, 200, 500)],
+    "appendix_d, 8 annealed chains": [{**WELL_RUN, "start": "annealed", "hmc_draws": d} for d in (50, 200, 500)],
+    "appendix_d, 8 annealed chains, normal": [
+        {**WELL_RUN, "start": "annealed", "hmc_draws": d, "density": "normal"} for d in (50, 200, 500)
+    ],
 }
 PAPER: dict[str, dict[str, Any]] = {
     "appendix_d": {},
     "appendix_d, draws reused": {"reuse_draws": True},
     "appendix_d, started at q": {"start": "recognition"},
+    "appendix_d, annealed start": {"start": "annealed"},
 }
 
 
@@ -170,7 +174,7 @@ def paper(plan: Plan, engine: Engine, data: Data | None, out: Path) -> Iterator[
                 runs: dict[str, Callable[[], Estimate]] = {
                     name: partial(target.estimate, "appendix_d", plan.seed, **changes)
                     for name, changes in PAPER.items()
-                    if target.q is not None or "start" not in changes
+                    if target.q is not None or changes.get("start") != "recognition"
                 }
                 if target.q is not None:
                     key = engine.key(plan.seed)

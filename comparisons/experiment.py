@@ -84,6 +84,8 @@ class Experiment(JudgeSettings, Settings):
                 f"evidence 'appendix_d' cannot be trusted above 10 latent variables, and n_latent is {self.n_latent}; "
                 "choose --evidence importance or annealed, or add --force"
             )
+        if "annealed" in self.evidence and self.start == "annealed":
+            raise FlagError("evidence 'annealed' cannot start where it ends; choose --start prior or recognition")
         if self.backend == "monte_carlo_em":
             if self.proposal == "q" and "importance" in self.evidence:
                 raise FlagError("monte_carlo_em has no q(z|x) to propose from; choose --proposal hmc")

@@ -142,6 +142,7 @@ def test_a_value_beyond_its_limits_is_refused_by_name(name: str, bad: Any) -> No
             {"evidence": ("annealed",), "backend": "monte_carlo_em", "start": "recognition"},
             ["monte_carlo_em", "--start prior"],
         ),
+        ({"evidence": ("annealed",), "start": "annealed"}, ["annealed", "--start prior or recognition"]),
         ({"evidence": ("exact",), "data": "frey"}, ["exact", "linear_gaussian", "vae_gaussian"]),
         ({"model": "vae_bernoulli", "data": "synthetic"}, ["vae_bernoulli", "synthetic"]),
     ],

@@ -49,7 +49,7 @@ def annealed(
     """
     parts = []
     for part in _cut(engine, model, theta, x, seed, q, start, annealed_chains, max_memory):
-        log_w, acceptance = _forward(part, _tune(part, temperatures, annealed_leapfrog), annealed_leapfrog)
+        log_w, acceptance, _ = _forward(part, _tune(part, temperatures, annealed_leapfrog), annealed_leapfrog)
         parts.append((log_w[:, : part.new], acceptance[: part.new]))
     log_w, acceptance = (np.concatenate(column, -1) for column in zip(*parts, strict=True))
     value, stderr = log_mean_exp(log_w)
@@ -86,7 +86,7 @@ def bidirectional(
     parts = []
     for part in _cut(engine, model, theta, x, seed, q, start, annealed_chains, max_memory):
         log_steps = _tune(part, temperatures, annealed_leapfrog)
-        forward, _ = _forward(part, log_steps, annealed_leapfrog)
+        forward, _, _ = _forward(part, log_steps, annealed_leapfrog)
         backward = _backward(part, z[engine.array(part.rows)], log_steps, annealed_leapfrog)
         parts.append((forward[:, : part.new], backward[:, : part.new]))
     forward, backward = (np.concatenate(column, -1) for column in zip(*parts, strict=True))
@@ -97,6 +97,34 @@ def bidirectional(
     return Estimate(
         (lower - inverse) / 2, error, systematic=True, diagnostics={"lower": lower, "upper": -inverse, "gap": gap}
     )
+
+
+def annealed_points(
+    engine: Engine,
+    model: Model,
+    theta: Params,
+    x: Array,
+    seed: int,
+    count: int,
+    *,
+    temperatures: int = 50,
+    max_memory: float = 1e9,
+) -> np.ndarray:
+    """Return z [count, n, k], about as draws from p(z | x, theta): ends of annealed chains, drawn by their weights.
+
+    Chains of plain HMC stay in the mode that lies next to their start, however little of the posterior it holds. These
+    have crossed while the posterior was still flat, and each mode receives as many as its mass asks for. Twice as many
+    chains are led from the prior as are drawn, 16 at least.
+    """
+    parts: list[np.ndarray] = []
+    for part in _cut(engine, model, theta, x, seed, None, "prior", max(16, 2 * count), max_memory):
+        log_w, _, z = _forward(part, _tune(part, temperatures, leapfrog=5), leapfrog=5)
+        # Systematic resampling: a chain that holds a share s of the weight is drawn s count times, give or take one.
+        share = np.cumsum(np.exp(log_w - np.logaddexp.reduce(log_w)), 0)
+        at = (np.arange(count)[:, None] + np.random.default_rng([seed, len(parts)]).random(part.new)) / count
+        drawn = (share[:, None, : part.new] < at).sum(0).clip(max=len(log_w) - 1)
+        parts.append(np.take_along_axis(z[:, : part.new], drawn[..., None], 0))
+    return np.concatenate(parts, 1)
 
 
 def simulate(engine: Engine, model: Model, theta: Params, n: int, key: Key) -> tuple[Array, Array]:
@@ -141,6 +169,8 @@ def _cut(
     engine: Engine, model: Model, theta: Params, x: Array, seed: int, q: Posterior | None, start: str, chains: int,
     max_memory: float,
 ) -> Iterator[_Part]:  # fmt: skip
+    if start not in ("prior", "recognition"):
+        raise ValueError(f"annealed chains start from the prior or recognition, not {start!r}")
     if start == "recognition" and q is None:
         raise ValueError("this method has no q(z | x) to start from; choose start prior")
     origin = q if start == "recognition" else None
@@ -158,15 +188,15 @@ def _tune(part: _Part, temperatures: int, leapfrog: int) -> Array:
     rates = np.concatenate([settling_rates(SETTLING), np.full(temperatures, 0.2)])
     first = np.full((len(rates), len(part.rows)), np.log(INITIAL_STEP_SIZE))
     z = part.start(0, PILOT_CHAINS)
-    _, path = _run(part, 1, z, leapfrog, before, after, after, part.engine.array(first), rates)
+    _, path, _ = _run(part, 1, z, leapfrog, before, after, after, part.engine.array(first), rates)
     return part.engine.array(path.log_step[SETTLING:])
 
 
-def _forward(part: _Part, log_steps: Array, leapfrog: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return log w [chains, n], and the mean acceptance [n], of chains led to the posterior."""
+def _forward(part: _Part, log_steps: Array, leapfrog: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return log w [chains, n], mean acceptance [n], and the ends z [chains, n, k] of chains led to the posterior."""
     b = schedule(len(log_steps))
-    log_w, path = _run(part, 3, part.start(2, part.chains), leapfrog, b[:-1], b[1:], b[1:], log_steps)
-    return log_w, path.acceptance.mean(0)
+    log_w, path, z = _run(part, 3, part.start(2, part.chains), leapfrog, b[:-1], b[1:], b[1:], log_steps)
+    return log_w, path.acceptance.mean(0), z
 
 
 def _backward(part: _Part, z: Array, log_steps: Array, leapfrog: int) -> np.ndarray:
@@ -187,16 +217,20 @@ def _backward(part: _Part, z: Array, log_steps: Array, leapfrog: int) -> np.ndar
 def _run(
     part: _Part, number: int, z: Array, leapfrog: int, before: np.ndarray, after: np.ndarray, at: np.ndarray,
     log_steps: Array, rates: np.ndarray | None = None, weigh_first: bool = True,
-) -> tuple[np.ndarray, _Path]:  # fmt: skip
-    """Lead chains from z; return log w [chains, n] and the path. Step sizes are tuned where there are rates for it."""
+) -> tuple[np.ndarray, _Path, np.ndarray]:  # fmt: skip
+    """Lead chains from z; return log w [chains, n], the path, and where they end.
+
+    Step sizes are tuned where there are rates for it.
+    """
     engine, origin = part.engine, part.origin
     anneal = _anneal(engine, part.model, origin.program if origin else None, leapfrog, rates is not None, weigh_first)
     plan = (np.arange(len(at)), before, after, at, np.zeros(len(at)) if rates is None else rates)
     run = partial(anneal, engine.fold_in(part.key, number), part.theta, part.x, origin.args if origin else ())
     carry = (z, 0.0 * z[..., 0], log_steps[0])
-    (_, log_w, _), paths = pieces(run, carry, (log_steps, *(engine.array(column) for column in plan)))
+    (z, log_w, _), paths = pieces(run, carry, (log_steps, *(engine.array(column) for column in plan)))
     log_step, acceptance = (np.concatenate([engine.numpy(a) for a in column]) for column in zip(*paths, strict=True))
-    return engine.numpy(log_w).astype(np.float64), _Path(log_step, acceptance.astype(np.float64))
+    path = _Path(log_step, acceptance.astype(np.float64))
+    return engine.numpy(log_w).astype(np.float64), path, engine.numpy(z)
 
 
 @cache

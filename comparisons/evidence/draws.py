@@ -41,13 +41,14 @@ def posterior_draws(
     chains: int,
     warmup: int,
     leapfrog_steps: int,
-    start: Posterior | None = None,
+    start: Posterior | np.ndarray | None = None,
     max_memory: float = 1e9,
 ) -> Draws:
     """Draw z from p(z | x, theta) for each row of x [n, n_x].
 
-    Chains start from the prior, or from `start`. The step size is tuned to 90 % acceptance in the warm-up, one for
-    each datapoint, and frozen: what is kept comes from a chain that leaves the posterior as it is.
+    Chains start from the prior, or from `start`: draws from it, or the points [chains, n, k] that it holds.
+    The step size is tuned to 90 % acceptance in the warm-up, one for each datapoint, and frozen: what is kept comes
+    from a chain that leaves the posterior as it is.
     """
     sampler = _sampler(engine, model, leapfrog_steps)
     rates = engine.array(settling_rates(warmup))
@@ -56,7 +57,11 @@ def posterior_draws(
     for number, (rows, count) in enumerate(blocks(len(x), pairs_within(max_memory, model) // chains)):
         start_key, warm_key, draw_key = engine.split(engine.fold_in(key, number), 3)
         among = x[engine.array(rows)]
-        z = starting_points(engine, model, theta, start and start.take(engine.array(rows)), among, start_key, chains)
+        if isinstance(start, np.ndarray):
+            z = engine.array(start[:, rows])
+        else:
+            origin = start and start.take(engine.array(rows))
+            z = starting_points(engine, model, theta, origin, among, start_key, chains)
         log_step = engine.array(np.full(len(rows), np.log(INITIAL_STEP_SIZE)))
         warm, draw = (partial(sampler, key, theta, among) for key in (warm_key, draw_key))
         (z, log_step), _ = pieces(warm, (z, log_step), (engine.array(np.arange(warmup)), rates))

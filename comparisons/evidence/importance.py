@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from comparisons.evidence.annealed import annealed_points
 from comparisons.evidence.base import Estimate, blocks, log_mean_exp, pairs_within
 from comparisons.evidence.draws import posterior_draws
 from comparisons.evidence.weights import weigh
@@ -44,7 +45,7 @@ def importance(
     if proposal == "q" and q is None:
         raise ValueError("importance needs a proposal and this method has no q(z | x); choose proposal hmc")
     if proposal == "hmc" or q is None:
-        q = fitted_normal(engine, model, theta, x, engine.fold_in(key, 0), max_memory)
+        q = fitted_normal(engine, model, theta, x, seed, max_memory)
     log_w = log_weights(engine, model, theta, x, q, engine.fold_in(key, 1), importance_samples, max_memory)
     value, stderr, ess, khat = (np.concatenate(column) for column in zip(*(_reduced(w) for w in log_w), strict=True))
     flagged = (khat > min(1 - 1 / np.log10(importance_samples), 0.7)) | (ess < MIN_ESS) | ~np.isfinite(value)
@@ -89,18 +90,22 @@ def log_weights(
 
 
 def fitted_normal(
-    engine: Engine, model: Model, theta: Params, x: Array, key: Key, max_memory: float = 1e9
+    engine: Engine, model: Model, theta: Params, x: Array, seed: int, max_memory: float = 1e9
 ) -> Posterior:
     """Return a normal with full covariance for each datapoint, fitted to HMC draws from its posterior.
 
-    The covariance is the draws' own, 1.2 times as wide: weights of a proposal too narrow have no finite variance.
+    Chains start where annealed ones end, so that every mode that matters has some. The covariance is the draws' own,
+    1.2 times as wide: weights of a proposal too narrow have no finite variance.
     """
-    k, draws, chains = model.n_latent, 100 + 20 * model.n_latent, 4
+    k, draws, chains = model.n_latent, 50 + 10 * model.n_latent, 8
+    key = engine.fold_in(engine.key(seed), 0)
     locs, covariances = [], []
-    for number, (rows, count) in enumerate(blocks(len(x), int(max_memory // (8 * 4 * draws * chains * k)))):
+    for number, (rows, count) in enumerate(blocks(len(x), int(max_memory // (8 * 8 * draws * chains * k)))):
+        among = x[engine.array(rows)]
+        start = annealed_points(engine, model, theta, among, seed + number, chains, max_memory=max_memory)
         drawn = posterior_draws(
-            engine, model, theta, x[engine.array(rows)], engine.fold_in(key, number),
-            draws=draws, chains=chains, warmup=200, leapfrog_steps=10, max_memory=max_memory,
+            engine, model, theta, among, engine.fold_in(key, number),
+            draws=draws, chains=chains, warmup=100, leapfrog_steps=10, start=start, max_memory=max_memory,
         )  # fmt: skip
         z = drawn.z.reshape(-1, *drawn.z.shape[2:])[:, :count]
         centred = z - z.mean(0)

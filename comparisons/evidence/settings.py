@@ -33,8 +33,9 @@ class JudgeSettings:
     )
     start: str = setting(
         "prior",
-        "annealed, appendix_d: chains start at the prior, or at the backend's q(z|x)",
-        choices=("prior", "recognition"),
+        "annealed, appendix_d: chains start at the prior, or at the backend's q(z|x); appendix_d: or where annealed "
+        "chains end",
+        choices=("prior", "recognition", "annealed"),
     )
     temperatures: int = setting(200, "annealed: temperatures between start and posterior", low=1, high=1_000_000)
     annealed_chains: int = setting(16, "annealed: chains of a datapoint", low=2, high=10_000)
