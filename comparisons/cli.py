@@ -10,6 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from comparisons import stopping
 from comparisons.errors import FlagError, UserError
 from comparisons.experiment import Experiment
 from comparisons.limits import check
@@ -29,6 +30,24 @@ class Request:
     experiments: list[Experiment]
     out: Path
     data_dir: Path | None
+    running: "Running"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """How a grid is worked through: nothing here changes a number. Each field is a flag. Raises FlagError."""
+
+    workers: int = setting(1, "cells run at once, in processes of their own [processes]", low=1, high=1024)
+    scheduler: str = setting("", "a running Dask scheduler whose workers run the cells: tcp://host:port", words=True)
+    checkpoint_seconds: float = setting(60.0, "time between two checkpoints of a run [seconds]", low=0.0, high=1e6)
+    fresh: bool = setting(False, "run finished and unfinished cells again, from the start")
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.scheduler and not re.fullmatch(r"(tcp|tls|ws|wss)://[\w.\-\[\]:]+:\d{1,5}", self.scheduler):
+            raise FlagError(f"scheduler {self.scheduler!r} is no address; write it as tcp://host:port")
+        if self.scheduler and self.workers > 1:
+            raise FlagError("--scheduler has workers of its own; drop --workers")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,35 +77,41 @@ def parse(comparison: str, description: str, defaults: dict[str, Any], arguments
 
     Raises FlagError.
     """
-    flags, out, data_dir = _read(comparison, description, Experiment, defaults, arguments)
+    flags, out, data_dir = _read(comparison, description, (Experiment, Running), defaults, arguments)
+    running = Running(**{f.name: flags.pop(f.name) for f in fields(Running)})
     grid = {name: _expand(name, flags.pop(name)) for name in GRID}
     experiments = [Experiment(**flags, **dict(zip(grid, values, strict=True))) for values in product(*grid.values())]
-    return Request(comparison, experiments, out, data_dir)
+    return Request(comparison, experiments, out, data_dir, running)
 
 
 def parse_plan(
     comparison: str, description: str, kind: type[P], arguments: Sequence[str] | None
 ) -> tuple[P, Path, Path | None]:
     """Turn flags into a plan of this kind, the folder of its results and that of its data. Raises FlagError."""
-    flags, out, data_dir = _read(comparison, description, kind, {}, arguments)
+    flags, out, data_dir = _read(comparison, description, (kind,), {}, arguments)
     return kind(**flags), out, data_dir
 
 
 def _read(
-    comparison: str, description: str, kind: Any, defaults: dict[str, Any], arguments: Sequence[str] | None
+    comparison: str,
+    description: str,
+    kinds: tuple[Any, ...],
+    defaults: dict[str, Any],
+    arguments: Sequence[str] | None,
 ) -> tuple[dict[str, Any], Path, Path | None]:
-    """Read a flag for each field of a dataclass; return their values, in the fields' types, and the two folders."""
+    """Read a flag for each field of some dataclasses; return their values, typed, and the two folders."""
     parser = _Parser(
         prog=f"python -m comparisons.{comparison}",
         description=description,
         allow_abbrev=False,
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=28, width=110),
     )
-    for f in fields(kind):
+    declared = [(kind, f) for kind in kinds for f in fields(kind)]
+    for kind, f in declared:
         default = defaults.get(f.name, f.default)
         several = isinstance(f.default, tuple) or (kind is Experiment and f.name in GRID)
         values = default if isinstance(default, tuple) else (default,)
-        shown = "all" if default is None else " ".join(map(str, values))
+        shown = "all" if default is None else " ".join(map(str, values)) or "none"
         # argparse expands % in help
         name, text = _flag(kind, f.name), f.metadata["help"].replace("%", "%%")
         if isinstance(default, bool):
@@ -108,7 +133,7 @@ def _read(
     parser.add_argument("--data-dir", metavar="DIR", help=where)
     flags = vars(parser.parse_args(arguments))
     out, data_dir = flags.pop("out"), flags.pop("data_dir")
-    types = {f.name: str(f.type) for f in fields(kind)}
+    types = {f.name: str(f.type) for _, f in declared}
     read = {
         name: tuple(_convert(name, types[name], one) for one in value)
         if isinstance(value, list)
@@ -120,14 +145,15 @@ def _read(
 
 def main(command: Callable[[], int]) -> NoReturn:
     """Run a command and exit with its code; a user's mistake is one line on stderr."""
+    stopping.install()
     try:
         code = command()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         code = error.exit_code
     except KeyboardInterrupt:
-        print("interrupted; every row written so far is kept", file=sys.stderr)
-        code = 130
+        print(stopping.MESSAGE, file=sys.stderr)
+        code = stopping.INTERRUPTED
     except BrokenPipeError:  # the reader of our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0

@@ -2,18 +2,17 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 import inference
 from comparisons import store
+from comparisons.cells import run_cell
 from comparisons.data import Data, digest
-from comparisons.errors import NumericsError, StorageError
+from comparisons.errors import NumericsError
 from comparisons.experiment import Experiment
-from comparisons.run import numpys, points, run
+from comparisons.run import arrays, numpys, points
 from inference import BACKENDS
 from inference.base import Array, Backend, Engine, Params, Posterior, Settings, State
 from models import MODELS
@@ -59,30 +58,23 @@ def fitted(experiment: Experiment, data: Data, out: Path, look_in: Sequence[Path
     from tqdm import tqdm
 
     identity = digest(data)
-    rows = experiment.rows_per_step(len(data.train))
-    n_seen = experiment.samples // rows * rows
     unjudged = replace(experiment, evidence=("none",))
     for known in (experiment, unjudged):
         cell = known.identity(identity)
         for folder in (out, *look_in):
-            if store.finished(folder, cell, n_seen):
-                try:
-                    return restored(known, cell, data.train.shape[1], store.load_state(folder, cell))
-                except StorageError as error:
-                    print(f"{error}; training it again", file=sys.stderr)
-    experiment = unjudged
-    environment = {**store.environment(), "data_digest": identity, "settings": asdict(experiment)}
+            if store.finished(folder, cell, with_state=True):
+                return restored(known, cell, data.train.shape[1], store.load_state(folder, cell))
+    environment = {**store.environment(), "data_digest": identity}
     with tqdm(total=experiment.samples, desc=f"fitting {cell}", unit="pt", unit_scale=True, file=sys.stderr) as bar:
 
         def progress(n_seen: int, doing: str) -> None:
             bar.set_postfix_str(doing, refresh=False)
             bar.update(max(0, n_seen - bar.n))
 
-        for result in run("fit", cell, experiment, data, progress):
-            store.save_cell(out, cell, result.rows, environment, result.state)
-    if not result.state:
+        ended = run_cell("fit", out, cell, unjudged, data, environment, progress)
+    if ended != "done":
         raise NumericsError(f"the fit {cell} diverged; fits of other --samples or --seed may not")
-    return restored(experiment, cell, data.train.shape[1], result.state)
+    return restored(unjudged, cell, data.train.shape[1], store.load_state(out, cell))
 
 
 def restored(experiment: Experiment, cell: str, n_x: int, state: dict[str, Any], engine: Engine | None = None) -> Fit:
@@ -91,11 +83,4 @@ def restored(experiment: Experiment, cell: str, n_x: int, state: dict[str, Any],
     model = MODELS[experiment.model](n_x, experiment.n_latent, experiment.n_hidden)
     settings = Settings(**{name: getattr(experiment, name) for name in Settings.__dataclass_fields__})
     backend = BACKENDS[experiment.backend](engine, model, settings)
-    return Fit(experiment, cell, engine, model, backend, _arrays(engine, state))
-
-
-def _arrays(engine: Engine, state: dict[str, Any]) -> State:
-    return {
-        name: _arrays(engine, value) if isinstance(value, dict) else engine.array(np.asarray(value))
-        for name, value in state.items()
-    }
+    return Fit(experiment, cell, engine, model, backend, arrays(engine, state))

@@ -1,78 +1,159 @@
-"""Run a grid of experiments: one after the other, each with a progress bar, every row kept as it comes."""
+"""Run a grid of experiments: the missing cells alone, here or on workers, every row kept as it comes."""
 
+import os
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import inference
 from comparisons import store
+from comparisons.cells import Job, work
 from comparisons.cli import Request
-from comparisons.data import digest, load, take
+from comparisons.data import Data, digest, load, take
 from comparisons.errors import FlagError
+from comparisons.experiment import Experiment
 
 Report = Callable[[Any, Path], None]  # (all rows of the folder, the folder): writes tables and figures
 
 
 def run_grid(request: Request, report: Report) -> int:
-    """Run every cell, write its folder after each checkpoint, then the report. Returns 0, or 1 where a run failed.
+    """Run every cell that is not finished, then write the report. Returns 0, or 1 where a run failed.
 
     Whatever ends it, the rows written so far are gathered and reported. Raises UserError.
     """
-    from tqdm import tqdm
+    data = _look_ahead(request)
+    jobs = list(_jobs(request, data))
+    from comparisons import tables
 
+    fresh = request.running.fresh
+    missing = [job for job in jobs if fresh or not store.finished(job.out, job.cell)]
+    if len(missing) < len(jobs):
+        print(f"{len(jobs) - len(missing)} of {len(jobs)} cells are finished and reused", file=sys.stderr)
+    if missing and not request.running.scheduler:
+        _start_engines(missing)
+    for job in missing:
+        manifest = {**job.environment, "settings": asdict(job.experiment)}
+        with store.locked(job.out, job.cell, wait=False) as held:
+            if held:  # else another command is at work on it
+                store.announce(job.out, job.cell, manifest, fresh)
+    # The longest first: a long one that starts last would keep one worker busy while the others stand idle.
+    missing.sort(key=lambda job: -cost(job.experiment))
+    try:
+        if missing:
+            with _display(missing) as watch:
+                if request.running.workers > 1 or request.running.scheduler:
+                    from comparisons.workers import work_on_workers
+
+                    running = request.running
+                    work_on_workers(missing, len(data.train), running.workers, running.scheduler, watch)
+                else:
+                    for job in missing:
+                        work(job, data, watch)
+    finally:
+        rows = store.collect(request.out)
+        if len(rows):
+            report(rows, request.out)
+            mine = {job.cell for job in jobs}
+            print(tables.plain(rows[rows.cell.isin(mine)]))
+    return _failures(jobs)
+
+
+def cost(experiment: Experiment) -> float:
+    """Guess how long an experiment takes, in any unit: to have the long ones begin first, and to tell the time left."""
+    e = experiment
+    evaluations = {
+        "aevb": e.particles,
+        "wake_sleep": 2,
+        "mean_field": e.particles * (e.local_steps + 1),
+        "monte_carlo_em": e.leapfrog_steps + 1 + e.weight_updates,
+    }.get(e.backend, 2)
+    # Pyro runs Python in every step, which counts most where there is little else to do.
+    each = (2.0 if e.engine == "pyro" else 1.0) * (0.2 + 1e-3 * (e.n_hidden + e.n_latent))
+    return e.samples * evaluations * each
+
+
+def _look_ahead(request: Request) -> Data:
+    """Return the data, after everything that can be wrong with the grid has been looked at. Raises UserError."""
     first = request.experiments[0]
     store.prepare(request.out)
     data = take(load(first.data, request.data_dir), first.n_train)
     for experiment in request.experiments:
         experiment.fit_to(*data.train.shape)
-    _start_engines(request)
-    from comparisons import tables
-    from comparisons.run import run
+    return data
 
+
+def _jobs(request: Request, data: Data) -> Iterator[Job]:
+    """Yield the grid's cells."""
     environment = {**store.environment(), "data_digest": digest(data)}
-    failed = []
-    try:
-        for number, experiment in enumerate(request.experiments, 1):
-            cell = experiment.identity(environment["data_digest"])
-            name = f"{experiment.backend} {experiment.engine} seed {experiment.seed} k={experiment.n_latent}"
-            bar = tqdm(
-                total=experiment.samples,
-                desc=f"[{number}/{len(request.experiments)}] {name}",
-                unit="pt",
-                unit_scale=True,
-                bar_format="{l_bar}{bar:20}{r_bar}",
-                mininterval=0.5,
-                file=sys.stderr,
-            )
+    # A worker may stand in another folder, and not know this process's environment.
+    named = request.data_dir or os.environ.get("AEVB_DATA")
+    folder = Path(named).expanduser().absolute() if named else None
+    for experiment in request.experiments:
+        cell = experiment.identity(environment["data_digest"])
+        yield Job(
+            request.comparison, cell, experiment, request.out.absolute(), folder, environment,
+            request.running.checkpoint_seconds,
+        )  # fmt: skip
 
-            def progress(n_seen: int, doing: str, bar: Any = bar) -> None:
-                bar.set_postfix_str(doing, refresh=False)
-                bar.update(max(0, n_seen - bar.n))
 
-            manifest = {**environment, "settings": asdict(experiment)}
-            with bar:
-                for result in run(request.comparison, cell, experiment, data, progress):
-                    store.save_cell(request.out, cell, result.rows, manifest, result.state)
-                bar.set_postfix_str("done")
-            if any(row["status"] != "ok" for row in result.rows):
-                failed.append(name)
-    finally:
-        rows = store.collect(request.out)
-        if len(rows):
-            report(rows, request.out)
-            mine = {experiment.identity(environment["data_digest"]) for experiment in request.experiments}
-            print(tables.plain(rows[rows.cell.isin(mine)]))
-    if failed:
-        print(f"diverged: {'; '.join(failed)}; a smaller --step-size may help", file=sys.stderr)
+def _failures(jobs: list[Job]) -> int:
+    """Name the runs that failed, and why; return the exit code."""
+    failed: dict[str, list[str]] = {}
+    for job in jobs:
+        manifest = store.read_manifest(job.out, job.cell)
+        if manifest.get("status") == "diverged":
+            failed.setdefault("diverged", []).append(job.name)
+        elif manifest.get("status") == "failed":
+            failed.setdefault(f"failed ({manifest.get('reason')})", []).append(job.name)
+    for reason, names in failed.items():
+        advice = "a smaller --step-size may help" if reason == "diverged" else "the same command tries them again"
+        print(f"{reason}: {'; '.join(names)}; {advice}", file=sys.stderr)
     return 1 if failed else 0
 
 
-def _start_engines(request: Request) -> None:
-    """Import and build every engine that the grid needs, before any of it runs. Raises FlagError."""
-    first = request.experiments[0]
-    for name in sorted({experiment.engine for experiment in request.experiments}):
+@contextmanager
+def _display(jobs: list[Job]) -> Iterator[Callable[[], None]]:
+    """Show one bar for the grid: done, running, failed, and the time left; yield what brings it up to date."""
+    from tqdm import tqdm
+
+    from comparisons.status import look
+
+    costs = {job.cell: cost(job.experiment) for job in jobs}
+    shown = 0.0
+    with tqdm(
+        total=100.0, bar_format="{desc} {bar:20} {percentage:3.0f}% [{elapsed}<{remaining}]", file=sys.stderr
+    ) as bar:
+
+        def watch() -> None:
+            nonlocal shown
+            if time.monotonic() - shown < 0.5:
+                return
+            shown = time.monotonic()
+            seen = [look(job.out, job.cell) for job in jobs]
+            counts = {name: sum(one.status == name for one in seen) for name in ("running", "waiting", "failed")}
+            counts["failed"] += sum(one.status == "diverged" for one in seen)
+            done = sum(one.status == "done" for one in seen)
+            text = f"{done} of {len(jobs)} cells done, {counts['running']} running, {counts['failed']} failed"
+            doing = [f"{one.doing} {one.name}" for one in seen if one.status == "running" and one.doing]
+            bar.set_description_str(f"{text}; {doing[0]}" if len(doing) == 1 else text, refresh=False)
+            share = sum(costs[job.cell] * one.share for job, one in zip(jobs, seen, strict=True)) / sum(costs.values())
+            bar.update(max(0.0, 100.0 * share - bar.n))
+            bar.refresh()
+
+        watch()
+        yield watch
+        shown = 0.0
+        watch()
+
+
+def _start_engines(jobs: list[Job]) -> None:
+    """Import and build every engine that the jobs need, before any of them runs. Raises FlagError."""
+    first = jobs[0].experiment
+    for name in sorted({job.experiment.engine for job in jobs}):
         try:
             inference.engine(name, first.device, first.threads)
         except ImportError as error:

@@ -24,8 +24,11 @@ def _check(
     low: float = -math.inf,
     high: float = math.inf,
     above: float = -math.inf,
+    words: bool = False,
 ) -> None:
     """Raise FlagError unless a value is one of the choices, or within low <= value <= high and value > above."""
+    if words:
+        return  # whoever declares it says what it may be
     if choices:
         if value not in choices:
             raise FlagError(f"unknown {name.replace('_', ' ')} {value!r}; choose from {', '.join(choices)}")

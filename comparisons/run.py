@@ -3,20 +3,23 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 import inference
+from comparisons import stopping
+from comparisons.checkpoint import misfit
 from comparisons.data import Data
 from comparisons.evidence.base import Estimate
 from comparisons.evidence.elbo import elbo
+from comparisons.evidence.journal import Journal, kept_in
 from comparisons.evidence.judge import estimate
 from comparisons.experiment import STEP_SIZES, Experiment
 from comparisons.rows import Row
 from inference import BACKENDS
-from inference.base import Array, Backend, Batch, Engine, Info, Key, Settings, State
+from inference.base import Array, Backend, Batch, Engine, Info, Key, Posterior, Settings, State
 from models import MODELS
 from models.base import Model
 
@@ -34,9 +37,16 @@ SETTINGS = (
     "device",
     "threads",
 )
+# What a checkpoint holds besides the backend's state, the acceptance and an estimate's journal.
+COUNTERS = (
+    "rows", "scores", "trying", "begun", "step_size", "step", "judged", "seconds", "decoder_evals", "objective",
+    "judging", "spent",
+)  # fmt: skip
 PILOT = 300  # steps each candidate step size is tried for, when it is chosen on the training set
 
 Progress = Callable[[int, str], None]  # told the points seen so far, and what is going on
+Keep = Callable[[dict[str, Any], dict[str, Any]], None]  # given the arrays and the facts of a checkpoint
+Kept = tuple[dict[str, Any], dict[str, Any]]
 
 
 class Result(NamedTuple):
@@ -44,19 +54,35 @@ class Result(NamedTuple):
 
     rows: list[Row]
     state: dict[str, Any]  # the backend's, in NumPy: nested dicts
+    status: str  # "running", "done" or "diverged"
 
 
 class DivergedError(Exception):
     """The fit left the finite numbers; the message says when."""
 
 
+class MisfitError(Exception):
+    """A checkpoint does not belong to this run; the message says how it differs."""
+
+
 def run(
-    comparison: str, cell: str, experiment: Experiment, data: Data, progress: Progress = lambda n_seen, doing: None
+    comparison: str,
+    cell: str,
+    experiment: Experiment,
+    data: Data,
+    progress: Progress = lambda n_seen, doing: None,
+    keep: Keep | None = None,
+    kept: Kept | None = None,
+    every: float = 60.0,
 ) -> Iterator[Result]:
-    """Train and judge one cell; yield the rows so far, and the backend's state, after each checkpoint.
+    """Train and judge one cell; yield the rows so far, and the backend's state, after each checkpoint of the grid.
+
+    Every `every` seconds, and when a signal asks for the end, `keep` is given what a later call goes on from as
+    `kept`. Such a run gives the same numbers as one that was never broken off, bit for bit, with the same versions and
+    threads.
 
     A run that turns non-finite ends with rows of status `diverged` that hold no number. Raises FlagError for settings
-    that do not fit the data.
+    that do not fit the data, MisfitError for a `kept` that is not this run's, KeyboardInterrupt on a signal.
     """
     n_train, n_x = data.train.shape
     experiment.fit_to(n_train, n_x)
@@ -64,23 +90,40 @@ def run(
     model = MODELS[experiment.model](n_x, experiment.n_latent, experiment.n_hidden)
     settings = Settings(**{name: getattr(experiment, name) for name in Settings.__dataclass_fields__})
     backend, train = _compiled(engine, model, experiment.backend, settings, data.fresh)
-    fit = _Fit(experiment, data, engine, model, backend, train)
-    rows: list[Row] = []
-    common = {
-        "comparison": comparison,
-        "n_train": n_train,
-        "cell": cell,
-        **{name: getattr(experiment, name) for name in SETTINGS},
-    }
+    fit = _Fit(experiment, data, engine, model, backend, train, progress, keep, every)
+    if kept:
+        fit.resume(*kept)
+    common = identifying(comparison, cell, experiment, n_train)
+    last = experiment.samples // fit.rows_per_step
     try:
-        fit.start(progress)
+        fit.start()
         for step in experiment.checkpoints(n_train):
-            fit.advance(step, progress)
-            rows += [{**common, **row} for row in fit.judge(progress)]
-            yield Result(rows, numpys(engine, fit.state))
+            if step > fit.judged:
+                fit.advance(step)
+                fit.judge(common)
+                status = "done" if step == last else "running"
+                yield Result(list(fit.rows), numpys(engine, fit.state), status)
     except DivergedError:
-        rows += [{**common, **row} for row in fit.lost()]
-        yield Result(rows, {})
+        yield Result([*fit.rows, *({**common, **row} for row in fit.lost())], {}, "diverged")
+
+
+def identifying(comparison: str, cell: str, experiment: Experiment, n_train: int) -> Row:
+    """Return what every row of a cell has in common."""
+    settings = {name: getattr(experiment, name) for name in SETTINGS}
+    return {"comparison": comparison, "n_train": n_train, "cell": cell, **settings}
+
+
+def failed(comparison: str, cell: str, experiment: Experiment, n_train: int) -> list[Row]:
+    """Return the rows of a run that ended without a number: every metric it owed, of status `failed`."""
+    common = identifying(comparison, cell, experiment, n_train)
+    rest = {
+        "n_seen": 0, "value": math.nan, "stderr": math.nan, "seconds": 0.0, "status": "failed", "n_points": 0,
+        "step_size": math.nan, "decoder_evals": 0, "fit_steps": 0, "eval_seconds": 0.0, "flagged": 0.0,
+    }  # fmt: skip
+    # Without asking the backend, which may be what failed.
+    owed = [] if experiment.backend == "monte_carlo_em" else ["elbo_nats"]
+    owed += [f"log_px_{name}_nats" for name in experiment.evidence]
+    return [{**common, **rest, "split": split, "metric": name} for split in ("train", "test") for name in owed]
 
 
 def numpys(engine: Engine, state: State) -> dict[str, Any]:
@@ -88,54 +131,90 @@ def numpys(engine: Engine, state: State) -> dict[str, Any]:
     return {k: numpys(engine, v) if isinstance(v, dict) else engine.numpy(v) for k, v in state.items()}
 
 
+def arrays(engine: Engine, state: dict[str, Any]) -> State:
+    """Copy a state in NumPy to the engine, nested as it is."""
+    return {
+        name: arrays(engine, value) if isinstance(value, dict) else engine.array(np.asarray(value))
+        for name, value in state.items()
+    }
+
+
 class _Fit:
-    """A backend's state on its way through the training set, and the clock and counters that go with it."""
+    """A backend's state on its way through the training set, and the clock and counters that go with it.
+
+    Everything that changes on the way is in `_snapshot`, and comes back by `resume`.
+    """
 
     def __init__(
-        self, experiment: Experiment, data: Data, engine: Engine, model: Model, backend: Backend, train: Any
+        self,
+        experiment: Experiment,
+        data: Data,
+        engine: Engine,
+        model: Model,
+        backend: Backend,
+        train: Any,
+        progress: Progress,
+        keep: Keep | None,
+        every: float,
     ) -> None:
         self.experiment, self.data, self.engine, self.model, self.backend = experiment, data, engine, model, backend
-        self.train = train
+        self.train, self.progress, self.keep, self.every = train, progress, keep, every
         self.x = engine.array(data.train)
         self.rows_per_step = experiment.rows_per_step(len(data.train))
         self.key = engine.key(experiment.seed)
+        self.rows: list[Row] = []
         self.state: State = {}
-        self.step = 0
+        self.scores: list[float] = []  # of the candidate step sizes tried to the end
+        self.trying = self.begun = False  # a candidate; the run itself
+        self.step_size = math.nan
+        self.step = self.judged = 0  # the steps taken, and those up to the last checkpoint that was judged
         self.seconds = 0.0
         self.decoder_evals = 0
+        self.objective = -math.inf
         self.acceptance = (math.nan, math.nan)
-        self.step_size = math.nan
+        self.judging: list[Row] = []  # this checkpoint's rows so far
+        self.spent = 0.0  # seconds on the estimate under way, before this process took over
+        self.journal = Journal(paused=self._pause)
+        self.since = self.last_kept = time.perf_counter()
 
-    def start(self, progress: Progress) -> None:
-        """Choose the step size, on the training set alone, and set the initial state."""
+    def start(self) -> None:
+        """Choose the step size, on the training set alone, and set the initial state; or go on where that was left."""
+        if self.begun:
+            return
         chosen = self.experiment.step_size
-        self.step_size = self._choose_step_size(progress) if chosen == "auto" else float(chosen)
+        self.step_size = self._choose_step_size() if chosen == "auto" else float(chosen)
         self._restart(self.step_size)
+        self.begun = True
 
-    def advance(self, last: int, progress: Progress) -> None:
+    def advance(self, last: int) -> None:
         """Take steps up to number `last`. Raises DivergedError."""
         while self.step < last:
             self._chunk(min(CHUNK, last - self.step))
-            progress(self.step * self.rows_per_step, "training")
+            self.progress(self.step * self.rows_per_step, "training")
+            self._pause()
 
-    def judge(self, progress: Progress) -> list[Row]:
-        """Return the rows of this checkpoint: the bound where the backend has a q, log p(x) where it can be had."""
-        progress(self.step * self.rows_per_step, "judging")
-        rows = []
-        for split in ("train", "test"):
-            x, indices = (
-                None if part is None else self.engine.array(part)
-                for part in points(self.data, split, self.experiment.eval_points)
-            )
-            for metric, found, seconds, fit_steps in self._estimates(x, indices):
-                value, stderr = found.mean()
-                if not (math.isfinite(value) and math.isfinite(stderr)):
-                    raise DivergedError(f"{metric} is not finite at step {self.step}")
-                row = self._row(split, metric, value, stderr, seconds, fit_steps, len(found.value))
-                rows.append({**row, "flagged": found.flagged})
+    def judge(self, common: Row) -> None:
+        """Add the rows of this checkpoint: the bound where the backend has a q, log p(x) where it can be had."""
+        self.progress(self.step * self.rows_per_step, "judging")
+        for number, (split, metric, work) in enumerate(self._estimates()):
+            if number < len(self.judging):
+                continue
+            self.since = time.perf_counter()
+            with kept_in(self.journal):
+                found, fit_steps = work()
+            value, stderr = found.mean()
+            if not (math.isfinite(value) and math.isfinite(stderr)):
+                raise DivergedError(f"{metric} is not finite at step {self.step}")
+            seconds = self.spent + time.perf_counter() - self.since
+            row = self._row(split, metric, value, stderr, seconds, fit_steps, len(found.value))
+            self.judging.append({**common, **row, "flagged": found.flagged})
+            self.spent, self.journal = 0.0, Journal(paused=self._pause)
+            self._pause()
+        self.rows += self.judging
         if math.isfinite(self.acceptance[0]):
-            rows.append(self._row("train", "hmc_acceptance", *self.acceptance, 0.0, 0, self.rows_per_step))
-        return rows
+            moved = self._row("train", "hmc_acceptance", *self.acceptance, 0.0, 0, self.rows_per_step)
+            self.rows.append({**common, **moved})
+        self.judging, self.judged = [], self.step
 
     def lost(self) -> list[Row]:
         """Return the rows of a run that diverged: every metric it owed, and no number."""
@@ -144,6 +223,33 @@ class _Fit:
         missing = (math.nan, math.nan, 0.0, 0, 0)
         splits = ("train", "test")
         return [{**self._row(split, name, *missing), "status": "diverged"} for split in splits for name in names]
+
+    def resume(self, kept: dict[str, Any], facts: dict[str, Any]) -> None:
+        """Go on from a checkpoint. Raises MisfitError where it is not one of this run."""
+        self._restart(float(facts["step_size"]))
+        wrong = misfit(kept.get("state", {}), numpys(self.engine, self.state))
+        if wrong:
+            raise MisfitError(wrong)
+        self.state = arrays(self.engine, kept["state"])
+        for name in COUNTERS:
+            setattr(self, name, facts[name])
+        self.acceptance = (facts["acceptance"][0], facts["acceptance"][1])
+        self.journal = Journal(kept.get("journal"), paused=self._pause)
+
+    def _snapshot(self) -> Kept:
+        facts = {name: getattr(self, name) for name in (*COUNTERS, "acceptance")}
+        records = self.journal.records()
+        if records:
+            facts["spent"] += time.perf_counter() - self.since
+        return {"state": numpys(self.engine, self.state), "journal": records}, facts
+
+    def _pause(self) -> None:
+        """Write a checkpoint where one is due. Raises KeyboardInterrupt where a signal has asked for the end."""
+        due = time.perf_counter() - self.last_kept >= self.every
+        if self.keep and (due or stopping.requested()):
+            self.keep(*self._snapshot())
+            self.last_kept = time.perf_counter()
+        stopping.pause()
 
     def _row(
         self, split: str, metric: str, value: float, stderr: float, seconds: float, fit_steps: int, n_points: int
@@ -157,28 +263,39 @@ class _Fit:
             "seconds": round(self.seconds, 3),
             "status": "ok",
             "n_points": n_points,
-            "step_size": self.step_size,
+            "step_size": self.step_size if self.begun else math.nan,
             "decoder_evals": self.decoder_evals,
             "fit_steps": fit_steps,
             "eval_seconds": round(seconds, 3),
             "flagged": 0.0,
         }
 
-    def _estimates(self, x: Array, indices: Array | None) -> Iterator[tuple[str, Estimate, float, int]]:
-        """Yield metric, estimate, its seconds, and the local optimisation steps that its q took."""
+    def _estimates(self) -> Iterator[tuple[str, str, Callable[[], tuple[Estimate, int]]]]:
+        """Yield split, metric, and what estimates it: the estimate, and the local optimisation steps its q took."""
         experiment, engine, theta = self.experiment, self.engine, self.backend.theta(self.state)
-        key = engine.fold_in(engine.fold_in(self.key, 1), self.step)
-        posterior = None
-        if self.backend.posterior:
-            start = time.perf_counter()
-            fit_key, draw_key = engine.split(key)
-            posterior = self.backend.posterior(fit_key, self.state, x, indices)
-            bound = elbo(engine, self.model, theta, posterior, x, draw_key, experiment.elbo_draws)
-            yield "elbo_nats", bound, time.perf_counter() - start, posterior.fit_steps
-        for name in experiment.evidence:
-            start = time.perf_counter()
-            found = estimate(name, engine, self.model, theta, x, experiment.seed, posterior, experiment)
-            yield f"log_px_{name}_nats", found, time.perf_counter() - start, 0
+        fit_key, draw_key = engine.split(engine.fold_in(engine.fold_in(self.key, 1), self.step))
+        for split in ("train", "test"):
+            x, indices = (
+                None if part is None else engine.array(part)
+                for part in points(self.data, split, experiment.eval_points)
+            )
+
+            @cache
+            def posterior(x: Array = x, indices: Array = indices) -> Posterior | None:
+                has_one = self.backend.posterior
+                return has_one(fit_key, self.state, x, indices) if has_one else None
+
+            def bound(x: Array = x, posterior: Any = posterior) -> tuple[Estimate, int]:
+                q = posterior()
+                return elbo(engine, self.model, theta, q, x, draw_key, experiment.elbo_draws), q.fit_steps
+
+            def evidence(name: str, x: Array = x, posterior: Any = posterior) -> tuple[Estimate, int]:
+                return estimate(name, engine, self.model, theta, x, experiment.seed, posterior(), experiment), 0
+
+            if self.backend.posterior:
+                yield split, "elbo_nats", bound
+            for name in experiment.evidence:
+                yield split, f"log_px_{name}_nats", partial(evidence, name)
 
     def _restart(self, step_size: float) -> None:
         theta, phi = self.model.init(self.experiment.seed)
@@ -187,8 +304,8 @@ class _Fit:
         self.state = self.backend.init(key, *arrays, self.x, self.engine.array(step_size))
         self.step = 0
 
-    def _chunk(self, count: int) -> float:
-        """Take `count` steps; return the mean objective. Raises DivergedError."""
+    def _chunk(self, count: int) -> None:
+        """Take `count` steps. Raises DivergedError."""
         start = time.perf_counter()
         steps = np.arange(self.step, self.step + count)
         indices = np.stack([self._minibatch(int(step)) for step in steps])
@@ -207,31 +324,34 @@ class _Fit:
         self.seconds += time.perf_counter() - start
         if not (np.isfinite(info.objective).all() and all(np.isfinite(value).all() for value in theta)):
             raise DivergedError(f"the fit is not finite after step {self.step}")
-        return float(info.objective.mean())
+        self.objective = float(info.objective.mean())
 
     def _minibatch(self, step: int) -> np.ndarray:
         """Rows of one step, without repetition within it: from (seed, step) alone, the same for every engine."""
         rng = np.random.default_rng([self.experiment.seed, step])
         return rng.choice(len(self.data.train), self.rows_per_step, replace=False, shuffle=False)
 
-    def _choose_step_size(self, progress: Progress) -> float:
+    def _choose_step_size(self) -> float:
         """Return the candidate with the best mean objective over the last chunk of a short run on the training set."""
-        total = self.experiment.samples // self.rows_per_step
-        pilot = max(1, min(PILOT, total))
-        scores = {}
-        for candidate in STEP_SIZES:
-            self._restart(candidate)
-            score = -math.inf
+        pilot = max(1, min(PILOT, self.experiment.samples // self.rows_per_step))
+        while len(self.scores) < len(STEP_SIZES):
+            candidate = STEP_SIZES[len(self.scores)]
+            if not self.trying:
+                self.step_size, self.trying = candidate, True
+                self._restart(candidate)
             try:
                 while self.step < pilot:
-                    progress(0, f"trying step size {candidate}")
-                    score = self._chunk(min(CHUNK, pilot - self.step))
+                    self.progress(0, f"trying step size {candidate}")
+                    self._chunk(min(CHUNK, pilot - self.step))
+                    self._pause()
+                score = self.objective
             except DivergedError:
                 score = -math.inf
-            scores[candidate] = score
-        if max(scores.values()) == -math.inf:
+            self.scores.append(score)
+            self.trying = False
+        if max(self.scores) == -math.inf:
             raise DivergedError("every candidate step size diverges")
-        return max(scores, key=lambda candidate: scores[candidate])
+        return STEP_SIZES[self.scores.index(max(self.scores))]
 
 
 def points(data: Data, split: str, count: int) -> tuple[np.ndarray, np.ndarray | None]:

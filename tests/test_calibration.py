@@ -33,31 +33,28 @@ def tiny(**changes: Any) -> Experiment:
 
 def test_a_fit_is_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = fitted(tiny(), small(), tmp_path)
-    monkeypatch.setattr("comparisons.fits.run", lambda *args: pytest.fail("trained again"))
+    monkeypatch.setattr("comparisons.fits.run_cell", lambda *args: pytest.fail("trained again"))
     for again in (fitted(tiny(), small(), tmp_path), fitted(tiny(), small(), tmp_path / "other", [tmp_path])):
         for name, value in first.theta.items():
             np.testing.assert_array_equal(again.engine.numpy(again.theta[name]), first.engine.numpy(value))
 
 
-def test_a_damaged_fit_is_trained_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("name", ["state.safetensors", "rows.csv", "manifest.json"])
+def test_a_damaged_fit_is_trained_again(name: str, tmp_path: Path) -> None:
     first = fitted(tiny(), small(), tmp_path)
-    (tmp_path / "cells" / first.cell / "state.safetensors").write_bytes(b"damaged")
+    (tmp_path / "cells" / first.cell / name).write_bytes(b"damaged")
+    assert not store.finished(tmp_path, first.cell, with_state=True)
     again = fitted(tiny(), small(), tmp_path)
-    assert "training it again" in capsys.readouterr().err
     np.testing.assert_array_equal(again.engine.numpy(again.theta["w2"]), first.engine.numpy(first.theta["w2"]))
+    assert store.finished(tmp_path, first.cell, with_state=True)
 
 
-def test_an_unfinished_fit_is_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that was broken off, or diverged, after a checkpoint left a state that is not the fit."""
-    fit = fitted(tiny(samples=1000), small(), tmp_path)
-    path = tmp_path / "cells" / fit.cell / "rows.csv"
-    whole = path.read_text()
-    kept = [line for line in whole.splitlines() if ",1000,train," not in line and ",1000,test," not in line]
-    for damaged in ("\n".join(kept) + "\n", whole.replace(",ok,", ",diverged,")):
-        path.write_text(damaged)
-        assert not store.finished(tmp_path, fit.cell, 1000)
-        fitted(tiny(samples=1000), small(), tmp_path)
-        assert store.finished(tmp_path, fit.cell, 1000)
+def test_an_unfinished_fit_is_not_taken_for_one(tmp_path: Path) -> None:
+    fit = fitted(tiny(), small(), tmp_path)
+    manifest = store.read_manifest(tmp_path, fit.cell)
+    for status in ("running", "diverged", "failed", None):
+        store.write_json(tmp_path / "cells" / fit.cell / "manifest.json", {**manifest, "status": status})
+        assert not store.finished(tmp_path, fit.cell, with_state=True) or status == "diverged"
 
 
 @pytest.mark.parametrize("backend", ["aevb", "mean_field", "monte_carlo_em"])

@@ -15,7 +15,7 @@ from comparisons.calibration import best_factorised
 from comparisons.evidence import mixing
 from comparisons.evidence.annealed import annealed, annealed_points, bidirectional, schedule, simulate
 from comparisons.evidence.appendix_d import appendix_d, kde, normal
-from comparisons.evidence.base import Estimate, blocks, log_mean_exp, pairs_within, pieces
+from comparisons.evidence.base import Estimate, blocks, log_mean_exp, pairs_within
 from comparisons.evidence.draws import posterior_draws
 from comparisons.evidence.elbo import elbo
 from comparisons.evidence.exact import exact
@@ -100,15 +100,6 @@ def test_blocks_take_every_datapoint_once_and_have_one_size(n: int, size: int) -
     found = list(blocks(n, size))
     assert len({len(rows) for rows, _ in found}) == 1
     np.testing.assert_array_equal(np.concatenate([rows[:count] for rows, count in found]), np.arange(n))
-
-
-def test_pieces_fold_like_one() -> None:
-    def add(carry: int, items: np.ndarray) -> tuple[int, np.ndarray]:
-        return carry + int(items.sum()), np.cumsum(items) + carry
-
-    carry, outcomes = pieces(add, 0, (np.arange(123),))
-    assert carry == np.arange(123).sum()
-    np.testing.assert_array_equal(np.concatenate(outcomes), np.cumsum(np.arange(123)))
 
 
 @pytest.mark.parametrize("shape", [(1, 50), (2, 25), (4, 100), (4, 7), (3, 500)])

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from comparisons.evidence.base import Estimate, blocks, log_mean_exp, pairs_within, pieces
+from comparisons.evidence.base import Estimate, blocks, log_mean_exp, pairs_within
 from comparisons.evidence.draws import INITIAL_STEP_SIZE, JITTER, followed, settling_rates, starting_points
+from comparisons.evidence.journal import once, pieces
 from inference.base import Engine, Key, Params, Posterior, Program
 from inference.hmc import hmc
 from models.base import Array, Model
@@ -47,10 +48,13 @@ def annealed(
     datapoint: `spread`, the standard deviation of the log weights in nats; `acceptance`; `flagged`, where the spread
     exceeds 1 nat or the chains hardly moved. Raises ValueError for a start that is not there.
     """
-    parts = []
-    for part in _cut(engine, model, theta, x, seed, q, start, annealed_chains, max_memory):
+
+    def block(part: _Part) -> tuple[np.ndarray, ...]:
         log_w, acceptance, _ = _forward(part, _tune(part, temperatures, annealed_leapfrog), annealed_leapfrog)
-        parts.append((log_w[:, : part.new], acceptance[: part.new]))
+        return log_w[:, : part.new], acceptance[: part.new]
+
+    cut = _cut(engine, model, theta, x, seed, q, start, annealed_chains, max_memory)
+    parts = [once(partial(block, part)) for part in cut]
     log_w, acceptance = (np.concatenate(column, -1) for column in zip(*parts, strict=True))
     value, stderr = log_mean_exp(log_w)
     spread = log_w.std(0, ddof=1)
@@ -83,12 +87,15 @@ def bidirectional(
         raise ValueError(
             f"bidirectional needs the z that x was drawn from, [{x.shape[0]}, {model.n_latent}], not {z.shape}"
         )
-    parts = []
-    for part in _cut(engine, model, theta, x, seed, q, start, annealed_chains, max_memory):
+
+    def block(part: _Part) -> tuple[np.ndarray, ...]:
         log_steps = _tune(part, temperatures, annealed_leapfrog)
         forward, _, _ = _forward(part, log_steps, annealed_leapfrog)
         backward = _backward(part, z[engine.array(part.rows)], log_steps, annealed_leapfrog)
-        parts.append((forward[:, : part.new], backward[:, : part.new]))
+        return forward[:, : part.new], backward[:, : part.new]
+
+    cut = _cut(engine, model, theta, x, seed, q, start, annealed_chains, max_memory)
+    parts = [once(partial(block, part)) for part in cut]
     forward, backward = (np.concatenate(column, -1) for column in zip(*parts, strict=True))
     lower, lower_error = log_mean_exp(forward)
     inverse, upper_error = log_mean_exp(backward)
@@ -116,15 +123,17 @@ def annealed_points(
     have crossed while the posterior was still flat, and each mode receives as many as its mass asks for. Twice as many
     chains are led from the prior as are drawn, 16 at least.
     """
-    parts: list[np.ndarray] = []
-    for part in _cut(engine, model, theta, x, seed, None, "prior", max(16, 2 * count), max_memory):
+
+    def block(number: int, part: _Part) -> tuple[np.ndarray, ...]:
         log_w, _, z = _forward(part, _tune(part, temperatures, leapfrog=5), leapfrog=5)
         # Systematic resampling: a chain that holds a share s of the weight is drawn s count times, give or take one.
         share = np.cumsum(np.exp(log_w - np.logaddexp.reduce(log_w)), 0)
-        at = (np.arange(count)[:, None] + np.random.default_rng([seed, len(parts)]).random(part.new)) / count
+        at = (np.arange(count)[:, None] + np.random.default_rng([seed, number]).random(part.new)) / count
         drawn = (share[:, None, : part.new] < at).sum(0).clip(max=len(log_w) - 1)
-        parts.append(np.take_along_axis(z[:, : part.new], drawn[..., None], 0))
-    return np.concatenate(parts, 1)
+        return (np.take_along_axis(z[:, : part.new], drawn[..., None], 0),)
+
+    cut = _cut(engine, model, theta, x, seed, None, "prior", max(16, 2 * count), max_memory)
+    return np.concatenate([once(partial(block, number, part))[0] for number, part in enumerate(cut)], 1)
 
 
 def simulate(engine: Engine, model: Model, theta: Params, n: int, key: Key) -> tuple[Array, Array]:
@@ -227,8 +236,8 @@ def _run(
     plan = (np.arange(len(at)), before, after, at, np.zeros(len(at)) if rates is None else rates)
     run = partial(anneal, engine.fold_in(part.key, number), part.theta, part.x, origin.args if origin else ())
     carry = (z, 0.0 * z[..., 0], log_steps[0])
-    (z, log_w, _), paths = pieces(run, carry, (log_steps, *(engine.array(column) for column in plan)))
-    log_step, acceptance = (np.concatenate([engine.numpy(a) for a in column]) for column in zip(*paths, strict=True))
+    items = (log_steps, *(engine.array(column) for column in plan))
+    (z, log_w, _), (log_step, acceptance) = pieces(engine, run, carry, items)
     path = _Path(log_step, acceptance.astype(np.float64))
     return engine.numpy(log_w).astype(np.float64), path, engine.numpy(z)
 

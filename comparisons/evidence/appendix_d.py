@@ -9,12 +9,14 @@ fitted to is wrong: q is high where they happen to lie (`reuse_draws` shows how 
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
 from comparisons.evidence.annealed import annealed_points
 from comparisons.evidence.base import Estimate, blocks, log_mean_exp
 from comparisons.evidence.draws import Draws, posterior_draws
+from comparisons.evidence.journal import once
 from comparisons.evidence.mixing import ess, rhat
 from inference.base import Engine, Params, Posterior
 from models.base import Array, Model
@@ -67,10 +69,11 @@ def appendix_d(
         )
     if start == "recognition" and q is None:
         raise ValueError("this method has no q(z | x) to start from; choose start prior")
-    key, parts = engine.key(seed), []
+    key = engine.key(seed)
     # Ranks and transforms of the draws, for R-hat and ESS, are two dozen arrays as large as they.
     size = int(max_memory // (24 * 8 * hmc_draws * hmc_chains * (model.n_latent + 1)))
-    for number, (rows, count) in enumerate(blocks(len(x), size)):
+
+    def block(number: int, rows: np.ndarray, count: int) -> tuple[np.ndarray, ...]:
         at = engine.array(rows)
         origin: Posterior | np.ndarray | None = q.take(at) if q and start == "recognition" else None
         if start == "annealed":
@@ -79,7 +82,9 @@ def appendix_d(
             engine, model, theta, x[at], engine.fold_in(key, number), draws=hmc_draws, chains=hmc_chains,
             warmup=hmc_warmup, leapfrog_steps=hmc_leapfrog, start=origin, max_memory=max_memory,
         )  # fmt: skip
-        parts.append([column[:count] for column in _averaged(drawn, DENSITIES[density], reuse_draws)])
+        return tuple(column[:count] for column in _averaged(drawn, DENSITIES[density], reuse_draws))
+
+    parts = [once(partial(block, number, *each)) for number, each in enumerate(blocks(len(x), size))]
     value, stderr, *rest = (np.concatenate(column) for column in zip(*parts, strict=True))
     names = ("rhat", "ess", "acceptance", "bandwidth", "flagged")
     return Estimate(value, stderr, diagnostics=dict(zip(names, rest, strict=True)))

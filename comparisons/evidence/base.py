@@ -6,11 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from inference.base import Program
-from models.base import Array, Model, Ppl
+from models.base import Model, Ppl
 
 # Arrays as wide as the widest layer that scoring and differentiating an (x, z) pair may keep alive; reckoned amply.
 ARRAYS_PER_PAIR = 10
-PIECE = 50  # moves of a chain that are compiled as one
 
 
 class Estimate(NamedTuple):
@@ -73,18 +72,6 @@ def blocks(n: int, size: int) -> Iterator[tuple[np.ndarray, int]]:
     for start in range(0, n, size):
         count = min(size, n - start)
         yield np.resize(np.arange(start, start + count), size), count
-
-
-def pieces(run: Any, carry: Any, items: tuple[Array, ...]) -> tuple[Any, list[Any]]:
-    """Fold run(carry, *items) -> (carry, outcome) over items in pieces of 50, so that any number of them compiles once.
-
-    Returns the last carry, and the outcomes, NamedTuples of arrays with the pieces' length as first axis.
-    """
-    outcomes = []
-    for start in range(0, len(items[0]), PIECE):
-        carry, outcome = run(carry, *(item[start : start + PIECE] for item in items))
-        outcomes.append(outcome)
-    return carry, outcomes
 
 
 def repeated(program: Program, count: int) -> Program:

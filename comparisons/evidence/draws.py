@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from comparisons.evidence.base import blocks, pairs_within, pieces, repeated
+from comparisons.evidence.base import blocks, pairs_within, repeated
+from comparisons.evidence.journal import once, pieces
 from inference.base import Engine, Key, Params, Posterior, Program
 from inference.hmc import hmc
 from models.base import Array, Model
@@ -53,8 +54,8 @@ def posterior_draws(
     sampler = _sampler(engine, model, leapfrog_steps)
     rates = engine.array(settling_rates(warmup))
     still = engine.array(np.zeros(draws))
-    parts = []
-    for number, (rows, count) in enumerate(blocks(len(x), pairs_within(max_memory, model) // chains)):
+
+    def block(number: int, rows: np.ndarray, count: int) -> tuple[np.ndarray, ...]:
         start_key, warm_key, draw_key = engine.split(engine.fold_in(key, number), 3)
         among = x[engine.array(rows)]
         if isinstance(start, np.ndarray):
@@ -64,12 +65,15 @@ def posterior_draws(
             z = starting_points(engine, model, theta, origin, among, start_key, chains)
         log_step = engine.array(np.full(len(rows), np.log(INITIAL_STEP_SIZE)))
         warm, draw = (partial(sampler, key, theta, among) for key in (warm_key, draw_key))
-        (z, log_step), _ = pieces(warm, (z, log_step), (engine.array(np.arange(warmup)), rates))
-        _, visits = pieces(draw, (z, log_step), (engine.array(np.arange(draws)), still))
-        kept = (np.concatenate([engine.numpy(a) for a in column]) for column in zip(*visits, strict=True))
+        moves = engine.array(np.arange(warmup))
+        (z, log_step), _ = pieces(engine, warm, (z, log_step), (moves, rates), kept=False)
+        _, kept = pieces(engine, draw, (z, log_step), (engine.array(np.arange(draws)), still))
         z_kept, joint_kept, accepted = (a.astype(np.float64) for a in kept)
         steps = np.exp(engine.numpy(log_step).astype(np.float64))
-        parts.append((z_kept[:, :, :count], joint_kept[:, :, :count], accepted.mean(0)[:count], steps[:count]))
+        return z_kept[:, :, :count], joint_kept[:, :, :count], accepted.mean(0)[:count], steps[:count]
+
+    cut = blocks(len(x), pairs_within(max_memory, model) // chains)
+    parts = [once(partial(block, number, *each)) for number, each in enumerate(cut)]
     z, log_joint, acceptance, step_size = zip(*parts, strict=True)
     return Draws(
         np.concatenate(z, 2), np.concatenate(log_joint, 2), np.concatenate(acceptance), np.concatenate(step_size)

@@ -6,19 +6,22 @@ Jensen: the log of a mean of K weights lies below log p(x) on average. At K = 1 
 small K the bound of Burda et al. (2016), and it rises to log p(x) as K grows (their theorem 1).
 """
 
-from typing import Any
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 
 from comparisons.evidence.annealed import annealed_points
 from comparisons.evidence.base import Estimate, blocks, log_mean_exp, pairs_within
 from comparisons.evidence.draws import posterior_draws
+from comparisons.evidence.journal import once
 from comparisons.evidence.weights import weigh
 from inference.base import Engine, Key, Params, Posterior
 from models.base import Array, Model, Ppl
 
 INFLATION = 1.2  # of a fitted covariance: a proposal must have heavier tails than what it stands for
 MIN_ESS = 10.0
+MAX_WEIGHTS = 4e6  # of a block: about a minute's work, which is what a run that is broken off may lose
 
 
 def importance(
@@ -47,7 +50,8 @@ def importance(
     if proposal == "hmc" or q is None:
         q = fitted_normal(engine, model, theta, x, seed, max_memory)
     log_w = log_weights(engine, model, theta, x, q, engine.fold_in(key, 1), importance_samples, max_memory)
-    value, stderr, ess, khat = (np.concatenate(column) for column in zip(*(_reduced(w) for w in log_w), strict=True))
+    parts = [once(partial(_reduced, each)) for each in log_w]
+    value, stderr, ess, khat = (np.concatenate(column) for column in zip(*parts, strict=True))
     flagged = (khat > min(1 - 1 / np.log10(importance_samples), 0.7)) | (ess < MIN_ESS) | ~np.isfinite(value)
     return Estimate(value, stderr, diagnostics={"ess": ess, "khat": khat, "flagged": flagged})
 
@@ -58,7 +62,7 @@ def k_sample_bound(
     """Return the bound E[log 1/K sum_k w_k] of Burda et al. (2016, equation 8), from `repeats` means of K weights."""
     parts = []
     for log_w in log_weights(engine, model, theta, x, q, key, k * repeats):
-        each = np.stack([np.logaddexp.reduce(part) - np.log(k) for part in np.split(log_w, repeats)])
+        each = np.stack([np.logaddexp.reduce(part) - np.log(k) for part in np.split(log_w(), repeats)])
         parts.append((each.mean(0), each.std(0, ddof=1) / np.sqrt(repeats)))
     value, stderr = (np.concatenate(column) for column in zip(*parts, strict=True))
     return Estimate(value, stderr)
@@ -73,20 +77,23 @@ def log_weights(
     key: Key,
     draws: int,
     max_memory: float = 1e9,
-) -> Any:
-    """Yield log w [draws, block] of one block of datapoints after the other, in float64."""
-    # A block's weights, and copies of them while they are sorted; and one draw for each of its datapoints.
-    size = min(max(1, int(max_memory / 4 // (8 * draws))), pairs_within(max_memory / 2, model))
-    for number, (rows, count) in enumerate(blocks(len(x), size)):
+) -> Iterator[Callable[[], np.ndarray]]:
+    """Yield, for one block of datapoints after the other, what works out its log w [draws, block], in float64."""
+
+    def block(key: Key, rows: np.ndarray, count: int) -> np.ndarray:
         at = engine.array(rows)
         among, args = x[at], q.take(at).args
         each = max(1, min(draws, pairs_within(max_memory / 2, model) // len(rows)))
-        block_key = engine.fold_in(key, number)
         parts = [
-            engine.numpy(weigh(engine, model, q.program, each)(engine.fold_in(block_key, part), theta, args, among))
+            engine.numpy(weigh(engine, model, q.program, each)(engine.fold_in(key, part), theta, args, among))
             for part in range(-(-draws // each))
         ]
-        yield np.concatenate(parts)[:draws, :count].astype(np.float64)
+        return np.asarray(np.concatenate(parts)[:draws, :count], np.float64)
+
+    # A block's weights, and copies of them while they are sorted; and one draw for each of its datapoints.
+    size = min(max(1, int(min(max_memory / 4 // 8, MAX_WEIGHTS) // draws)), pairs_within(max_memory / 2, model))
+    for number, each in enumerate(blocks(len(x), size)):
+        yield partial(block, engine.fold_in(key, number), *each)
 
 
 def fitted_normal(
@@ -99,8 +106,8 @@ def fitted_normal(
     """
     k, draws, chains = model.n_latent, 50 + 10 * model.n_latent, 8
     key = engine.fold_in(engine.key(seed), 0)
-    locs, covariances = [], []
-    for number, (rows, count) in enumerate(blocks(len(x), int(max_memory // (8 * 8 * draws * chains * k)))):
+
+    def block(number: int, rows: np.ndarray, count: int) -> tuple[np.ndarray, ...]:
         among = x[engine.array(rows)]
         start = annealed_points(engine, model, theta, among, seed + number, chains, max_memory=max_memory)
         drawn = posterior_draws(
@@ -109,9 +116,11 @@ def fitted_normal(
         )  # fmt: skip
         z = drawn.z.reshape(-1, *drawn.z.shape[2:])[:, :count]
         centred = z - z.mean(0)
-        locs.append(z.mean(0))
-        covariances.append(INFLATION * np.einsum("mni,mnj->nij", centred, centred) / (len(z) - 1))
-    loc, covariance = np.concatenate(locs), np.concatenate(covariances)
+        return z.mean(0), INFLATION * np.einsum("mni,mnj->nij", centred, centred) / (len(z) - 1)
+
+    cut = enumerate(blocks(len(x), int(max_memory // (8 * 8 * draws * chains * k))))
+    parts = [once(partial(block, number, *each)) for number, each in cut]
+    loc, covariance = (np.concatenate(column) for column in zip(*parts, strict=True))
     jitter = 1e-6 * (1.0 + np.trace(covariance, axis1=1, axis2=2))[:, None, None] * np.eye(model.n_latent)
     scale_tril = np.linalg.cholesky(covariance + jitter)
     return Posterior(normal, ({"loc": engine.array(loc), "scale_tril": engine.array(scale_tril)},))
@@ -123,7 +132,8 @@ def normal(ppl: Ppl, fit: Params) -> None:
         ppl.sample("z", ppl.dist.MultivariateNormal(fit["loc"], scale_tril=fit["scale_tril"]))
 
 
-def _reduced(log_w: np.ndarray) -> tuple[np.ndarray, ...]:
+def _reduced(weights: Callable[[], np.ndarray]) -> tuple[np.ndarray, ...]:
+    log_w = weights()
     value, stderr = log_mean_exp(log_w)
     w = np.exp(log_w - log_w.max(0))
     ess = w.sum(0) ** 2 / np.square(w).sum(0)

@@ -14,12 +14,13 @@ halving h takes it to its fourth power, and the difference between two levels sa
 """
 
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 
 from comparisons.evidence.base import Estimate
+from comparisons.evidence.journal import once
 from inference.base import Engine, Params
 from models.base import Array, Model
 
@@ -27,6 +28,7 @@ HALF_WIDTH = 6.0  # of the first grid, in prior standard deviations
 SPACING = {1: 6 / 512, 2: 0.15, 3: 0.6}  # of the first grid; its half width is a multiple of twice that
 MAX_LEVELS = 10  # halvings
 MAX_CELLS = 400_000  # of one datapoint and level: beyond, its error stands as it is
+MAX_ROWS = 1000  # datapoints of a block
 PAIRS = 4096  # (datapoint, z) pairs scored in one call
 LOG_2PI = float(np.log(2 * np.pi))
 
@@ -53,9 +55,10 @@ def quadrature(
         raise ValueError(f"quadrature needs n_latent <= 3, not {k}")
     spacing = SPACING[k] * half_width / HALF_WIDTH
     z, coarse, edge = _grid(half_width, spacing, k)
-    rows = int(np.clip(max_memory / (16 * len(z)), 1, len(x)))  # scores of a block, in float32 and float64
+    # Scores of a block are held in float32 and float64; and one that is broken off should not cost many minutes.
+    rows = int(np.clip(max_memory / (16 * len(z)), 1, min(len(x), MAX_ROWS)))
     parts = [
-        _block(engine, model, theta, x[start : start + rows], z, coarse, edge, spacing, tolerance)
+        once(partial(_block, engine, model, theta, x[start : start + rows], z, coarse, edge, spacing, tolerance))
         for start in range(0, len(x), rows)
     ]
     value, error, levels, nodes, touching = (np.concatenate(column) for column in zip(*parts, strict=True))

@@ -1,0 +1,198 @@
+"""One cell from start to end: its folder, its checkpoint, and what becomes of a run that fails."""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from comparisons import store
+from comparisons.data import Data, digest, load, take
+from comparisons.errors import DataError, StorageError, UserError
+from comparisons.experiment import NUMBERS_VERSION, Experiment
+
+CHECKPOINT_SECONDS = 60.0
+TELLING = 0.5  # seconds between two words about the progress
+
+
+@dataclass(frozen=True)
+class Job:
+    """A cell to be run, here or in another process, which sees the same folders."""
+
+    comparison: str
+    cell: str
+    experiment: Experiment
+    out: Path
+    data_dir: Path | None
+    environment: dict[str, Any]  # of the command: with the data's digest
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+
+    @property
+    def name(self) -> str:
+        """What people read of it."""
+        e = self.experiment
+        return f"{e.backend} {e.engine} seed {e.seed} k={e.n_latent}"
+
+
+def work(job: Job, data: Data | None = None, watch: Callable[[], None] = lambda: None) -> str:
+    """Run a job to its end, and return how it ended: "done", "diverged", "failed" or "reused".
+
+    The data are loaded here where they are not given: names and digests travel, arrays do not. Somebody else's work on
+    the same cell is waited for, and then used. `watch` is called now and then. A run that fails for a reason of its own
+    leaves rows of status `failed` and the reason in its manifest. Raises UserError for what would stop other cells too.
+    """
+    with store.locked(job.out, job.cell):
+        if store.finished(job.out, job.cell):
+            return "reused"
+        data = data or _data(job)
+        told = 0.0
+
+        def progress(n_seen: int, doing: str) -> None:
+            nonlocal told
+            if time.monotonic() - told > TELLING:
+                told = time.monotonic()
+                store.write_progress(job.out, job.cell, {"n_seen": n_seen, "doing": doing})
+                watch()
+
+        try:
+            return run_cell(
+                job.comparison, job.out, job.cell, job.experiment, data, job.environment, progress,
+                job.checkpoint_seconds,
+            )  # fmt: skip
+        except UserError:
+            raise
+        except Exception as error:
+            reason = _reason(error)
+            if reason != OUT_OF_MEMORY:  # one of ours: it should be mended, and for that be seen
+                import traceback
+
+                traceback.print_exc(file=sys.stderr)
+            give_up(job, len(data.train), reason)
+            return "failed"
+
+
+def give_up(job: Job, n_train: int, reason: str) -> None:
+    """Write down that a cell failed, and why: rows without numbers, and a manifest. Raises StorageError."""
+    from comparisons.run import failed
+
+    experiment = job.experiment
+    rows = failed(job.comparison, job.cell, experiment, n_train)
+    manifest = {**job.environment, "settings": asdict(experiment), "status": "failed", "reason": reason}
+    store.save_cell(job.out, job.cell, rows, manifest, {})
+
+
+def run_cell(
+    comparison: str,
+    out: Path,
+    cell: str,
+    experiment: Experiment,
+    data: Data,
+    environment: dict[str, Any],
+    progress: Callable[[int, str], None],
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+) -> str:
+    """Run a cell to its end, from its checkpoint where it has one; return its status, `done` or `diverged`.
+
+    A damaged checkpoint is said and left behind. Raises StorageError for one of other settings or data.
+    """
+    from comparisons import stopping
+    from comparisons.run import MisfitError, run
+
+    identity = {
+        "cell": cell, "settings": asdict(experiment), "data_digest": environment["data_digest"],
+        "numbers_version": NUMBERS_VERSION,
+    }  # fmt: skip
+    versions = store.versions()
+
+    def keep(arrays: dict[str, Any], facts: dict[str, Any]) -> None:
+        facts |= {"identity": identity, "versions": versions, "resumed": resumed}
+        store.save_checkpoint(out, cell, arrays, facts)
+
+    kept = None
+    resumed: list[dict[str, Any]] = []
+    try:
+        kept = store.load_checkpoint(out, cell)
+    except StorageError as error:
+        print(f"{error}: it starts again", file=sys.stderr)
+    if kept:
+        _same(identity, kept[1].get("identity", {}), out / "cells" / cell)
+        resumed = [*kept[1].get("resumed", []), {"n_seen": _n_seen(kept[1], experiment, data)}]
+        changed = _changed(kept[1].get("versions", {}), versions)
+        if changed:
+            print(f"{cell} goes on under other versions than it began with: {changed}", file=sys.stderr)
+            resumed[-1]["changed"] = changed
+    manifest = {**environment, "settings": asdict(experiment)}
+    while True:
+        try:
+            with stopping.deferred():
+                for result in run(comparison, cell, experiment, data, progress, keep, kept, checkpoint_seconds):
+                    told = {**manifest, "status": result.status, **({"resumed": resumed} if resumed else {})}
+                    store.save_cell(out, cell, result.rows, told, result.state)
+            break
+        except MisfitError as error:
+            print(f"the checkpoint of {cell} does not fit ({error}): it starts again", file=sys.stderr)
+            kept = None
+    store.drop_checkpoint(out, cell)
+    return result.status
+
+
+OUT_OF_MEMORY = "out of memory"
+
+
+def _reason(error: Exception) -> str:
+    text = str(error)
+    if isinstance(error, MemoryError) or any(word in text for word in ("RESOURCE_EXHAUSTED", "can't allocate memory")):
+        return OUT_OF_MEMORY
+    return f"{type(error).__name__}: {text.splitlines()[0] if text else 'no message'}"[:300]
+
+
+def _same(mine: dict[str, Any], theirs: dict[str, Any], folder: Path) -> None:
+    """Raise StorageError, with the difference, unless a checkpoint is of the same settings and data."""
+    if mine == _plain(theirs) or _plain(mine) == _plain(theirs):
+        return
+    both = [(_flat(_plain(one))) for one in (theirs, mine)]
+    differences = [
+        f"{name}: {both[0].get(name, 'nothing')} there, {both[1].get(name, 'nothing')} here"
+        for name in sorted(both[0].keys() | both[1].keys())
+        if both[0].get(name) != both[1].get(name)
+    ]
+    how = "; ".join(differences[:5])
+    raise StorageError(f"the checkpoint in {folder} is of another run ({how}); remove that folder or add --fresh")
+
+
+def _changed(before: dict[str, str], now: dict[str, str]) -> str:
+    names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+    return ", ".join(f"{name} {before.get(name)} before, {now.get(name)} now" for name in names)
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON makes of a value: lists for tuples."""
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+
+def _flat(value: dict[str, Any]) -> dict[str, Any]:
+    return {**{name: one for name, one in value.items() if name != "settings"}, **value.get("settings", {})}
+
+
+def _n_seen(facts: dict[str, Any], experiment: Experiment, data: Data) -> int:
+    return int(facts.get("step", 0)) * experiment.rows_per_step(len(data.train))
+
+
+def _data(job: Job) -> Data:
+    data, found = _loaded(job.experiment.data, job.data_dir, job.experiment.n_train)
+    expected = job.environment["data_digest"]
+    if found != expected:
+        raise DataError(
+            f"{job.experiment.data} here is not the data the command was given ({found[:12]}, {expected[:12]})"
+        )
+    return data
+
+
+@lru_cache(maxsize=2)
+def _loaded(name: str, data_dir: Path | None, n_train: int | None) -> tuple[Data, str]:
+    data = take(load(name, data_dir), n_train)
+    return data, digest(data)

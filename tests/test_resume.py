@@ -1,0 +1,249 @@
+"""A run that is broken off and gone on with gives the same numbers as one that was not, bit for bit."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from comparisons import checkpoint, run
+from comparisons.data import Data
+from comparisons.errors import StorageError
+from comparisons.evidence.journal import Journal, kept_in, once, pieces
+from comparisons.experiment import Experiment
+from inference import BACKENDS, ENGINES
+from inference.base import Engine
+
+SECONDS = ("seconds", "eval_seconds")  # all that may differ
+JUDGES: dict[str, dict[str, Any]] = {
+    "importance": {"importance_samples": 50, "proposal": "hmc", "max_memory": 1e7},
+    "annealed": {"temperatures": 55, "annealed_chains": 2},
+    "appendix_d": {"hmc_draws": 60, "hmc_warmup": 20},
+    "quadrature": {"tolerance": 0.5},
+}
+
+
+def small() -> Data:
+    rng = np.random.default_rng(0)
+    train, test = rng.random((150, 6), np.float32), rng.random((50, 6), np.float32)
+    return Data("digits", train, test, (1, 6), "unit", "", False)
+
+
+def tiny(**changes: Any) -> Experiment:
+    settings: dict[str, Any] = {
+        "samples": 120, "minibatch": 10, "n_hidden": 4, "n_latent": 2, "warmup": 0, "eval_points": 10, "fit_steps": 5,
+        "local_steps": 2, "elbo_draws": 3, "evidence": ("none",), **changes,
+    }  # fmt: skip
+    return Experiment(**settings)
+
+
+class BrokenError(Exception):
+    """The process is gone."""
+
+
+def unbroken(experiment: Experiment) -> run.Result:
+    return list(run.run("test", "cell", experiment, small()))[-1]
+
+
+def broken_at(experiment: Experiment, folder: Path, moments: list[int]) -> tuple[run.Result, int]:
+    """Write a checkpoint at every pause; break the run off at these, and go on. Returns the result and all pauses."""
+    path = folder / "checkpoint.safetensors"
+    kept, pauses = None, 0
+    moments = sorted(moments)
+
+    def keep(arrays: dict[str, Any], facts: dict[str, Any]) -> None:
+        nonlocal pauses
+        path.write_bytes(checkpoint.pack(arrays, facts))
+        pauses += 1
+        if moments and pauses >= moments[0]:
+            moments.pop(0)
+            raise BrokenError
+
+    while True:
+        try:
+            results = list(run.run("test", "cell", experiment, small(), keep=keep, kept=kept, every=0.0))
+            return results[-1], pauses
+        except BrokenError:
+            kept = checkpoint.read(path)
+
+
+def timeless(rows: list[Any]) -> list[Any]:
+    return [{name: value for name, value in row.items() if name not in SECONDS} for row in rows]
+
+
+def same(one: run.Result, two: run.Result) -> None:
+    np.testing.assert_equal(timeless(one.rows), timeless(two.rows))
+    assert checkpoint.pack(one.state, {}) == checkpoint.pack(two.state, {}) and one.status == two.status
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_training_goes_on_bit_for_bit(
+    engine: str, backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Broken off while step sizes are tried, while theta is trained, and while it is judged."""
+    monkeypatch.setattr(run, "CHUNK", 3)
+    monkeypatch.setattr(run, "PILOT", 6)
+    experiment = tiny(engine=engine, backend=backend, evidence=("quadrature",), tolerance=1.0)
+    found, pauses = broken_at(experiment, tmp_path, list(range(1, 40, 2)))
+    same(found, unbroken(experiment))
+    assert pauses > 15 and found.status == "done"
+
+
+@pytest.mark.parametrize(
+    ("engine", "judge"), [*(("numpyro", judge) for judge in JUDGES), ("pyro", "appendix_d"), ("pyro", "quadrature")]
+)
+def test_an_estimate_goes_on_bit_for_bit(engine: str, judge: str, tmp_path: Path) -> None:
+    experiment = tiny(engine=engine, evidence=(judge,), step_size=0.05, samples=20, eval_points=5, **JUDGES[judge])
+    found, pauses = broken_at(experiment, tmp_path, list(range(1, 60, 3)))
+    same(found, unbroken(experiment))
+    assert pauses > (4 if judge == "quadrature" else 12)
+
+
+def test_a_full_e_step_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "CHUNK", 1)
+    experiment = tiny(backend="monte_carlo_em", e_step="full", samples=600, step_size=0.05)
+    found, _ = broken_at(experiment, tmp_path, [1, 2, 4])
+    same(found, unbroken(experiment))
+
+
+def test_a_run_that_diverges_later_diverges_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "CHUNK", 1)
+    experiment = tiny(backend="wake_sleep", step_size=1e8)
+    one, two = unbroken(experiment), broken_at(experiment, tmp_path, [1, 2])[0]
+    assert one.status == two.status == "diverged"
+    same(one, two)
+
+
+def test_a_checkpoint_of_another_shape_is_refused() -> None:
+    kept: list[run.Kept] = []
+    experiment = tiny(step_size=0.05)
+    list(run.run("test", "cell", experiment, small(), keep=lambda *each: kept.append(each), every=0.0))
+    arrays, facts = kept[0]
+    weights = arrays["state"]["params"]["theta.w1"]
+    for damaged, words in (
+        (weights[:, :2], "expected float32"),
+        (weights.astype(np.float64), "float64"),
+        (np.full_like(weights, np.nan), "not finite"),
+    ):
+        state = {**arrays["state"], "params": {**arrays["state"]["params"], "theta.w1": damaged}}
+        with pytest.raises(run.MisfitError, match=words):
+            list(run.run("test", "cell", experiment, small(), kept=({"state": state}, facts)))
+    with pytest.raises(run.MisfitError, match="lacks"):
+        list(run.run("test", "cell", experiment, small(), kept=({"state": {}}, facts)))
+
+
+# The journal
+
+
+class Column(NamedTuple):
+    """What a piece leaves of each of its items."""
+
+    total: Any
+
+
+def add(carry: tuple[Any, ...], items: Any) -> tuple[tuple[Any, ...], Column]:
+    return (carry[0] + items.sum(),), Column(carry[0] + items.cumsum(0))
+
+
+def test_pieces_fold_like_one(engine: Engine) -> None:
+    carry, (column,) = pieces(engine, add, (engine.array(0.0),), (engine.array(np.arange(123.0)),))
+    assert engine.numpy(carry[0]) == np.arange(123).sum()
+    np.testing.assert_array_equal(column, np.cumsum(np.arange(123)))
+    assert pieces(engine, add, (engine.array(0.0),), (engine.array(np.arange(5.0)),), kept=False)[1] == []
+
+
+def test_a_journal_gives_back_what_was_worked_out(engine: Engine) -> None:
+    """Whatever the piece it is broken off after, each piece of work is done once, and forgotten with its whole."""
+    done: list[str] = []
+
+    def leaf(name: str) -> tuple[np.ndarray, ...]:
+        done.append(name)
+        return (np.array([len(name), 1.5]), np.array(True))
+
+    def branch(name: str) -> tuple[np.ndarray, ...]:
+        first = once(lambda: leaf(name + "a"))
+        _, (column,) = pieces(engine, add, (engine.array(first[0][0]),), (engine.array(np.arange(120.0)),))
+        return (column + once(lambda: leaf(name + "b"))[0][1],)
+
+    def whole() -> np.ndarray:
+        return np.concatenate([once(lambda name=name: branch(name))[0] for name in ("x", "yy")])  # type: ignore[misc]
+
+    expected = whole()
+    done.clear()
+    records: dict[str, Any] = {}
+    attempts = 0
+    while True:
+        attempts += 1
+        count = 0
+
+        def paused() -> None:
+            nonlocal count
+            count += 1
+            if count > 1:
+                raise BrokenError
+
+        journal = Journal(records, paused)
+        try:
+            with kept_in(journal):
+                found = whole()
+            break
+        except BrokenError:
+            records = checkpoint_round_trip(journal.records())
+    assert attempts > 5 and sorted(done) == ["xa", "xb", "yya", "yyb"]
+    np.testing.assert_array_equal(found, expected)
+    assert set(journal.records()) == {"0", "1"}
+
+
+def checkpoint_round_trip(records: dict[str, Any]) -> dict[str, Any]:
+    return {place: {name: np.array(array) for name, array in arrays.items()} for place, arrays in records.items()}
+
+
+# The file
+
+
+def test_a_file_holds_arrays_and_facts(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    arrays = {"a": {"b": np.array([1, 2], np.float32), "c": {"d": np.array(3)}}, "e": np.array([True, False])}
+    facts = {"rows": [{"value": 0.1, "n": 3}], "nothing": None, "worst": float("-inf")}
+    path.write_bytes(checkpoint.pack(arrays, facts))
+    found, told = checkpoint.read(path)
+    assert told == facts and not checkpoint.misfit(found, arrays)
+    np.testing.assert_equal(found, arrays)
+
+
+def test_any_flipped_bit_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    whole = checkpoint.pack({"w": np.arange(6, dtype=np.float32)}, {"step": 7})
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        try:
+            found, told = checkpoint.read(path)
+        except StorageError as error:
+            assert str(path) in str(error) and "\n" not in str(error)
+        else:  # a bit of padding
+            np.testing.assert_array_equal(found["w"], np.arange(6))
+            assert told == {"step": 7}
+
+
+def test_a_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    whole = checkpoint.pack({"w": np.arange(6, dtype=np.float32)}, {"step": 7})
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(StorageError):
+            checkpoint.read(path)
+
+
+def test_a_pickle_under_this_name_is_refused_and_not_run(tmp_path: Path) -> None:
+    import pickle
+
+    class Shell:
+        def __reduce__(self) -> Any:
+            return (Path.touch, (tmp_path / "touched",))
+
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(pickle.dumps(Shell()))
+    with pytest.raises(StorageError):
+        checkpoint.read(path)
+    assert not (tmp_path / "touched").exists()
