@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: install compare test lint
+.PHONY: install compare test torture lint
 
 install: .venv/installed
 
@@ -18,6 +18,10 @@ compare: install
 
 test: install
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+# Half an hour of kills and other harm; what came of it goes to reports/reliability/.
+torture: install
+	TORTURE=20 $(BIN)/python -m pytest -m fault --reliability reports/reliability
 
 lint: install
 	$(BIN)/ruff format --check .

@@ -149,16 +149,23 @@ def simulated(plan: Plan, engine: Engine, data: Data | None, out: Path) -> Itera
         fit = fit_of(plan, data, out, "aevb", k, 50_000, 200)
         x, z = simulate(engine, fit.model, fit.theta, plan.simulated, engine.key(plan.seed + k))
         q = fit.posterior(x)
-        judged = measured(
-            partial(
-                bidirectional, engine, fit.model, fit.theta, x, plan.seed + 1, z=z, q=q, start="recognition",
+        bounds = []
+        for start in ("prior", "recognition"):
+            run = partial(
+                bidirectional, engine, fit.model, fit.theta, x, plan.seed + 1, z=z, q=q, start=start,
                 temperatures=plan.temperatures,
-            )
-        )  # fmt: skip
-        truth = judged.estimate.value
-        gap = float((judged.estimate.diagnostics or {})["gap"].mean())
-        row = {"estimator": "bidirectional", "settings": f"temperatures={plan.temperatures}", "gap": gap}
-        yield {"model": "vae_bernoulli", "n_latent": k, **row, **scored(judged, np.full(len(truth), np.nan))}
+            )  # fmt: skip
+            judged = measured(run)
+            gap = float((judged.estimate.diagnostics or {})["gap"].mean())
+            bounds.append((gap, judged.estimate.value))
+            row = {
+                "estimator": "bidirectional",
+                "settings": f"start={start} temperatures={plan.temperatures}",
+                "gap": gap,
+            }
+            unknown = scored(judged, np.full(len(x), np.nan))
+            yield {"model": "vae_bernoulli", "n_latent": k, **row, **unknown}
+        _, truth = min(bounds, key=lambda each: abs(each[0]))  # the tighter pair's middle
         for row in sweep(Target(engine, fit.model, fit.theta, x, q), plan, truth):
             yield {"model": "vae_bernoulli", "n_latent": k, **row}
 

@@ -82,7 +82,7 @@ def findings(rows: pd.DataFrame) -> list[str]:
     for row in rows[rows.estimator == "bidirectional"].itertuples():
         found.append(
             f"At {row.n_latent} latent variables the two bounds are {row.gap:.3f} nat apart "
-            f"({row.n_points} points, {row.seconds_per_1000 * row.n_points / 1000:.0f} s)."
+            f"({_plain(row.settings)}; {row.n_points} points, {row.seconds_per_1000 * row.n_points / 1000:.0f} s)."
         )
     paper = rows[rows.part == "paper"]
     for name, group in paper[paper.estimator.str.startswith("appendix_d")].groupby("estimator"):

@@ -4,8 +4,10 @@ Dask carries jobs there and their outcome back, and gives a job whose worker die
 cell's checkpoint. Everything else goes through the folder of results, which all of them see.
 """
 
+import logging
 import os
 import sys
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -24,16 +26,20 @@ def work_on_workers(jobs: list[Job], n_train: int, workers: int, scheduler: str,
     UserError where one job says what would stop the others too.
     """
     import dask
-    from distributed import Client, KilledWorker, LocalCluster, wait
+    from distributed import Client, KilledWorker, LocalCluster
 
     settings = {
         "distributed.scheduler.allowed-failures": LIVES - 1,
         "distributed.scheduler.worker-ttl": SILENCE,
+        "distributed.scheduler.worker-saturation": 1.0,  # no job waits on a worker, to be blamed for its death
         "distributed.worker.daemon": True,
         "distributed.comm.retry.count": 3,
         "distributed.admin.low-level-log-length": 0,
     }
     with dask.config.set(settings), ExitStack() as stack:
+        # Dask tells of every lost connection, with tracebacks; what matters of it is said here in a line.
+        stack.callback(logging.disable, logging.root.manager.disable)
+        logging.disable(logging.CRITICAL)
         try:
             if scheduler:
                 client = stack.enter_context(Client(scheduler, timeout="10s"))
@@ -54,20 +60,32 @@ def work_on_workers(jobs: list[Job], n_train: int, workers: int, scheduler: str,
             client.submit(work, job, key=f"{job.cell}-{unique}", pure=False, priority=-number): job
             for number, job in enumerate(jobs)
         }
-        while waiting:
-            watch()
-            try:
-                finished, _ = wait(list(waiting), timeout=0.5, return_when="FIRST_COMPLETED")
-            except TimeoutError:
-                continue
-            for future in finished:
-                _ended(future, waiting.pop(future), n_train, KilledWorker)
+        try:
+            while waiting:
+                watch()
+                for future in [each for each in waiting if each.done()]:
+                    _ended(future, waiting.pop(future), n_train, KilledWorker)
+                time.sleep(0.2)
+        except BaseException:
+            # Whoever waits for a worker to end politely waits for its cell; what it has done is in its checkpoint.
+            for process in _children():
+                process.kill()
+            raise
+
+
+def _children() -> list[Any]:
+    """Return the worker processes that this one started."""
+    import psutil
+
+    return [each for each in psutil.Process().children(recursive=True) if "spawn_main" in " ".join(each.cmdline())]
 
 
 def _ended(future: Any, job: Job, n_train: int, killed: type[BaseException]) -> None:
     """Take note of how a job ended. Raises UserError."""
     if future.status == "finished":
         return
+    if future.status in ("cancelled", "lost"):
+        raise UserError("the scheduler has gone; start it again, and the same command goes on from the checkpoints")
     error = future.exception() if future.status == "error" else None
     if isinstance(error, UserError):
         raise error

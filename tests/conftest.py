@@ -1,6 +1,11 @@
-"""Fixtures: the engines, each built once for the session, on one CPU thread so that results repeat bit for bit."""
+"""Fixtures: the engines, each built once for the session, on one CPU thread so that results repeat bit for bit.
 
-from collections.abc import Mapping
+Tests marked `fault(injection, expected)` do some harm to the suite. With `--reliability DIR` what they saw becomes a
+table there (`make torture`).
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,3 +35,60 @@ def arrays(engine: Engine, values: Mapping[str, Any]) -> dict[str, Any]:
 def numpys(engine: Engine, values: Mapping[str, Any]) -> dict[str, Any]:
     """Copy a dict of arrays back to NumPy."""
     return {name: engine.numpy(value) for name, value in values.items()}
+
+
+# What becomes of each fault
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--reliability", metavar="DIR", help="write what the tests marked fault saw to DIR/table.md")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "fault(injection, expected): does some harm; a row of reports/reliability")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    outcome: Any = yield
+    report, marker = outcome.get_result(), item.get_closest_marker("fault")
+    if marker and (report.when == "call" or report.skipped or report.failed):
+        seen = dict(item.user_properties)
+        item.config.stash.setdefault(FAULTS, []).append((*marker.args, report.outcome, seen))
+
+
+FAULTS = pytest.StashKey[list[tuple[str, str, str, dict[str, Any]]]]()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    folder = session.config.getoption("--reliability")
+    if folder:
+        from comparisons import store
+        from comparisons.tables import pipe
+
+        store.write(Path(folder) / "table.md", _reliability(session.config.stash.get(FAULTS, []), pipe))
+        store.write_json(Path(folder) / "manifest.json", {**store.environment(), "command": "make torture"})
+
+
+def _reliability(seen: list[tuple[str, str, str, dict[str, Any]]], pipe: Any) -> str:
+    """Return the table: a line for each injection, its cases and what became of them."""
+    lines: dict[tuple[str, str], list[tuple[str, dict[str, Any]]]] = {}
+    for injection, expected, outcome, properties in seen:
+        lines.setdefault((injection, expected), []).append((outcome, properties))
+    body, kills, wrong = [], 0, 0
+    for (injection, expected), cases in lines.items():
+        passed = sum(outcome == "passed" for outcome, _ in cases)
+        failed = sum(outcome == "failed" for outcome, _ in cases)
+        rounds = sum(properties.get("rounds", 1) for _, properties in cases)
+        kills += sum(properties.get("kills", 0) for _, properties in cases)
+        wrong += failed
+        observed = (
+            "as expected" if passed == len(cases) else f"{failed} otherwise, {len(cases) - passed - failed} skipped"
+        )
+        body.append([injection, expected, observed, str(len(cases)), str(passed), str(rounds)])
+    head = ["injection", "expected", "observed", "cases", "passed", "rounds"]
+    return (
+        "# What the suite survives\n\n"
+        f"{sum(len(cases) for cases in lines.values())} cases, {kills} rounds in which a process was killed, "
+        f"{wrong} wrong results.\n\n" + pipe(head, body)
+    )
