@@ -14,7 +14,7 @@ install: .venv/installed
 	touch $@
 
 compare: install
-	$(BIN)/python -m comparisons.marginal_likelihood --samples 30000 --warmup 20 --step-size 0.05 --eval-points 500 --seeds 0 1 2
+	$(BIN)/python -m comparisons.marginal_likelihood --samples 30000 --warmup 20 --step-size 0.05 --eval-points 500 --seeds 0 1 2 --fresh
 
 test: install
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from comparisons import cli, store
 
-STATES = ("running", "waiting", "interrupted", "done", "diverged", "failed", "damaged")
+STATES = ("running", "waiting", "interrupted", "done", "older", "diverged", "failed", "damaged")
 
 
 class Look(NamedTuple):
@@ -27,16 +27,19 @@ class Look(NamedTuple):
 
 
 def look(out: Path, cell: str) -> Look:
-    """Look at one cell. One whose process has gone is `interrupted`; one whose files are not as written, `damaged`."""
+    """Look at one cell. One whose process has gone is `interrupted`; one whose files are not as written, `damaged`.
+
+    One that a version before checkpoints wrote is `older`: its rows count, and its command would compute it again.
+    """
     manifest = store.read_manifest(out, cell)
     settings = manifest.get("settings") or {}
     samples = int(settings.get("samples") or 0)
-    status = str(manifest.get("status", "damaged"))
+    status = str(manifest.get("status", "older" if settings else "damaged"))
     progress: dict[str, Any] = {}
     if status in store.FINISHED:
         n_seen = samples if store.finished(out, cell) else 0
         status = status if n_seen or not samples else "damaged"
-    elif status == "failed":
+    elif status in ("failed", "older"):
         n_seen = samples
     else:
         progress = store.read_progress(out, cell)

@@ -250,6 +250,32 @@ def test_workers_killed(tmp_path: Path, unbroken: Any, record_property: Any) -> 
     record_property("kills", kills)
 
 
+@pytest.mark.fault(
+    "a cell that kills its worker three times", "given up with its reason, exit code 1; tried again later"
+)
+def test_a_poison_cell(tmp_path: Path, unbroken: Any, record_property: Any) -> None:
+    expected, _ = unbroken()
+    process = start(words(tmp_path, workers=2))  # of which one cell needs one
+    for _ in range(3):
+        assert wait_for(lambda: process.poll() is not None or workers_busy(process, tmp_path))
+        for worker in workers_of(process):
+            with suppress(psutil.NoSuchProcess):
+                worker.kill()
+                worker.wait(10)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1 and "failed (killed its worker 3 times): aevb pyro seed 0 k=3" in err
+    assert {row["status"] for row in rows(tmp_path)} == {"failed"} and {row["value"] for row in rows(tmp_path)} == {""}
+    status = finish(["-m", "comparisons.status", str(tmp_path)])
+    assert status[0] == 1
+    assert finish(words(tmp_path))[0] == 0
+    assert rows(tmp_path) == expected
+    record_property("kills", 3)
+
+
+def workers_busy(process: "subprocess.Popen[str]", out: Path) -> bool:
+    return bool(workers_of(process)) and any(store.busy(out, path.name) for path in (out / "cells").iterdir())
+
+
 PATIENT = """
 import comparisons.workers as workers
 from comparisons import cli, marginal_likelihood

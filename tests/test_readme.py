@@ -3,10 +3,13 @@
 import os
 import re
 import shlex
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -21,8 +24,26 @@ COMMANDS = [
 GRID = "--samples 200 --seeds 0 --eval-points 4 --elbo-draws 2 --fit-steps 5 --n-hidden 5 --step-size 0.01"
 SMALL = {
     "comparisons.calibration": "--parts linear --latents 1 --repeats 2 --levels 0",
+    "comparisons.status": "",
     "comparisons.inference_gap": "--data digits --latents 2 --samples 200 --points 10 --draws 2 --fit-steps 5",
 }
+
+
+BACKGROUND: list["subprocess.Popen[bytes]"] = []  # commands that end in &
+
+
+@pytest.fixture(scope="module", autouse=True)
+def port() -> Iterator[str]:
+    """A free port for the scheduler, which is stopped with its workers in the end."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        number = str(found.getsockname()[1])
+    yield number
+    for process in BACKGROUND:
+        for child in psutil.Process(process.pid).children(recursive=True):
+            child.kill()
+        process.kill()
+        process.wait()
 
 
 def test_the_readme_has_commands() -> None:
@@ -31,9 +52,12 @@ def test_the_readme_has_commands() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_runs(command: str, tmp_path: Path) -> None:
+def test_every_command_runs(command: str, tmp_path: Path, port: str) -> None:
     environment = dict(os.environ)
-    words = shlex.split(command)
+    words = shlex.split(command.replace("8786", port))
+    if words[-1] == "&":
+        BACKGROUND.append(subprocess.Popen([sys.executable, "-m", *words[:-1]], cwd=ROOT, stderr=subprocess.DEVNULL))
+        return
     while "=" in words[0]:
         name, _, value = words.pop(0).partition("=")
         environment.setdefault(name, value)
@@ -50,6 +74,8 @@ def test_every_command_runs(command: str, tmp_path: Path) -> None:
         environment["AEVB_DATA"] = str(folder.resolve())
     if any(word.startswith("comparisons.") for word in words) and "--help" not in words:
         name = words[words.index("-m") + 1]
-        words += [*shlex.split(SMALL.get(name, GRID)), "--out", str(tmp_path)]
+        words += shlex.split(SMALL.get(name, GRID))
+        words += ["--backend", "aevb", "--engine", "pyro"] if {"--workers", "--scheduler"} & {*words} else []
+        words += ["--out", str(tmp_path)] if name != "comparisons.status" else []
     done = subprocess.run([sys.executable, *words[1:]], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
