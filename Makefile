@@ -19,9 +19,9 @@ compare: install
 test: install
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-# Half an hour of kills and other harm; what came of it goes to reports/reliability/.
+# An hour of kills and other harm; what came of it goes to reports/reliability/.
 torture: install
-	TORTURE=20 $(BIN)/python -m pytest -m fault --reliability reports/reliability
+	TORTURE=8 $(BIN)/python -m pytest -m fault --reliability reports/reliability
 
 lint: install
 	$(BIN)/ruff format --check .

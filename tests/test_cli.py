@@ -109,6 +109,9 @@ def test_every_field_is_a_flag_that_reaches_the_experiment() -> None:
 # Flags that are refused
 
 
+@pytest.mark.fault(
+    "wrong flags: types, ranges, names, NUL, 1e9 latent variables", "one line, exit code 2, nothing written"
+)
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -175,6 +178,7 @@ def test_nothing_is_written_for_a_wrong_flag(fails: Callable[..., str], tmp_path
 # Engines and devices
 
 
+@pytest.mark.fault("an engine that is not installed", "one line that says how to install it")
 @pytest.mark.parametrize(("name", "module"), [("pyro", "pyro_torch"), ("numpyro", "numpyro_jax")])
 def test_an_engine_that_is_not_installed_says_what_to_install(
     fails: Callable[..., str], monkeypatch: pytest.MonkeyPatch, name: str, module: str
@@ -208,6 +212,7 @@ def offline(*_: object, **__: object) -> None:
     raise OSError(101, "Network is unreachable")
 
 
+@pytest.mark.fault("damaged data under a command", "one line, exit code 3")
 @pytest.mark.parametrize("content", [None, b"", b"cut short", gzip.compress(bytes(16))[:-4]])
 def test_data_that_are_missing_or_damaged_end_with_code_3(
     fails: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
@@ -226,6 +231,7 @@ def test_data_in_a_folder_that_cannot_be_one_end_with_code_3(fails: Callable[...
     assert str(tmp_path / "file") in fails(3, "--data", "frey", "--data-dir", str(tmp_path / "file" / "below"))
 
 
+@pytest.mark.fault("an output folder that cannot be written", "found before anything is computed, exit code 5")
 def test_a_folder_that_cannot_be_written_ends_with_code_5(fails: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("kept")
     text = fails(5, "--out", str(tmp_path / "file" / "below"))

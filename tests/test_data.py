@@ -190,6 +190,7 @@ def test_take_names_the_images_of_mnist() -> None:
     )
 
 
+@pytest.mark.fault("NaN, infinite and out-of-range data", "refused with the first index")
 @pytest.mark.parametrize(
     ("support", "bad"),
     [(support, bad) for support in ("unit", "binary", "real") for bad in (np.nan, np.inf, -np.inf)]
@@ -204,6 +205,7 @@ def test_check_names_the_first_bad_value(support: str, bad: float) -> None:
     assert data.SUPPORTS[support][0] in text
 
 
+@pytest.mark.fault("empty and one-row data", "refused")
 @pytest.mark.parametrize("shape", [(0, 3), (1, 3), (3, 0), (6,), (2, 3, 1), ()])
 def test_check_refuses_empty_single_row_and_other_shapes(shape: tuple[int, ...]) -> None:
     assert str(shape) in message(DataError, check, "x", np.zeros(shape, np.float32), "unit")
@@ -256,6 +258,7 @@ def test_read_idx_returns_what_was_written(tmp_path: Path, images: np.ndarray) -
     np.testing.assert_array_equal(read_idx(idx(tmp_path / "x.gz", images)), images)
 
 
+@pytest.mark.fault("an IDX file cut at every length", "one line that names the file; nothing crashes or hangs")
 def test_read_idx_refuses_a_file_cut_anywhere(tmp_path: Path, images: np.ndarray) -> None:
     path = idx(tmp_path / "x.gz", images)
     whole = path.read_bytes()
@@ -268,6 +271,20 @@ def test_read_idx_refuses_a_file_cut_anywhere(tmp_path: Path, images: np.ndarray
         assert str(path) in message(DataError, read_idx, path)
 
 
+@pytest.mark.fault(
+    "an IDX file cut at every length below 1 kB, and at 100 random ones",
+    "one line that names the file; nothing crashes or hangs",
+)
+def test_read_idx_refuses_a_longer_file_cut_anywhere(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    path = idx(tmp_path / "x.gz", rng.integers(0, 256, (100, 28, 28), np.uint8))
+    whole = path.read_bytes()
+    for length in (*range(1024), *rng.integers(1024, len(whole), 100)):
+        path.write_bytes(whole[:length])
+        assert str(path) in message(DataError, read_idx, path)
+
+
+@pytest.mark.fault("an IDX file with any byte flipped", "one line that names the file; nothing crashes or hangs")
 def test_read_idx_refuses_any_flipped_byte(tmp_path: Path, images: np.ndarray) -> None:
     path = idx(tmp_path / "x.gz", images)
     whole = path.read_bytes()
@@ -310,6 +327,7 @@ def test_read_idx_refuses_no_images_trailing_bytes_and_other_files(tmp_path: Pat
         assert str(absent) in message(DataError, read_idx, absent)
 
 
+@pytest.mark.fault("300 fuzzed IDX headers", "one line that names the file; nothing crashes or hangs")
 def test_read_idx_survives_any_header(tmp_path: Path, images: np.ndarray) -> None:
     rng = np.random.default_rng(1)
     for _ in range(300):
@@ -324,6 +342,7 @@ def test_read_idx_survives_any_header(tmp_path: Path, images: np.ndarray) -> Non
             assert "\n" not in str(error)
 
 
+@pytest.mark.fault("a header or a gzip bomb that announces gigabytes", "no more memory than the file is worth")
 def test_read_idx_holds_no_more_than_the_file_does(tmp_path: Path, images: np.ndarray) -> None:
     liar = idx(tmp_path / "liar.gz", images, shape=(60_000, 28, 28))
     bomb = tmp_path / "bomb.gz"
@@ -373,10 +392,14 @@ def test_read_frey_refuses_another_array(tmp_path: Path, frames: np.ndarray) -> 
         assert str(path) in message(DataError, read_frey, path)
 
 
+@pytest.mark.fault(
+    "a .mat file cut at every length below 1 kB, at 100 random ones, or changed in its header",
+    "one line that names the file; nothing crashes or hangs",
+)
 def test_read_frey_refuses_a_damaged_header_or_length(tmp_path: Path, frames: np.ndarray) -> None:
     path = mat(tmp_path / "x.mat", ff=frames)
     whole = path.read_bytes()
-    for length in (*range(0, 200, 7), 100_000, len(whole) - 1):
+    for length in (*range(1024), *np.random.default_rng(4).integers(1024, len(whole), 100), len(whole) - 1):
         path.write_bytes(whole[:length])
         assert "not 1100584 bytes" in message(DataError, read_frey, path)
     path.write_bytes(whole + b"\0")
@@ -470,6 +493,7 @@ def test_a_right_file_is_used_as_it_lies(tmp_path: Path, small: bytes, monkeypat
     assert fetch(FREY) == path
 
 
+@pytest.mark.fault("a wrong file in the user's own folder", "refused and left as it is")
 @pytest.mark.parametrize("by_variable", [False, True])
 def test_a_wrong_file_of_the_user_is_never_overwritten(
     tmp_path: Path, small: bytes, monkeypatch: pytest.MonkeyPatch, by_variable: bool
@@ -485,6 +509,7 @@ def test_a_wrong_file_of_the_user_is_never_overwritten(
     assert path.read_bytes() == damaged and entries(tmp_path) == [path.name]
 
 
+@pytest.mark.fault("a data file with a flipped byte", "found by its SHA-256")
 @pytest.mark.parametrize("file", [TRAIN, TEST, FREY])
 def test_one_flipped_byte_of_a_real_file_is_found(tmp_path: Path, file: str) -> None:
     if not (FOLDER / file).is_file():
@@ -518,6 +543,7 @@ def test_a_missing_file_comes_from_the_first_mirror_that_has_it(
     assert fetch(FREY, folder) == path and len(asked) == 4  # found the second time
 
 
+@pytest.mark.fault("a damaged file in the cache, online", "downloaded anew")
 def test_a_damaged_file_in_the_cache_is_replaced(
     cache: Path, small: bytes, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -530,6 +556,7 @@ def test_a_damaged_file_in_the_cache_is_replaced(
     assert fetch(FREY) == path and path.read_bytes() == small
 
 
+@pytest.mark.fault("a missing or damaged file in the cache, offline", "one line with the path and what to do")
 def test_offline_says_what_to_put_where(
     tmp_path: Path, cache: Path, small: bytes, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

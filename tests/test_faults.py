@@ -1,6 +1,6 @@
 """Kill it, stop it, fill its disk: commands in processes of their own, and what is left of their work.
 
-`make torture` runs the same with TORTURE=20: rounds of each kind of kill.
+`make torture` runs the same with TORTURE=8: rounds of each kind of kill.
 """
 
 import csv

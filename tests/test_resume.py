@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from comparisons import checkpoint, run
+from comparisons import checkpoint, run, store
+from comparisons.cells import run_cell
 from comparisons.data import Data
 from comparisons.errors import StorageError
 from comparisons.evidence.journal import Journal, kept_in, once, pieces
@@ -115,6 +116,7 @@ def test_a_run_that_diverges_later_diverges_alike(tmp_path: Path, monkeypatch: p
     same(one, two)
 
 
+@pytest.mark.fault("a checkpoint with NaN weights, other shapes or names", "not used")
 def test_a_checkpoint_of_another_shape_is_refused() -> None:
     kept: list[run.Kept] = []
     experiment = tiny(step_size=0.05)
@@ -212,6 +214,7 @@ def test_a_file_holds_arrays_and_facts(tmp_path: Path) -> None:
     np.testing.assert_equal(found, arrays)
 
 
+@pytest.mark.fault("a checkpoint with any bit flipped", "not used")
 def test_any_flipped_bit_is_found(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     whole = checkpoint.pack({"w": np.arange(6, dtype=np.float32)}, {"step": 7})
@@ -226,6 +229,7 @@ def test_any_flipped_bit_is_found(tmp_path: Path) -> None:
             assert told == {"step": 7}
 
 
+@pytest.mark.fault("a checkpoint cut at every length", "not used")
 def test_a_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     whole = checkpoint.pack({"w": np.arange(6, dtype=np.float32)}, {"step": 7})
@@ -235,6 +239,7 @@ def test_a_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
             checkpoint.read(path)
 
 
+@pytest.mark.fault("a pickle under a checkpoint's name", "refused, and its code not run")
 def test_a_pickle_under_this_name_is_refused_and_not_run(tmp_path: Path) -> None:
     import pickle
 
@@ -247,3 +252,66 @@ def test_a_pickle_under_this_name_is_refused_and_not_run(tmp_path: Path) -> None
     with pytest.raises(StorageError):
         checkpoint.read(path)
     assert not (tmp_path / "touched").exists()
+
+
+# A cell's folder
+
+
+@pytest.mark.fault("a checkpoint of other settings, data or engine", "refused with the difference")
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"engine": "numpyro"}, "engine: pyro there, numpyro here"),
+        ({"n_latent": 3}, "n_latent: 2 there, 3 here"),
+        ({"data_digest": "other"}, "data_digest: data there, other here"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused(changes: dict[str, Any], words: str, tmp_path: Path) -> None:
+    changes = dict(changes)
+    half_way(tmp_path, tiny(engine="pyro", step_size=0.05))
+    environment = {"data_digest": changes.pop("data_digest", "data")}
+    experiment = tiny(**{"engine": "pyro", "step_size": 0.05, **changes})
+    with pytest.raises(StorageError, match=words) as caught:
+        run_cell("test", tmp_path, "cell", experiment, small(), environment, lambda *_: None)
+    assert "--fresh" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.fault("a checkpoint that is damaged", "said in a line; the cell starts again")
+def test_a_damaged_checkpoint_is_left_behind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    experiment = tiny(engine="pyro", step_size=0.05)
+    half_way(tmp_path, experiment)
+    path = tmp_path / "cells" / "cell" / "checkpoint.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert run_cell("test", tmp_path, "cell", experiment, small(), {"data_digest": "data"}, lambda *_: None) == "done"
+    assert "it starts again" in capsys.readouterr().err and not path.exists()
+    same(unbroken(experiment), run.Result(*finished_cell(tmp_path), "done"))
+
+
+def test_another_version_goes_on_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment = tiny(engine="pyro", step_size=0.05)
+    half_way(tmp_path, experiment)
+    monkeypatch.setattr(store, "versions", lambda: {"torch": "9"})
+    run_cell("test", tmp_path, "cell", experiment, small(), {"data_digest": "data"}, lambda *_: None)
+    assert "torch" in capsys.readouterr().err
+    assert "9 now" in store.read_manifest(tmp_path, "cell")["resumed"][0]["changed"]
+
+
+def half_way(out: Path, experiment: Experiment) -> None:
+    """Leave a checkpoint as a process does that is killed when it has written its first one."""
+
+    def stop(*_: Any) -> None:
+        if (out / "cells" / "cell" / "checkpoint.safetensors").exists():
+            raise BrokenError
+
+    with pytest.raises(BrokenError):
+        run_cell("test", out, "cell", experiment, small(), {"data_digest": "data"}, stop, checkpoint_seconds=0.0)
+
+
+def finished_cell(out: Path) -> tuple[list[Any], dict[str, Any]]:
+    """Return a cell's rows as the run gave them, and its state."""
+    expected = unbroken(tiny(engine="pyro", step_size=0.05)).rows
+    text = (out / "cells" / "cell" / "rows.csv").read_text()
+    assert len(text.splitlines()) == 1 + len(expected)
+    return expected, store.load_state(out, "cell")

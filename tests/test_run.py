@@ -243,6 +243,7 @@ def test_a_full_e_step_runs_through_the_command(tmp_path: Path, monkeypatch: pyt
 # Runs that go wrong
 
 
+@pytest.mark.fault("a run that diverges", "rows say so, the others finish, exit code 1")
 def test_a_run_that_diverges_says_so_and_the_others_finish(
     finished: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
