@@ -10,7 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from comparisons import stopping
+from comparisons import parts, stopping
 from comparisons.errors import FlagError, UserError
 from comparisons.experiment import Experiment
 from comparisons.limits import check
@@ -65,7 +65,7 @@ class Plan:
 P = TypeVar("P", bound=Plan)
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, like all others."""
 
     def error(self, message: str) -> NoReturn:
@@ -100,7 +100,7 @@ def _read(
     arguments: Sequence[str] | None,
 ) -> tuple[dict[str, Any], Path, Path | None]:
     """Read a flag for each field of some dataclasses; return their values, typed, and the two folders."""
-    parser = _Parser(
+    parser = Parser(
         prog=f"python -m comparisons.{comparison}",
         description=description,
         allow_abbrev=False,
@@ -165,13 +165,15 @@ def _flag(kind: Any, name: str) -> str:
 
 
 def _expand(name: str, values: tuple[Any, ...]) -> list[Any]:
-    return list(GRID[name]) if "all" in values and GRID[name] else list(dict.fromkeys(values))
+    return list(dict.fromkeys(one for v in values for one in (GRID[name] if v == "all" and GRID[name] else (v,))))
 
 
 def _convert(name: str, kind: str, value: Any) -> Any:
     """Turn a flag's text into the field's type, `kind`. Raises FlagError."""
     if not isinstance(value, str):
         return value
+    if name in parts.KINDS:
+        return parts.find(name, value)
     if "int" in kind:
         if not re.fullmatch(r"[+-]?\d{1,18}", value):
             # 1e6 is how people write a million points

@@ -4,6 +4,10 @@ The exit code of a command is the kind of failure: 2 flags, 3 data, 4 numerics, 
 others finished). `comparisons.cli` turns each into one line on stderr, never a traceback.
 """
 
+import sysconfig
+import traceback
+from pathlib import Path
+
 
 class UserError(Exception):
     """Base of the failures below; `exit_code` is what the command ends with."""
@@ -33,3 +37,29 @@ class StorageError(UserError):
     """A result could not be written or read back."""
 
     exit_code = 5
+
+
+def in_one_line(error: BaseException, with_type: bool = True) -> str:
+    """Return an exception as `Type: message (file, line n)`, with the line at fault in a user's file or in a model."""
+    text = " ".join(str(error).split())
+    text = text if len(text) <= 300 else text[:297] + "..."
+    if with_type:
+        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    if isinstance(error, SyntaxError):  # its message has the place already
+        return text
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _ours(frame.filename)]
+    own = [frame for frame in frames if ROOT not in Path(frame.filename).parents] or [
+        frame for frame in frames if not {*RUNNERS} & {*Path(frame.filename).parents}
+    ]
+    return f"{text} ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else text
+
+
+ROOT = Path(__file__).parents[1]
+RUNNERS = (ROOT / "comparisons", ROOT / "inference" / "engines")  # what runs the code at fault
+
+
+def _ours(file: str) -> bool:
+    """Say whether a file is neither the standard library's nor an installed package's."""
+    paths = sysconfig.get_paths()
+    libraries = {Path(paths[kind]) for kind in ("stdlib", "platstdlib", "purelib", "platlib")}
+    return not file.startswith("<") and not libraries & {*Path(file).parents}

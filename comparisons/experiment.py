@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
+from comparisons import parts
 from comparisons.data import DATA
 from comparisons.errors import FlagError
 from comparisons.evidence.settings import JudgeSettings
@@ -30,14 +31,21 @@ class Experiment(JudgeSettings, Settings):
 
     model: str = setting(
         "auto",
-        "the generative model (auto: vae_gaussian for frey, linear_gaussian for synthetic, else vae_bernoulli)",
+        f"the generative model: one of these, or {parts.FORM}, whose code is then run (auto: vae_gaussian for frey, "
+        "linear_gaussian for synthetic, else vae_bernoulli)",
         choices=("auto", *MODELS),
+        or_file=True,
     )
     data: str = setting("digits", "the data set", choices=DATA)
     n_train: int | None = setting(None, "first training datapoints to use, all by default [datapoints]", low=1)
     n_latent: int = setting(3, "latent variables of a datapoint", low=1, high=1000)
     n_hidden: int = setting(100, "tanh units of the hidden layers", low=1, high=20_000)
-    backend: str = setting("aevb", "inference method", choices=tuple(BACKENDS))
+    backend: str = setting(
+        "aevb",
+        f"inference method: one of these, or {parts.FORM}, whose code is then run",
+        choices=tuple(BACKENDS),
+        or_file=True,
+    )
     engine: str = setting("numpyro", "PPL and array library", choices=tuple(ENGINES))
     seed: int = setting(0, "seed of initial values, minibatches and noise", low=0, high=2**31 - 1)
     samples: int = setting(100_000, "training points to consume, with repetition [datapoints]", low=1, high=10**10)
@@ -86,11 +94,7 @@ class Experiment(JudgeSettings, Settings):
             )
         if "annealed" in self.evidence and self.start == "annealed":
             raise FlagError("evidence 'annealed' cannot start where it ends; choose --start prior or recognition")
-        if self.backend == "monte_carlo_em":
-            if self.proposal == "q" and "importance" in self.evidence:
-                raise FlagError("monte_carlo_em has no q(z|x) to propose from; choose --proposal hmc")
-            if self.start == "recognition" and {"annealed", "appendix_d"} & set(self.evidence):
-                raise FlagError("monte_carlo_em has no q(z|x) to start from; choose --start prior")
+        self.fit_backend(has_q=self.backend != "monte_carlo_em")
 
     def _chosen_evidence(self) -> Iterator[str]:
         """Yield the estimators by name, each once, in the order given: `auto` as what fits, `none` as nothing."""
@@ -105,13 +109,23 @@ class Experiment(JudgeSettings, Settings):
                 yield "quadrature"
 
     def fit_to(self, n_train: int, n_x: int) -> None:
-        """Check what depends on the data's size. Raises FlagError."""
+        """Check what depends on the data's size, and that a model or backend from a file loads. Raises FlagError."""
         if self.minibatch > n_train:
             raise FlagError(f"minibatch {self.minibatch} exceeds the {n_train} training points; lower --minibatch")
         if self.rows_per_step(n_train) > self.samples:
             raise FlagError(f"samples {self.samples} is below one full E-step over {n_train} points; raise --samples")
         if self.model == "linear_gaussian" and self.n_latent >= n_x:
             raise FlagError(f"n_latent {self.n_latent} must be below the {n_x} columns of {self.data}")
+        parts.model(self.model)(n_x, self.n_latent, self.n_hidden)
+        parts.backend(self.backend)
+
+    def fit_backend(self, has_q: bool) -> None:
+        """Check what depends on whether the backend has a q(z|x). Raises FlagError."""
+        if not has_q:
+            if self.proposal == "q" and "importance" in self.evidence:
+                raise FlagError(f"{self.backend} has no q(z|x) to propose from; choose --proposal hmc")
+            if self.start == "recognition" and {"annealed", "appendix_d"} & set(self.evidence):
+                raise FlagError(f"{self.backend} has no q(z|x) to start from; choose --start prior")
 
     def rows_per_step(self, n_train: int) -> int:
         """How many datapoints one step of the backend consumes."""
@@ -129,18 +143,29 @@ class Experiment(JudgeSettings, Settings):
 
     @property
     def method(self) -> str:
-        """Settings of method and judge that are not the defaults, as one string: what else tells two results apart."""
+        """Settings of method and judge that are not the defaults, as one string: what else tells two results apart.
+
+        Of a model or backend from a file that is its content: two versions of one file are two methods.
+        """
         told = [*fields(Settings), *(f for f in fields(JudgeSettings) if f.name not in ("evidence", "max_memory"))]
         changed = [f"{f.name}={getattr(self, f.name)}" for f in told if getattr(self, f.name) != f.default]
-        return " ".join(changed + ([] if self.step_size == "auto" else [f"step_size={self.step_size}"]))
+        changed += [] if self.step_size == "auto" else [f"step_size={self.step_size}"]
+        return " ".join(changed + [f"{kind}_sha256={part.sha256[:12]}" for kind, part in self._parts()])
 
     def identity(self, data_digest: str) -> str:
         """Name the cell: backend, engine, seed, and a hash of all settings, the data and the version of the numbers.
 
         Settings at their default stay out of the hash, so that a new flag does not rename old results; a default that
-        changes is a new version of the numbers.
+        changes is a new version of the numbers. A file counts by its content and the name in it, wherever it lies.
         """
         content = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        content |= {kind: {"name": part.name, "sha256": part.sha256} for kind, part in self._parts()}
         content |= {"data_digest": data_digest, "numbers_version": NUMBERS_VERSION}
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
-        return f"{self.data}-{self.backend}-{self.engine}-seed{self.seed}-{digest}"
+        backend = self.backend.folder if isinstance(self.backend, parts.Part) else self.backend
+        return f"{self.data}-{backend}-{self.engine}-seed{self.seed}-{digest}"
+
+    def _parts(self) -> list[tuple[str, parts.Part]]:
+        """Return what comes from a file, with the field's name."""
+        named = [(kind, getattr(self, kind)) for kind in parts.KINDS]
+        return [(kind, part) for kind, part in named if isinstance(part, parts.Part)]

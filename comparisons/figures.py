@@ -2,6 +2,7 @@
 
 import io
 import textwrap
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ def learning_curves(rows: pd.DataFrame) -> str:
             max(1, len(panels)), max(1, len(quantities)), figsize=size, squeeze=False, layout="constrained"
         )
         backends = sorted(rows.backend.unique())
-        colour = {**dict(zip([b for b in backends if b not in COLOURS], OTHERS, strict=False)), **COLOURS}
+        colour = {**dict(zip([b for b in backends if b not in COLOURS], cycle(OTHERS), strict=False)), **COLOURS}
         for line_of_axes, (key, panel) in zip(axes, panels, strict=False):
             p = dict(zip(PANEL, key, strict=True))
             for axis, quantity in zip(line_of_axes, quantities, strict=True):

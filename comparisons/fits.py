@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import inference
-from comparisons import store
+from comparisons import parts, store
 from comparisons.cells import run_cell
 from comparisons.data import Data, digest
 from comparisons.errors import NumericsError
 from comparisons.experiment import Experiment
 from comparisons.run import arrays, numpys, points
-from inference import BACKENDS
 from inference.base import Array, Backend, Engine, Params, Posterior, Settings, State
-from models import MODELS
 from models.base import Model
 
 
@@ -80,7 +78,7 @@ def fitted(experiment: Experiment, data: Data, out: Path, look_in: Sequence[Path
 def restored(experiment: Experiment, cell: str, n_x: int, state: dict[str, Any], engine: Engine | None = None) -> Fit:
     """Rebuild a fit from its state in NumPy, on the engine it came from or on another: both read the same arrays."""
     engine = engine or inference.engine(experiment.engine, experiment.device, experiment.threads)
-    model = MODELS[experiment.model](n_x, experiment.n_latent, experiment.n_hidden)
+    model = parts.model(experiment.model)(n_x, experiment.n_latent, experiment.n_hidden)
     settings = Settings(**{name: getattr(experiment, name) for name in Settings.__dataclass_fields__})
-    backend = BACKENDS[experiment.backend](engine, model, settings)
+    backend = parts.backend(experiment.backend)(engine, model, settings)
     return Fit(experiment, cell, engine, model, backend, arrays(engine, state))

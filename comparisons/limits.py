@@ -5,6 +5,7 @@ from dataclasses import fields
 from typing import Any
 
 from comparisons.errors import FlagError
+from comparisons.parts import FORM, Part
 
 
 def check(settings: Any) -> None:
@@ -25,13 +26,15 @@ def _check(
     high: float = math.inf,
     above: float = -math.inf,
     words: bool = False,
+    or_file: bool = False,
 ) -> None:
-    """Raise FlagError unless a value is one of the choices, or within low <= value <= high and value > above."""
+    """Raise FlagError unless a value is a choice or a file, or within low <= value <= high and value > above."""
     if words:
         return  # whoever declares it says what it may be
     if choices:
-        if value not in choices:
-            raise FlagError(f"unknown {name.replace('_', ' ')} {value!r}; choose from {', '.join(choices)}")
+        if value not in choices and not (or_file and isinstance(value, Part)):
+            allowed = ", ".join(choices) + (f", or {FORM}" if or_file else "")
+            raise FlagError(f"unknown {name.replace('_', ' ')} {value!r}; choose from {allowed}")
     elif isinstance(value, str):
         if value != "auto" or not auto:
             raise FlagError(f"{name} {value!r} is not a number{' or auto' if auto else ''}")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import inference
-from comparisons import stopping
+from comparisons import parts, stopping
 from comparisons.checkpoint import misfit
 from comparisons.data import Data
 from comparisons.evidence.base import Estimate
@@ -18,9 +18,7 @@ from comparisons.evidence.journal import Journal, kept_in
 from comparisons.evidence.judge import estimate
 from comparisons.experiment import STEP_SIZES, Experiment
 from comparisons.rows import Row
-from inference import BACKENDS
 from inference.base import Array, Backend, Batch, Engine, Info, Key, Posterior, Settings, State
-from models import MODELS
 from models.base import Model
 
 CHUNK = 100  # steps between looks at the progress and at non-finite numbers
@@ -87,9 +85,10 @@ def run(
     n_train, n_x = data.train.shape
     experiment.fit_to(n_train, n_x)
     engine = inference.engine(experiment.engine, experiment.device, experiment.threads)
-    model = MODELS[experiment.model](n_x, experiment.n_latent, experiment.n_hidden)
+    model = parts.model(experiment.model)(n_x, experiment.n_latent, experiment.n_hidden)
     settings = Settings(**{name: getattr(experiment, name) for name in Settings.__dataclass_fields__})
     backend, train = _compiled(engine, model, experiment.backend, settings, data.fresh)
+    experiment.fit_backend(backend.posterior is not None)
     fit = _Fit(experiment, data, engine, model, backend, train, progress, keep, every)
     if kept:
         fit.resume(*kept)
@@ -365,7 +364,7 @@ def points(data: Data, split: str, count: int) -> tuple[np.ndarray, np.ndarray |
 @cache
 def _compiled(engine: Engine, model: Model, backend: str, settings: Settings, fresh: bool) -> tuple[Backend, Any]:
     """Build a backend and its training loop, compiled once for all seeds and step sizes."""
-    built = BACKENDS[backend](engine, model, settings)
+    built = parts.backend(backend)(engine, model, settings)
 
     def binarized(ppl: Any, x: Array) -> None:
         ppl.sample("x", ppl.dist.Bernoulli(probs=x))

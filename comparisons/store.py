@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from comparisons import checkpoint
 from comparisons.errors import StorageError
 from comparisons.files import write
+from comparisons.parts import shown
 from comparisons.rows import COLUMNS, Row, to_csv
 
 if TYPE_CHECKING:
@@ -196,7 +197,7 @@ def collect(out: Path) -> "pd.DataFrame":
 def environment() -> dict[str, Any]:
     """What a number depends on besides its settings: versions, commit, processor, command."""
     return {
-        "command": " ".join(["python", "-m", *_module(), *sys.argv[1:]]),
+        "command": " ".join(["python", "-m", *_module(), *map(shown, sys.argv[1:])]),
         "commit": _git("rev-parse", "HEAD")
         + ("+changes" if _git("status", "--porcelain", "--", ".", ":!reports") else ""),
         "python": platform.python_version(),

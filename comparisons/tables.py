@@ -139,9 +139,11 @@ def note(panel: pd.DataFrame, data: str) -> str:
     error = "over seeds" if (panel.seeds > 1).any() else "of the estimator (one seed)"
     text = f"Nats per datapoint, higher is better; ± is one standard error {error}."
     if data in ("digits", "mnist"):
-        text += f" Every number on {data} is a {GREY}."
-    if panel.lower_bound_train.isna().any():
-        text += " monte_carlo_em has no q, hence no bound."
+        own = panel.model.str.contains(":").any()  # from a user's file: who knows what its decoder is
+        text += f"{' Under a decoder for 0 and 1 every' if own else ' Every'} number on {data} is a {GREY}."
+    without = sorted(panel.backend[panel.lower_bound_train.isna() & (panel.status == "ok")].unique())
+    if without:
+        text += f" {' and '.join(without)} {'has' if len(without) == 1 else 'have'} no q, hence no bound."
     return text + "\n"
 
 

@@ -88,7 +88,10 @@ class Engine(Protocol):
 
 
 def setting(default: Any, text: str, **limits: Any) -> Any:
-    """Declare a field that is also a flag: its help text, and its limits (`choices`, `low`, `high`, `above`)."""
+    """Declare a field that is also a flag: its help text, and its limits (`choices`, `low`, `high`, `above`).
+
+    With `or_file`, `path/to/file.py:NAME` may stand in place of a choice.
+    """
     return field(default=default, metadata={"help": text, **limits})
 
 

@@ -86,5 +86,5 @@ def repeated(program: Program, count: int) -> Program:
 
 def pairs_within(max_memory: float, model: Model) -> int:
     """Return how many (x, z) pairs can be scored and differentiated at once in `max_memory` bytes."""
-    width = max(model.n_x, *(size for shape in model.theta_shapes.values() for size in shape))
+    width = max([model.n_x, *(size for shape in model.theta_shapes.values() for size in shape)])
     return max(1, int(max_memory // (4 * ARRAYS_PER_PAIR * width)))

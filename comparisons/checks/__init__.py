@@ -1,0 +1,1 @@
+"""The contracts of a model and of a backend, as checks that are run on one."""

@@ -1,0 +1,570 @@
+"""What the suite counts on in a backend: its form, its manners, and that it fits a model whose best fit is known."""
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from comparisons.checks.base import (
+    Check,
+    NothingToCheckError,
+    Outcome,
+    arrays,
+    close,
+    distance,
+    expect,
+    listed,
+    numpys,
+    random_like,
+    run,
+    same_bits,
+    shapes,
+)
+from comparisons.errors import in_one_line
+from inference.base import Array, Backend, Batch, Engine, Info, Key, Posterior, Settings, State
+from models.base import Model
+from models.linear_gaussian import LinearGaussian, log_px, maximum_likelihood
+from models.vae import VaeBernoulli
+
+Factory = Callable[[Engine, Model, Settings], Backend]
+
+# No other axis of anything has N entries: so an array's rows are known to be those of datapoints.
+N, M, D, K = 20, 10, 5, 2  # datapoints, minibatch, columns, latent variables
+STEP_SIZE = 0.03
+CHUNK = 5  # steps of one scan
+LONG, SHORT = 300, 60  # steps of a fit, and of the two that are compared with and without a prior
+NEAR = 0.8  # nats per datapoint from the maximum likelihood; without w it does not come nearer than 1.8
+SETTINGS: dict[str, Any] = {
+    "theta": "ml", "optimizer": "adam", "warmup": 0, "minibatch": M, "particles": 1, "fit_steps": 50,
+    "local_steps": 3, "local_step_size": 0.03, "leapfrog_steps": 4, "weight_updates": 2,
+}  # fmt: skip
+
+
+def check_backend(factory: Factory, engine: Engine) -> list[Outcome]:
+    """Hold factory(engine, model, settings) -> Backend against every check, on one engine."""
+    return run(CHECKS, Case(factory, engine))
+
+
+class Case:
+    """A backend on an engine, for `linear_gaussian` on data drawn from it."""
+
+    def __init__(self, factory: Factory, engine: Engine, **settings: Any) -> None:
+        self.factory, self.engine = factory, engine
+        self.settings = Settings(**{**SETTINGS, **settings})
+        self.model: Model = LinearGaussian(D, K)
+
+    @cached_property
+    def backend(self) -> Backend:
+        """The backend, built."""
+        try:
+            built = self.factory(self.engine, self.model, self.settings)
+        except (Exception, SystemExit):
+            raise NothingToCheckError("the backend could not be built; see is_a_backend") from None
+        if not isinstance(built, Backend):
+            raise NothingToCheckError("what was built is not a Backend; see is_a_backend")
+        return built
+
+    @cached_property
+    def with_prior(self) -> "Case":
+        """The same with --theta map."""
+        return Case(self.factory, self.engine, theta="map")
+
+    @cached_property
+    def x(self) -> np.ndarray:
+        """Training data [N, D], float32, away from the origin."""
+        rng = np.random.default_rng(1)
+        w, b = rng.standard_normal((K, D)), 1.0 + rng.random(D)
+        return (b + rng.standard_normal((N, K)) @ w + 0.5 * rng.standard_normal((N, D))).astype(np.float32)
+
+    @cached_property
+    def theta(self) -> dict[str, np.ndarray]:
+        """Generative parameters at random."""
+        return random_like(self.model.init(0)[0], 2)
+
+    @cached_property
+    def phi(self) -> dict[str, np.ndarray]:
+        """Variational parameters at random."""
+        return random_like(self.model.init(0)[1], 3)
+
+    def init(
+        self,
+        theta: dict[str, np.ndarray] | None = None,
+        phi: dict[str, np.ndarray] | None = None,
+        x: np.ndarray | None = None,
+    ) -> State:
+        """Return the state at theta and phi for data x, those of the case unless told."""
+        engine, x = self.engine, self.x if x is None else x
+        placed = (arrays(engine, theta or self.theta), arrays(engine, phi or self.phi), engine.array(x))
+        return self.backend.init(engine.key(0), *placed, engine.array(STEP_SIZE))
+
+    @cached_property
+    def start(self) -> State:
+        """The state at theta and phi at random."""
+        kind = type(self.engine.array(0.0))
+        try:
+            state = self.init()
+            fine = all(isinstance(value, kind) for value in _flat(state).values())
+        except NothingToCheckError:
+            raise
+        except (Exception, SystemExit):
+            fine = False
+        if not fine:
+            raise NothingToCheckError("there is no state to begin with; see state_is_nested_dicts_of_arrays")
+        return state
+
+    @cached_property
+    def after(self) -> tuple[State, Info]:
+        """What the first step returns."""
+        state: Any = None
+        try:
+            state, info = self.step(self.start, 0)
+        except NothingToCheckError:
+            raise
+        except (Exception, SystemExit):
+            info = None
+        if not isinstance(state, dict) or not isinstance(info, Info):
+            raise NothingToCheckError("the first step fails; see step_returns_state_and_info")
+        return state, info
+
+    def step(self, state: State, number: int, rows: np.ndarray | None = None, x: np.ndarray | None = None) -> Any:
+        """Take a step, compiled, on some rows of the data."""
+        engine, rows = self.engine, rows_of(number) if rows is None else rows
+        x = self.x if x is None else x
+        key = engine.fold_in(engine.key(4), number)
+        return self._step(key, state, engine.array(x[rows]), engine.array(rows), engine.array(len(rows) / N))
+
+    @cached_property
+    def _step(self) -> Any:
+        backend = self.backend
+
+        def step(key: Key, state: State, x: Array, rows: Array, fraction: Array) -> tuple[State, Info]:
+            return backend.step(key, state, Batch(x, rows, fraction))
+
+        return self.engine.compile(step)
+
+    @cached_property
+    def scan(self) -> Callable[[State, int, np.ndarray], tuple[State, Info]]:
+        """Take CHUNK steps as training does, from number `first` on: f(state, first, x) -> (state, infos)."""
+        engine, backend = self.engine, self.backend
+
+        def train(state: State, x: Array, steps: Array, rows: Array) -> tuple[State, Info]:
+            def one(state: State, item: tuple[Array, Array]) -> tuple[State, Info]:
+                step, rows = item
+                return backend.step(engine.fold_in(engine.key(4), step), state, Batch(x[rows], rows, M / N))
+
+            return engine.scan(one, state, (steps, rows))
+
+        compiled = engine.compile(train)
+
+        def run(state: State, first: int, x: np.ndarray) -> tuple[State, Info]:
+            steps = np.arange(first, first + CHUNK)
+            rows = np.stack([rows_of(int(step)) for step in steps])
+            return compiled(state, engine.array(x), engine.array(steps), engine.array(rows))
+
+        return run
+
+    @cached_property
+    def fit(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Train from the model's own initial values: the objectives, and the last theta."""
+        _ = self.after
+        state, objectives = self.init(*self.model.init(0)), []
+        try:
+            for number in range(LONG):
+                state, info = self.step(state, number)
+                objectives.append(_value(self, info.objective))
+            return np.array(objectives), numpys(self.engine, self.backend.theta(state))
+        except (Exception, SystemExit):
+            raise NothingToCheckError("it does not train; see step_returns_state_and_info") from None
+
+    def posterior(self, count: int, of_training: bool) -> Posterior:
+        """Return q(z | x) of the first rows. Raises NothingToCheckError for a backend that has none."""
+        if self.backend.posterior is None:
+            raise NothingToCheckError("posterior is None: this method has no q, and no lower bound is reported")
+        engine, (state, _) = self.engine, self.after
+        indices = engine.array(np.arange(count)) if of_training else None
+        return self.backend.posterior(engine.key(5), state, engine.array(self.x[:count]), indices)
+
+    def numpy(self, state: State) -> dict[str, np.ndarray]:
+        """Copy a state to NumPy, flat."""
+        return numpys(self.engine, _flat(state))
+
+
+def rows_of(step: int, m: int = M) -> np.ndarray:
+    """Return the rows of a step's minibatch, from the step alone."""
+    return np.random.default_rng([6, step]).choice(N, m, replace=False)
+
+
+# Its form
+
+
+def is_a_backend(case: Case) -> None:
+    """factory(engine, model, settings) returns an inference.base.Backend of three callables, and a fourth or None."""
+    try:
+        built = case.factory(case.engine, case.model, case.settings)
+    except (Exception, SystemExit) as error:
+        expect(False, in_one_line(error), "a Backend", "accept (engine, model, settings)")
+    mend = "return Backend(init, step, theta, posterior), or None for the last where the method has no q"
+    expect(isinstance(built, Backend), f"a {type(built).__name__}", "an inference.base.Backend", mend)
+    for name, field in built._asdict().items():
+        fine = callable(field) or (name == "posterior" and field is None)
+        expect(fine, f"{name}, a {type(field).__name__}", "a callable", mend)
+
+
+def state_is_nested_dicts_of_arrays(case: Case) -> None:
+    """init's state is nested dicts of the engine's arrays under names without a slash: what a checkpoint can hold."""
+    state, kind = case.init(), type(case.engine.array(0.0))
+    mend = "keep keys, counters and numbers as arrays: engine.array(0.0)"
+    expect(isinstance(state, dict), f"a state of type {type(state).__name__}", "a dict", mend)
+    for name, value in _flat(state).items():
+        expect(isinstance(value, kind), f"{name}, a {type(value).__name__}", f"a {kind.__name__}", mend)
+    named = all(isinstance(name, str) and "/" not in name for name in _names(state))
+    expect(named, f"the names {_names(state)}", "strings without a slash", "rename them")
+
+
+def theta_starts_where_it_was_put(case: Case) -> None:
+    """theta(init(..., theta, ...)) is that theta to the last bit, so that both engines start alike."""
+    found = numpys(case.engine, case.backend.theta(case.start))
+    mend = "keep theta as it came in `init`, and return it from `theta` by the model's own names"
+    expect(found.keys() == case.theta.keys(), shapes(found), shapes(case.theta), mend)
+    for name, value in case.theta.items():
+        same = found[name].shape == value.shape and (found[name] == value).all()
+        expect(same, f"theta[{name!r}] with {distance(found[name], value)}", "the values given to `init`", mend)
+
+
+def init_repeats(case: Case) -> None:
+    """init gives the same state from the same key, to the last bit."""
+    expect(
+        same_bits(case.numpy(case.init()), case.numpy(case.init())),
+        "two states",
+        "one",
+        "draw all noise with engine.draw and the key that is passed in",
+    )
+
+
+def step_returns_state_and_info(case: Case) -> None:
+    """step(key, state, batch) returns (state, Info), and the new theta is finite and another one."""
+    state, info = case.step(case.start, 0)
+    mend = "end step with `return state, Info(objective, decoder_evals, acceptance)`"
+    expect(isinstance(info, Info), f"a {type(info).__name__} in second place", "an inference.base.Info", mend)
+    theta = numpys(case.engine, case.backend.theta(state))
+    finite = all(np.isfinite(value).all() for value in theta.values())
+    expect(finite, "a theta that is not finite after one step", "finite numbers", "look at the gradient and step size")
+    moved = any((theta[name] != value).any() for name, value in case.theta.items() if name in theta)
+    expect(moved, "theta as it was", "one that has moved", "add the optimiser's updates to theta, and keep the result")
+
+
+def state_keeps_its_form(case: Case) -> None:
+    """A step keeps the state's names, shapes and types, as a compiled loop over steps needs, and drops gradients."""
+    before, after = _flat(case.start), _flat(case.after[0])
+    form, found = ({k: (tuple(v.shape), str(v.dtype)) for k, v in state.items()} for state in (before, after))
+    differ = {name for name in {*form, *found} if form.get(name) != found.get(name)}
+    words = "; ".join(
+        f"{name} {form.get(name, 'missing')} before and {found.get(name, 'missing')} after" for name in sorted(differ)
+    )
+    mend = "let `init` and `step` return the same names, shapes and types"
+    expect(not differ, words, "the same form before and after", mend)
+    tracked = sorted(name for name, value in after.items() if getattr(value, "requires_grad", False))
+    expect(not tracked, f"{', '.join(tracked)} still tracked for gradients", "plain arrays", "detach what is kept")
+
+
+def theta_keeps_the_models_names(case: Case) -> None:
+    """theta(state) has the names and shapes of the model's theta_shapes after a step too."""
+    found = numpys(case.engine, case.backend.theta(case.after[0]))
+    expected = {name: tuple(shape) for name, shape in case.model.theta_shapes.items()}
+    mend = "return the model's own names from `theta`, without a prefix"
+    expect({name: value.shape for name, value in found.items()} == expected, shapes(found), listed(expected), mend)
+
+
+def info_is_finite_scalars(case: Case) -> None:
+    """Info holds scalars: a finite objective, and an acceptance that is a probability, or NaN for no HMC."""
+    info = Info(*(np.asarray(case.engine.numpy(value)) for value in case.after[1]))
+    for name, value in info._asdict().items():
+        expect(
+            value.shape == (), f"{name} of shape {list(value.shape)}", "a scalar", "take its mean over the minibatch"
+        )
+    finite = "a finite number of nats per datapoint"
+    expect(np.isfinite(info.objective), f"an objective of {info.objective}", finite, "look at how it is computed")
+    probability = np.isnan(info.acceptance) or 0 <= info.acceptance <= 1
+    expect(probability, f"an acceptance of {info.acceptance}", "0 to 1, or NaN", 'say float("nan") without HMC')
+
+
+def objective_is_per_datapoint(case: Case) -> None:
+    """The objective is a mean over the datapoints of a batch: of single ones it is of the same size as of many."""
+    rows, together = rows_of(0), _value(case, case.after[1].objective)
+    try:
+        each = [_value(case, case.step(case.start, 0, rows[i : i + 1])[1].objective) for i in range(M)]
+    except Exception:
+        each = [np.nan]
+    alone = float(np.mean(each))
+    if not np.isfinite(alone):
+        raise NothingToCheckError("there is no objective of a single datapoint; see one_datapoint_will_do")
+    words = f"{together:.2f} for {M} datapoints, and {alone:.2f} on average for each of them alone"
+    mend = "divide the minibatch's sum by its number of rows"
+    expect(0.5 < abs(together / alone) < 2, words, "about the same", mend)
+
+
+def decoder_evals_are_counted(case: Case) -> None:
+    """decoder_evals says how often a step evaluated p(x | z): at least once for each datapoint of the batch."""
+    found = _value(case, case.after[1].decoder_evals)
+    mend = "count every datapoint and draw for which p(x | z) is evaluated or differentiated"
+    expect(np.isfinite(found) and found >= M, f"{found:g}", f"at least {M} for {M} datapoints", mend)
+
+
+# Its manners
+
+
+def step_repeats(case: Case) -> None:
+    """The same key, state and batch give the same state and objective, to the last bit."""
+    (one, first), (two, second) = case.step(case.after[0], 1), case.step(case.after[0], 1)
+    mend = "keep nothing outside the state, and draw all noise from the key"
+    expect(same_bits(case.numpy(one), case.numpy(two)), "two states", "one", mend)
+    objectives = _value(case, first.objective), _value(case, second.objective)
+    expect(objectives[0] == objectives[1], f"objectives {objectives}", "one", mend)
+
+
+def step_leaves_its_input(case: Case) -> None:
+    """A step does not change the state that it was given."""
+    _ = case.after
+    state = case.init()  # a fresh one: a change in place may be one that is made once
+    before = case.numpy(state)
+    case.step(state, 0)
+    after = case.numpy(state)
+    changed = [name for name in before if not same_bits({name: before[name]}, {name: after.get(name, np.empty(0))})]
+    mend = "build a new dict, use no operation in place, and write rows with engine.put"
+    expect(not changed and before.keys() == after.keys(), f"{', '.join(changed)} changed", "the state as it was", mend)
+
+
+def state_survives_numpy(case: Case) -> None:
+    """A state saved as NumPy arrays and read back continues as if it had not been, to the last bit."""
+    saved = case.numpy(case.after[0])
+    restored = _nested({name: case.engine.array(value) for name, value in saved.items()})
+    kept = case.numpy(restored)
+    differ = [name for name in saved if not same_bits({name: saved[name]}, {name: kept[name]})]
+    mend = "keep in the state all that the next step needs, as float32 or as the engine's integers"
+    expect(not differ, f"{', '.join(differ)} changed on the way", "the same bits", mend)
+    resumed, expected = (case.numpy(case.step(state, 1)[0]) for state in (restored, case.after[0]))
+    expect(same_bits(resumed, expected), "another state after the next step", "the same one", mend)
+
+
+def other_rows_stay(case: Case) -> None:
+    """What the state keeps for each datapoint changes for the rows of the batch alone."""
+    before, rows = case.numpy(case.after[0]), rows_of(1)
+    kept = [name for name, value in before.items() if value.shape[:1] == (N,)]
+    if not kept:
+        raise NothingToCheckError("the state keeps nothing for each datapoint")
+    after = case.numpy(case.step(case.after[0], 1)[0])
+    others = np.setdiff1d(np.arange(N), rows)
+    for name in kept:
+        moved = others[[(before[name][i] != after[name][i]).any() for i in others]]
+        words = f"{name} changed in {len(moved)} rows that were not in the batch"
+        expect(not len(moved), words, "those of the batch alone", "address them by batch.indices, with engine.put")
+
+
+def one_datapoint_will_do(case: Case) -> None:
+    """A step takes a minibatch of one."""
+    _ = case.after
+    state, info = case.step(case.start, 0, rows_of(0, 1))
+    finite = all(np.isfinite(value).all() for value in numpys(case.engine, case.backend.theta(state)).values())
+    mend = "divide by nothing that is zero for one row, and squeeze no axis of length one"
+    words = "a theta or an objective that is not finite"
+    expect(finite and np.isfinite(_value(case, info.objective)), words, "finite numbers", mend)
+
+
+def not_finite_data_are_no_crash(case: Case) -> None:
+    """A batch of NaN raises no exception: a run that diverges is stopped by its caller, and says so."""
+    _ = case.after
+    try:
+        case.step(case.start, 0, x=np.full_like(case.x, np.nan))
+    except (Exception, SystemExit) as error:
+        expect(False, in_one_line(error), "a state and an Info", "leave it to the caller to stop such a run")
+
+
+def another_model_will_do(case: Case) -> None:
+    """init, step and theta work for `vae_bernoulli` too, on the whole training set at once."""
+    _ = case.after
+    other = Case(case.factory, case.engine)
+    other.model = VaeBernoulli(D, K, 4)
+    other.x = (case.x > 1.5).astype(np.float32)
+    state, info = other.step(other.init(), 0, rows_of(0, N))
+    found = numpys(case.engine, other.backend.theta(state))
+    expected = {name: tuple(shape) for name, shape in other.model.theta_shapes.items()}
+    mend = "reach the model through generative, recognition, prior, theta_shapes and n_latent alone"
+    expect({name: value.shape for name, value in found.items()} == expected, shapes(found), listed(expected), mend)
+    objective = _value(case, info.objective)
+    expect(np.isfinite(objective), f"an objective of {objective}", "a finite number", mend)
+
+
+# Its posterior
+
+
+def posterior_of_training_rows(case: Case) -> None:
+    """posterior(key, state, x, indices) is a Posterior of training rows: it draws z [n, n_latent] and scores it."""
+    _hold_posterior(case, of_training=True)
+
+
+def posterior_of_new_rows(case: Case) -> None:
+    """posterior(key, state, x, None) is the same for datapoints outside the training set."""
+    _hold_posterior(case, of_training=False)
+
+
+def posterior_takes_rows(case: Case) -> None:
+    """take(indices) of a Posterior is that of these datapoints: its scores of z are theirs among all."""
+    q = case.posterior(7, of_training=False)
+    z = np.random.default_rng(8).standard_normal((7, K)).astype(np.float32)
+    rows = np.array([4, 0, 2])
+    try:
+        whole, drawn = _score(case, q, z), _drawn(case, q)["z"]
+    except Exception:
+        whole = drawn = np.empty(0)
+    if whole.shape != (7,) or drawn.shape != (7, K):
+        raise NothingToCheckError("there are no scores of new rows; see posterior_of_new_rows")
+    expected = "those of the rows taken"
+    mend = (
+        "let the last of `args` hold one row for each datapoint, an array or a flat dict of them, and be all that does"
+    )
+    try:
+        part = _score(case, q.take(case.engine.array(rows)), z[rows])
+    except Exception as error:
+        expect(False, in_one_line(error), expected, mend)
+    expect(close(part, whole[rows]), f"scores with {distance(part, whole[rows])}", expected, mend)
+
+
+def posterior_leaves_the_state(case: Case) -> None:
+    """posterior changes nothing of the state, theta least of all."""
+    before = case.numpy(case.after[0])
+    for of_training in (True, False):
+        case.posterior(7, of_training)
+    mend = "work on copies, and use no operation in place"
+    expect(same_bits(before, case.numpy(case.after[0])), "a state that has changed", "the state as it was", mend)
+
+
+# What it learns
+
+
+def objective_rises(case: Case) -> None:
+    """Training raises the objective, in nats per datapoint: higher is better."""
+    objectives, _ = case.fit
+    first, last = objectives[:20].mean(), objectives[-20:].mean()
+    words = f"{first:.2f} nats on average in the first 20 of {LONG} steps and {last:.2f} in the last"
+    mend = "report what is maximised, not the loss, and follow its gradient upwards"
+    expect(last > first + 0.5, words, "a rise of at least 0.5", mend)
+
+
+def maximum_likelihood_is_approached(case: Case) -> None:
+    """With --theta ml the fitted theta comes near the maximum likelihood of `linear_gaussian`, known in closed form."""
+    best = log_px(maximum_likelihood(case.x, K), case.x).mean()
+    start = log_px(case.model.init(0)[0], case.x).mean()
+    reached = log_px(case.fit[1], case.x).mean()
+    words = f"log p(x) of {reached:.2f} nats per datapoint after {LONG} steps, from {start:.2f}"
+    mend = "see that the gradient of theta is that of log p(x, z) at draws of the posterior, and scaled to the data"
+    expect(reached > best - NEAR, words, f"{best:.2f} to within {NEAR}", mend)
+
+
+def steps_scan(case: Case) -> None:
+    """Steps run inside a compiled engine.scan, as training runs them, which stacks their Info."""
+    _ = case.after
+    state, infos = case.with_prior.scan(case.with_prior.init(), 0, case.x)
+    mend = "return scalars in Info, and let nothing in step depend on the values of arrays"
+    shape = np.shape(case.engine.numpy(infos.objective))
+    expect(shape == (CHUNK,), f"objectives of shape {list(shape)}", f"[{CHUNK}]", mend)
+    theta = numpys(case.engine, case.backend.theta(state))
+    finite = all(np.isfinite(value).all() for value in theta.values())
+    expect(finite, f"a theta that is not finite after {CHUNK} steps", "finite numbers", mend)
+
+
+def the_prior_shrinks_theta(case: Case) -> None:
+    """With --theta map theta ends smaller than with ml, and a minibatch sees its fraction of the prior."""
+    _ = case.after
+    theta, phi = case.model.init(0)
+    far = case.x + 4.0
+    theta |= {"b": far.mean(0)}  # its maximum-likelihood value, from which a prior at zero draws it back
+    free, bound = case.init(theta, phi, far), case.with_prior.init(theta, phi, far)
+    for number in range(0, SHORT, CHUNK):
+        bound, _ = case.with_prior.scan(bound, number, far)
+        for one in range(number, number + CHUNK):
+            free, _ = case.step(free, one, x=far)
+    unshrunk, size = (
+        float(np.linalg.norm(numpys(case.engine, case.backend.theta(state))["b"])) for state in (free, bound)
+    )
+    words = f"a mean b of length {size:.3f} with the prior and {unshrunk:.3f} without"
+    mend = "add fraction * log p(theta) to the minibatch's sum where settings.theta is map (see inference/theta.py)"
+    expect(size < unshrunk, words, "a shorter one with it", mend)
+    expect(size > 0.75 * unshrunk, words, "one that still follows the data", mend)
+
+
+CHECKS: tuple[Check, ...] = (
+    is_a_backend,
+    state_is_nested_dicts_of_arrays,
+    theta_starts_where_it_was_put,
+    init_repeats,
+    step_returns_state_and_info,
+    state_keeps_its_form,
+    theta_keeps_the_models_names,
+    info_is_finite_scalars,
+    objective_is_per_datapoint,
+    decoder_evals_are_counted,
+    step_repeats,
+    step_leaves_its_input,
+    state_survives_numpy,
+    other_rows_stay,
+    one_datapoint_will_do,
+    not_finite_data_are_no_crash,
+    another_model_will_do,
+    posterior_of_training_rows,
+    posterior_of_new_rows,
+    posterior_takes_rows,
+    posterior_leaves_the_state,
+    objective_rises,
+    maximum_likelihood_is_approached,
+    steps_scan,
+    the_prior_shrinks_theta,
+)
+
+
+def _hold_posterior(case: Case, of_training: bool) -> None:
+    q = case.posterior(7, of_training)
+    mend = "return Posterior(program, args): program(ppl, *args) samples the site z"
+    expect(isinstance(q, Posterior), f"a {type(q).__name__}", "an inference.base.Posterior", mend)
+    drawn = _drawn(case, q)
+    found = {name: value.shape for name, value in drawn.items()}
+    expect(found == {"z": (7, K)}, shapes(drawn), f"z [7, {K}] for 7 datapoints", mend)
+    scores = _score(case, q, drawn["z"])
+    fine = scores.shape == (7,) and np.isfinite(scores).all()
+    expect(fine, f"scores {scores} of its own draws", "7 finite numbers", mend)
+
+
+def _drawn(case: Case, q: Posterior) -> dict[str, np.ndarray]:
+    return numpys(case.engine, case.engine.draw(case.engine.key(6), q.program, *q.args))
+
+
+def _score(case: Case, q: Posterior, z: np.ndarray) -> np.ndarray:
+    return np.asarray(case.engine.numpy(case.engine.log_prob(q.program, {"z": case.engine.array(z)}, *q.args)))
+
+
+def _value(case: Case, number: Any) -> float:
+    return float(case.engine.numpy(number))
+
+
+def _flat(state: State, prefix: str = "") -> dict[str, Any]:
+    """Flatten nested dicts to names with slashes, as a checkpoint does."""
+    result: dict[str, Any] = {}
+    for name, value in state.items():
+        result |= _flat(value, f"{prefix}{name}/") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return result
+
+
+def _nested(values: dict[str, Any]) -> State:
+    """Undo `_flat`."""
+    state: State = {}
+    for name, value in values.items():
+        *folders, last = name.split("/")
+        inner = state
+        for folder in folders:
+            inner = inner.setdefault(folder, {})
+        inner[last] = value
+    return state
+
+
+def _names(state: State) -> list[Any]:
+    return [one for name, value in state.items() for one in (name, *(_names(value) if isinstance(value, dict) else ()))]

@@ -1,0 +1,600 @@
+"""What the suite counts on in a model, in the order in which a new one is best mended."""
+
+from collections.abc import Callable
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+
+import inference
+from comparisons.checks.base import (
+    Check,
+    NothingToCheckError,
+    Outcome,
+    arrays,
+    close,
+    distance,
+    expect,
+    listed,
+    numpys,
+    random_like,
+    run,
+    same_bits,
+    shapes,
+)
+from comparisons.errors import in_one_line
+from comparisons.evidence.base import repeated
+from inference import ENGINES
+from inference.base import Array, Engine, Params, Program
+from models.base import Model
+
+Factory = Callable[[int, int, int], Model]
+
+N = 5  # datapoints that are scored
+DRAWS = 20_000  # of one site, whose range a density is integrated over
+HEAVY = 25  # interquartile ranges: a range beyond is one of heavy tails (a normal's is 6, an exponential's 9)
+
+
+def check_model(factory: Factory, engine: Engine, n_x: int = 6, n_latent: int = 2, n_hidden: int = 5) -> list[Outcome]:
+    """Hold factory(n_x, n_latent, n_hidden) -> Model against every check, on one engine."""
+    return run(CHECKS, Case(factory, engine, n_x, n_latent, n_hidden))
+
+
+class Case:
+    """A model on an engine, and what it is tried on: theta and phi at random, datapoints that it draws itself."""
+
+    def __init__(self, factory: Factory, engine: Engine, n_x: int, n_latent: int, n_hidden: int) -> None:
+        self.factory, self.engine = factory, engine
+        self.n_x, self.n_latent, self.n_hidden = n_x, n_latent, n_hidden
+        self._compiled: dict[Any, Any] = {}
+        self._resized: dict[tuple[int, int], Case] = {}
+
+    @cached_property
+    def model(self) -> Model:
+        """The model at the sizes of the case."""
+        try:
+            built = self.factory(self.n_x, self.n_latent, self.n_hidden)
+        except (Exception, SystemExit):
+            raise NothingToCheckError("the model could not be built; see is_a_model") from None
+        if not isinstance(built, Model):
+            raise NothingToCheckError("what was built is not a Model; see is_a_model")
+        if (getattr(built, "n_x", None), getattr(built, "n_latent", None)) != (self.n_x, self.n_latent):
+            raise NothingToCheckError("the model has other sizes; see is_a_model")
+        return built
+
+    def resized(self, n_x: int, n_latent: int) -> "Case":
+        """The same model at other sizes, which it may refuse."""
+        _ = self.model
+        if (n_x, n_latent) not in self._resized:
+            self._resized[n_x, n_latent] = Case(self.factory, self.engine, n_x, n_latent, self.n_hidden)
+        try:
+            self.factory(n_x, n_latent, self.n_hidden)
+        except ValueError as error:
+            sizes = f"n_x = {n_x} and n_latent = {n_latent}"
+            raise NothingToCheckError(f"the model refuses {sizes}: {in_one_line(error, with_type=False)}") from None
+        return self._resized[n_x, n_latent]
+
+    @cached_property
+    def theta(self) -> dict[str, np.ndarray]:
+        """Generative parameters at random."""
+        return random_like(self._initial[0], 1)
+
+    @cached_property
+    def phi(self) -> dict[str, np.ndarray]:
+        """Variational parameters at random."""
+        return random_like(self._initial[1], 2)
+
+    @cached_property
+    def _initial(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        model = self.model
+        try:
+            theta, phi = model.init(0)
+            return {**theta}, {**phi}
+        except (Exception, SystemExit):
+            raise NothingToCheckError("init gives no parameters; see init_matches_theta_shapes") from None
+
+    @cached_property
+    def z(self) -> np.ndarray:
+        """Latent variables at random [N, n_latent]."""
+        return np.random.default_rng(3).standard_normal((N, self.n_latent)).astype(np.float32)
+
+    @cached_property
+    def x(self) -> np.ndarray:
+        """Datapoints that the model draws [N, n_x]: whatever its decoder is, they are in its support."""
+        try:
+            drawn = self.draw_joint(N)
+        except NothingToCheckError:
+            raise
+        except (Exception, SystemExit):
+            drawn = {}
+        if {name: value.shape for name, value in drawn.items()} != {"z": (N, self.n_latent), "x": (N, self.n_x)}:
+            raise NothingToCheckError("the model does not draw z and x as it should; see generative_draws_z_and_x")
+        return drawn["x"].astype(np.float32)  # a library may draw whole numbers as integers
+
+    @cached_property
+    def base_scores(self) -> dict[str, np.ndarray]:
+        """Both programs' scores of (z, x), one finite number for each datapoint, by name."""
+        x = self.x
+        try:
+            drawn = self.draw_q(x)
+            found = {name: score(self.z, x) for name, score in self.scores.items()}
+        except (Exception, SystemExit):
+            raise NothingToCheckError("a program does not draw or score; see recognition_draws_z") from None
+        if {name: value.shape for name, value in drawn.items()} != {"z": (N, self.n_latent)}:
+            raise NothingToCheckError("recognition does not draw z as it should; see recognition_draws_z")
+        if not all(value.shape == (N,) and np.isfinite(value).all() for value in found.values()):
+            raise NothingToCheckError("a score is not one finite number; see one_score_per_datapoint")
+        return found
+
+    def run(self, function: Callable[..., Array], *args: Any) -> np.ndarray:
+        """Call a function compiled, on NumPy arrays and dicts of them, as the suite calls models."""
+        if function not in self._compiled:
+            self._compiled[function] = self.engine.compile(function)
+        placed = (arrays(self.engine, a) if isinstance(a, dict) else self.engine.array(a) for a in args)
+        return np.asarray(self.engine.numpy(self._compiled[function](*placed)))
+
+    def draw(self, program: Program, *args: Any, key: int = 0) -> dict[str, np.ndarray]:
+        """Draw every site of a program: not compiled, since compiling a draw takes far longer than making a few."""
+        return numpys(self.engine, self.engine.draw(self.engine.key(key), program, *args))
+
+    def draw_joint(self, n: int, key: int = 0) -> dict[str, np.ndarray]:
+        """Draw n datapoints of the model."""
+        return self.draw(self.model.generative, arrays(self.engine, self.theta), n, key=key)
+
+    def draw_q(self, x: np.ndarray, key: int = 0, copies: int = 0) -> dict[str, np.ndarray]:
+        """Draw from q(z | x), `copies` times inside one more plate where that is told."""
+        program = repeated(self.model.recognition, copies) if copies else self.model.recognition
+        return self.draw(program, arrays(self.engine, self.phi), self.engine.array(x), key=key)
+
+    def joint(self, z: np.ndarray, x: np.ndarray, theta: dict[str, np.ndarray] | None = None) -> np.ndarray:
+        """Score log p(x, z | theta) [..., n]."""
+        return self.run(self.log_joint, self.theta if theta is None else theta, z, x)
+
+    def q(self, z: np.ndarray, x: np.ndarray, phi: dict[str, np.ndarray] | None = None) -> np.ndarray:
+        """Score log q(z | x, phi) [..., n]."""
+        return self.run(self.log_q, self.phi if phi is None else phi, z, x)
+
+    def given_z(self, z: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Score log p(x | z, theta) [n], by the distribution that the program samples x from."""
+        return self.run(self.log_decoder, self.theta, z, x)
+
+    def log_joint(self, theta: Params, z: Array, x: Array) -> Array:
+        """The same, from arrays of the engine, not compiled."""
+        return self.engine.log_prob(self.model.generative, {"z": z, "x": x}, theta, x.shape[0])
+
+    def log_q(self, phi: Params, z: Array, x: Array) -> Array:
+        """The same, from arrays of the engine, not compiled."""
+        return self.engine.log_prob(self.model.recognition, {"z": z}, phi, x)
+
+    def log_decoder(self, theta: Params, z: Array, x: Array) -> Array:
+        """The same, from arrays of the engine, not compiled."""
+        values = {"z": z, "x": x}
+        return self.engine.conditional(self.model.generative, "x", values, theta, x.shape[0]).log_prob(x)
+
+    @property
+    def scores(self) -> dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]:
+        """Both programs' scores of (z, x), by name."""
+        return {"generative": self.joint, "recognition": self.q}
+
+
+# What a model is built from
+
+
+def is_a_model(case: Case) -> None:
+    """factory(n_x, n_latent, n_hidden) returns a models.base.Model that has these n_x and n_latent."""
+    sizes = case.n_x, case.n_latent, case.n_hidden
+    try:
+        built = case.factory(*sizes)
+    except (Exception, SystemExit) as error:
+        expect(False, in_one_line(error), f"a Model from the sizes {sizes}", "accept (n_x, n_latent, n_hidden)")
+    mend = "subclass models.base.Model, and implement all that it marks abstract"
+    expect(isinstance(built, Model), f"a {type(built).__name__}", "a models.base.Model", mend)
+    found = getattr(built, "n_x", None), getattr(built, "n_latent", None)
+    expect(found == sizes[:2], f"(n_x, n_latent) = {found}", f"{sizes[:2]}", "keep both as attributes, as they came")
+
+
+def equal_settings_are_one_model(case: Case) -> None:
+    """Two models built alike are equal and hash alike, and others are not, because compiled code is kept by model."""
+    one, two = case.model, case.factory(case.n_x, case.n_latent, case.n_hidden)
+    mend = "make the class a frozen dataclass: @dataclass(frozen=True)"
+    expect(one == two, "two models of the same sizes that differ", "that they are equal", mend)
+    try:
+        found = hash(one), hash(two)
+    except TypeError as error:
+        expect(False, in_one_line(error), "a model that can be hashed", mend)
+    expect(found[0] == found[1], "two hashes of equal models", "one", mend)
+    try:
+        other = case.factory(case.n_x + 1, case.n_latent, case.n_hidden)
+    except ValueError:
+        return
+    expect(one != other, f"equal models for n_x = {case.n_x} and {case.n_x + 1}", "that they differ", mend)
+
+
+def init_matches_theta_shapes(case: Case) -> None:
+    """init(seed) returns (theta, phi), two dicts, and theta has the names and shapes of theta_shapes, in that order."""
+    theta, phi = case.model.init(0)
+    expected = {name: tuple(shape) for name, shape in case.model.theta_shapes.items()}
+    expect(isinstance(theta, dict) and isinstance(phi, dict), "no two dicts", "(theta, phi)", "return two dicts")
+    found = {name: np.shape(value) for name, value in theta.items()}
+    expect(
+        list(found.items()) == list(expected.items()),
+        f"theta of {shapes(theta)}",
+        listed(expected),
+        "let init and theta_shapes list the same parameters in the same order",
+    )
+
+
+def init_is_float32_numpy(case: Case) -> None:
+    """Every initial value is a finite NumPy array of float32, so that both engines start from the same bits."""
+    for group, values in zip(("theta", "phi"), case.model.init(0), strict=True):
+        for name, value in values.items():
+            kind = f"{value.dtype} array" if isinstance(value, np.ndarray) else type(value).__name__
+            mend = "end it with .astype(np.float32); models.base has small_normal and zeros"
+            expect(kind == "float32 array", f"{group}[{name!r}], a {kind}", "a NumPy array of float32", mend)
+            finite = np.isfinite(value).all()
+            expect(finite, f"{group}[{name!r}] not finite", "finite numbers", "look at how it is computed")
+
+
+def init_is_a_function_of_the_seed(case: Case) -> None:
+    """init gives the same bits for the same seed, and other ones for another seed."""
+    first, again, other = (_flat(case.model.init(seed)) for seed in (7, 7, 8))
+    mend = "draw every value from np.random.default_rng(seed)"
+    expect(same_bits(first, again), "other values from the same seed", "the same bits", mend)
+    expect(not same_bits(first, other), "the same values from seeds 7 and 8", "values that depend on the seed", mend)
+
+
+# What the programs draw
+
+
+def generative_draws_z_and_x(case: Case) -> None:
+    """generative samples the sites z [n, n_latent] and x [n, n_x], and no others."""
+    found = case.draw_joint(N)
+    expected = {"z": (N, case.n_latent), "x": (N, case.n_x)}
+    expect(
+        {name: value.shape for name, value in found.items()} == expected,
+        shapes(found),
+        f"{listed(expected)} for n = {N}",
+        'sample both inside ppl.plate("data", n), with .to_event(1) on their distributions',
+    )
+
+
+def recognition_draws_z(case: Case) -> None:
+    """recognition samples the site z [n, n_latent], and no others."""
+    found = case.draw_q(case.x)
+    expect(
+        {name: value.shape for name, value in found.items()} == {"z": (N, case.n_latent)},
+        shapes(found),
+        f"z [{N}, {case.n_latent}] for x [{N}, {case.n_x}]",
+        'sample it inside ppl.plate("data", x.shape[0]), with .to_event(1) on its distribution',
+    )
+
+
+def draws_are_functions_of_the_key(case: Case) -> None:
+    """Both programs draw the same values from the same key, and other ones from another key."""
+    x = case.x
+    for name, draw in {"generative": partial(case.draw_joint, N), "recognition": partial(case.draw_q, x)}.items():
+        first, again, other = draw(0), draw(0), draw(1)
+        mend = "draw all noise with ppl.sample, and none with NumPy or the library's own generator"
+        expect(same_bits(first, again), f"other draws of {name} from the same key", "the same bits", mend)
+        differ = (first["z"] != other["z"]).any()
+        expect(differ, f"the same z of {name} from two keys", "other draws", mend)
+
+
+def draws_gain_leading_axes(case: Case) -> None:
+    """recognition runs inside one more plate to its left, as the judge runs it: z [L, n, n_latent], all fresh."""
+    _ = case.base_scores
+    z = case.draw_q(case.x, copies=3)["z"]
+    mend = "keep every distribution inside the plate, and let none fix its batch shape by hand"
+    expected = f"z [3, {N}, {case.n_latent}]"
+    expect(z.shape == (3, N, case.n_latent), f"z {list(z.shape)} for 3 draws of {N} datapoints", expected, mend)
+    expect((z[0] != z[1]).any(), "the same draw three times", "three fresh ones", mend)
+
+
+def one_datapoint_is_enough(case: Case) -> None:
+    """Both programs draw and score a single datapoint."""
+    _ = case.base_scores
+    z, x = case.z[:1], case.x[:1]
+    drawn = {**case.draw_joint(1), "z of q": case.draw_q(x)["z"]}
+    expected = {"z": (1, case.n_latent), "x": (1, case.n_x), "z of q": (1, case.n_latent)}
+    mend = "do not squeeze axes of length one"
+    found = {name: value.shape for name, value in drawn.items()}
+    expect(found == expected, shapes(drawn), f"{listed(expected)} at n = 1", mend)
+    for name, score in case.scores.items():
+        expect(score(z, x).shape == (1,), f"a score of {name} of shape {score(z, x).shape}", "[1]", mend)
+
+
+def one_latent_is_enough(case: Case) -> None:
+    """The model draws and scores with one latent variable."""
+    _ = case.base_scores
+    small, mend = (
+        case.resized(case.n_x, 1),
+        "neither squeeze the axis of the latent variables nor count on a second one",
+    )
+    try:
+        _ = small.x
+    except NothingToCheckError:
+        drawn = small.draw_joint(N)  # which says what is wrong, if it raises
+        expect(False, shapes(drawn), f"z [{N}, 1] and x [{N}, {case.n_x}]", mend)
+    for name, score in small.scores.items():
+        found = score(small.z, small.x)
+        expect(found.shape == (N,) and np.isfinite(found).all(), f"{name} scores {found}", f"{N} numbers", mend)
+    q = small.draw_q(small.x)["z"].shape
+    expect(q == (N, 1), f"z {list(q)} from recognition", f"[{N}, 1]", mend)
+
+
+# What the programs score
+
+
+def one_score_per_datapoint(case: Case) -> None:
+    """log_prob of either program is one finite number, in nats, for each datapoint [n]."""
+    x = case.x
+    if case.draw_q(x).keys() != {"z"}:
+        raise NothingToCheckError("recognition does not draw z as it should; see recognition_draws_z")
+    for name, score in case.scores.items():
+        found = score(case.z, x)
+        mend = "put .to_event(1) on every distribution, so that a datapoint's numbers are summed"
+        expect(found.shape == (N,), f"{name} scores of shape {list(found.shape)}", f"[{N}] for n = {N}", mend)
+        finite = "finite numbers for draws of the model itself"
+        expect(np.isfinite(found).all(), f"{name} scores {found}", finite, "look for a logarithm or exp that overflows")
+
+
+def sample_axes_stay(case: Case) -> None:
+    """z with leading sample axes [L, n, n_latent] scores as L separate ones: [L, n], for both programs."""
+    _ = case.base_scores
+    z = np.random.default_rng(4).standard_normal((2, 3, N, case.n_latent)).astype(np.float32)
+    for name, score in case.scores.items():
+        each = np.array([[score(z[i, j], case.x) for j in range(3)] for i in range(2)])
+        found = score(z, case.x)
+        mend = "use matmul and broadcasting from the right, and reshape nothing by n"
+        expected = f"[2, 3, {N}] with the scores of six separate [{N}, {case.n_latent}]"
+        expect(close(found, each), f"{name} scores of z [2, 3, n, k] with {distance(found, each)}", expected, mend)
+
+
+def datapoints_are_independent(case: Case) -> None:
+    """A datapoint's score does not depend on the others: permuted rows give permuted scores, a subset its own."""
+    order = np.random.default_rng(5).permutation(N)
+    for name, whole in case.base_scores.items():
+        score = case.scores[name]
+        for rows in (order, np.array([3, 1])):
+            found = score(case.z[rows], case.x[rows])
+            words = f"{name} scores of rows {rows.tolist()} alone and among all with {distance(found, whole[rows])}"
+            mend = "compute nothing across datapoints: no mean over a batch, no batch normalisation"
+            expect(close(found, whole[rows]), words, "the same scores", mend)
+
+
+def latents_are_standard_normal(case: Case) -> None:
+    """p(z) is N(0, I): log p(x, z) less log p(x | z) is its log density, as quadrature and Monte Carlo EM count on."""
+    found = case.base_scores["generative"] - case.given_z(case.z, case.x)
+    expected = -0.5 * (np.square(case.z.astype(np.float64)) + np.log(2 * np.pi)).sum(1)
+    mend = "sample z with models.base.standard_normal_latents; let the decoder carry what the prior would"
+    expect(close(found, expected), f"log p(z) with {distance(found, expected)}", "that of N(0, I)", mend)
+
+
+def x_given_z_is_normalised(case: Case) -> None:
+    """p(x | z) integrates, or for whole numbers sums, to 1 over x, tried with two columns."""
+    small = case.resized(2, case.n_latent)
+    z = np.repeat(small.z[:1], DRAWS, axis=0)
+    given = small.engine.ppl.condition(small.model.generative, {"z": small.engine.array(z)})
+    _ = case.base_scores  # where there are none, there is nothing to say of their total
+    draws = small.draw(given, arrays(small.engine, small.theta), DRAWS)["x"]
+    total = _mass(lambda x: small.given_z(np.repeat(small.z[:1], len(x), axis=0), x), draws)
+    mend = "add the density's normalising constant"
+    expect(abs(total - 1) < 0.02, f"a total of {total:.3f}", "1 within 2 %", mend)
+
+
+def recognition_is_normalised(case: Case) -> None:
+    """q(z | x) integrates to 1 over z, tried with one latent variable over the range of its own draws."""
+    small, _ = case.resized(case.n_x, 1), case.base_scores
+    x = small.x[:1]
+    draws = small.draw_q(np.repeat(x, DRAWS, axis=0))["z"]
+    total = _mass(lambda z: small.q(z, np.repeat(x, len(z), axis=0)), draws)
+    mend = "let one ppl.sample both draw and score z; scale or add nothing"
+    expect(abs(total - 1) < 0.02, f"a total of {total:.3f}", "1 within 2 %", mend)
+
+
+def not_finite_theta_is_no_crash(case: Case) -> None:
+    """A theta of NaN gives scores that are not finite, and no exception: its caller stops a run that diverges."""
+    _ = case.base_scores
+    theta = {name: np.full_like(value, np.nan) for name, value in case.theta.items()}
+    found = case.joint(case.z, case.x, theta)
+    mend = "validate nothing inside the program, and replace no number that is not finite"
+    expect(not np.isfinite(found).any(), f"scores {found}", "none that is finite", mend)
+
+
+# What is differentiated
+
+
+def gradients_are_finite_differences(case: Case) -> None:
+    """The gradient of log p(x, z) in z and in every parameter of theta is finite and equals finite differences."""
+
+    _ = case.base_scores
+
+    def score(values: Params, x: Array) -> Array:
+        return case.log_joint({name: value for name, value in values.items() if name != "z"}, values["z"], x)
+
+    _hold_gradient(case, score, {**case.theta, "z": case.z}, case.x)
+
+
+def recognition_gradients_are_finite_differences(case: Case) -> None:
+    """The gradient of log q(z | x) in every parameter of phi is finite and equals finite differences."""
+    _ = case.base_scores
+    _hold_gradient(case, case.log_q, case.phi, case.z, case.x)
+
+
+def recognition_is_reparameterised(case: Case) -> None:
+    """A draw of z from recognition has a gradient in phi, as AEVB needs."""
+    engine = case.engine
+
+    x, _ = engine.array(case.x), case.base_scores
+
+    def total(phi: Params) -> Array:
+        return engine.draw(engine.key(0), case.model.recognition, phi, x)["z"].sum()
+
+    mend = "use a distribution that is reparameterised, such as Normal, and detach nothing"
+    expected = "a gradient other than zero in some parameter of phi"
+    try:
+        _, gradient = engine.value_and_grad(total)(arrays(engine, case.phi))
+    except Exception as error:
+        expect(False, in_one_line(error), expected, mend)
+    found = numpys(engine, gradient)
+    finite = all(np.isfinite(value).all() for value in found.values())
+    expect(finite, "a gradient that is not finite", "finite numbers", mend)
+    expect(any(value.any() for value in found.values()), "a gradient of zero in all of phi", expected, mend)
+
+
+# theta's prior
+
+
+def prior_samples_theta(case: Case) -> None:
+    """prior samples and returns a site for each parameter, in the names, order and shapes of theta_shapes."""
+    returned: dict[str, Any] = {}
+
+    def program(ppl: Any) -> None:
+        returned.update(case.model.prior(ppl))
+
+    found = case.draw(program)
+    expected = {name: tuple(shape) for name, shape in case.model.theta_shapes.items()}
+    wanted = listed(expected)
+    mend = "leave `prior` as models.base.Model has it, or sample the names of theta_shapes"
+    same = [(name, value.shape) for name, value in found.items()] == list(expected.items())
+    expect(same, f"sites {shapes(found)}", wanted, mend)
+    expect(returned.keys() == expected.keys(), f"{sorted(returned)} returned", wanted, mend)
+
+
+def prior_is_standard_normal(case: Case) -> None:
+    """log p(theta) is one number, that of N(0, I) over every parameter: what --theta map stands for."""
+    found = case.run(lambda theta: case.engine.log_prob(case.model.prior, theta), case.theta)
+    flat = np.concatenate([value.ravel() for value in case.theta.values()]).astype(np.float64)
+    expected = -0.5 * (np.square(flat) + np.log(2 * np.pi)).sum()
+    mend = "leave `prior` as models.base.Model has it"
+    expect(close(found, expected), f"{distance(found, expected)}", f"{expected:.4f} nats", mend)
+
+
+# Engines
+
+
+def compiled_is_eager(case: Case) -> None:
+    """Compiled scores of both programs are those of the program as it stands."""
+    engine = case.engine
+    z, x = engine.array(case.z), engine.array(case.x)
+    _ = case.base_scores
+    eager = case.log_joint(arrays(engine, case.theta), z, x), case.log_q(arrays(engine, case.phi), z, x)
+    for (name, found), expected in zip(case.base_scores.items(), map(engine.numpy, eager), strict=True):
+        mend = "let nothing in the program depend on the values of arrays, only on their shapes"
+        words = f"{name} scores with {distance(found, expected)}"
+        expect(close(found, expected), words, "the same numbers compiled and not", mend)
+
+
+def engines_agree(case: Case) -> None:
+    """Both engines score the same theta, phi, z and x alike, to float32."""
+    for name in ENGINES:
+        if name == case.engine.name:
+            continue
+        try:
+            other = inference.engine(name, "cpu", 1)
+        except ImportError as error:
+            raise NothingToCheckError(f"the engine {name} is not installed ({in_one_line(error)})") from None
+        twin = Case(case.factory, other, case.n_x, case.n_latent, case.n_hidden)
+        for program, here in case.base_scores.items():
+            there = twin.scores[program](case.z, case.x)
+            words = f"{program} scores on {case.engine.name} and {name} with {distance(here, there)}"
+            mend = "keep to names that torch and jax.numpy share and that mean the same in both"
+            expect(close(here, there), words, "the same numbers", mend)
+
+
+CHECKS: tuple[Check, ...] = (
+    is_a_model,
+    equal_settings_are_one_model,
+    init_matches_theta_shapes,
+    init_is_float32_numpy,
+    init_is_a_function_of_the_seed,
+    generative_draws_z_and_x,
+    recognition_draws_z,
+    draws_are_functions_of_the_key,
+    one_score_per_datapoint,
+    draws_gain_leading_axes,
+    one_datapoint_is_enough,
+    one_latent_is_enough,
+    sample_axes_stay,
+    datapoints_are_independent,
+    latents_are_standard_normal,
+    x_given_z_is_normalised,
+    recognition_is_normalised,
+    not_finite_theta_is_no_crash,
+    gradients_are_finite_differences,
+    recognition_gradients_are_finite_differences,
+    recognition_is_reparameterised,
+    prior_samples_theta,
+    prior_is_standard_normal,
+    compiled_is_eager,
+    engines_agree,
+)
+
+
+def _flat(groups: tuple[dict[str, np.ndarray], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Join theta and phi under names that do not clash."""
+    return {f"{group}.{name}": v for group, values in zip("tp", groups, strict=True) for name, v in values.items()}
+
+
+def _hold_gradient(case: Case, score: Callable[..., Array], at: dict[str, np.ndarray], *args: np.ndarray) -> None:
+    """Compare the gradient of score(at, *args).sum(), along one direction in each parameter, with central differences.
+
+    Two step sizes, extrapolated; the tolerance covers float32's rounding of the scores.
+    """
+    engine, step = case.engine, 0.02
+    differentiate = engine.compile(engine.value_and_grad(lambda values, *args: score(values, *args).sum()))
+    evaluate, placed = engine.compile(score), [engine.array(value) for value in args]
+
+    def total(values: dict[str, np.ndarray]) -> tuple[float, float]:
+        each = engine.numpy(evaluate(arrays(engine, values), *placed)).astype(np.float64)
+        return float(each.sum()), float(np.abs(each).sum())
+
+    gradients = numpys(engine, differentiate(arrays(engine, at), *placed)[1])
+    rng = np.random.default_rng(6)
+    rounding = 4 * np.finfo(np.float32).eps * total(at)[1] / step
+    for name, centre in at.items():
+        found = gradients[name].astype(np.float64)
+        words, mend = f"a gradient in {name} that is not finite", "look for sqrt, log or a division at 0"
+        expect(np.isfinite(found).all(), words, "finite numbers", mend)
+        direction = np.asarray(rng.choice([-1.0, 1.0], centre.shape)) / np.sqrt(max(1, centre.size))
+        slopes = []
+        for h in (step, step / 2):
+            moved = ({**at, name: (centre + sign * h * direction).astype(np.float32)} for sign in (1, -1))
+            above, below = (total(values)[0] for values in moved)
+            slopes.append((above - below) / (2 * h))
+        expected = (4 * slopes[1] - slopes[0]) / 3
+        slope = float((found * direction).sum())
+        tolerance = 0.05 * max(abs(expected), abs(slope)) + rounding + 5e-3
+        words = f"a slope of {slope:.4g} along a direction in {name}"
+        mend = "detach nothing and round nothing on the way from the parameters to the score"
+        expect(abs(slope - expected) <= tolerance, words, f"{expected:.4g} by finite differences", mend)
+
+
+def _mass(log_density: Callable[[np.ndarray], np.ndarray], draws: np.ndarray) -> float:
+    """Return the total of a density over the range of draws [m, d]: a sum over whole numbers, or on a fine grid.
+
+    Raises NothingToCheckError where the tails are heavy, or a grid of twice as many nodes has another total.
+    """
+    low, high = draws.min(0), draws.max(0)
+    if (draws == np.round(draws)).all():
+        axes = [np.arange(a, b + 1) for a, b in zip(low, high, strict=True)]
+        if np.prod([len(axis) for axis in axes]) > 10**6:
+            raise NothingToCheckError("its draws are whole numbers of too wide a range to sum over")
+        return float(np.exp(log_density(_grid(axes)).astype(np.float64)).sum())
+    quartiles = np.quantile(draws, [0.25, 0.75], axis=0)
+    if (high - low > HEAVY * (quartiles[1] - quartiles[0])).any():
+        raise NothingToCheckError("its density is too heavy in the tails for a grid")
+    totals = []
+    for count in (101, 201):
+        axes = [np.linspace(a, b, count) for a, b in zip(low, high, strict=True)]
+        density = np.exp(log_density(_grid(axes)).astype(np.float64)).reshape([count] * len(axes))
+        for axis in reversed(axes):
+            density = np.trapezoid(density, axis, axis=-1)
+        totals.append(float(density))
+    if not abs(totals[1] - totals[0]) < 0.005 * (1 + abs(totals[1])):
+        raise NothingToCheckError("its density has features too narrow for a grid")
+    return totals[1]
+
+
+def _grid(axes: list[np.ndarray]) -> np.ndarray:
+    return np.stack([a.ravel() for a in np.meshgrid(*axes, indexing="ij")], 1).astype(np.float32)

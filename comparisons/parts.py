@@ -1,0 +1,206 @@
+"""The models and backends that flags name: registered ones, and a user's own from `path/to/file.py:NAME`.
+
+Loading such a file RUNS its code, with every right of whoever typed the flag. Nothing else leads to it: a `Part` is
+made by `find`, from a flag's text, and only a `Part` is ever loaded. The name of one in a manifest, in rows or in a
+checkpoint is a plain string, which is refused.
+
+A part is one file. Its folder is not put on sys.path, because a neighbour's content would change numbers and not the
+cell's identity; `models`, `inference` and whatever is installed can be imported.
+"""
+
+import hashlib
+import re
+import sys
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from comparisons.errors import FlagError, in_one_line
+from inference import BACKENDS
+from inference.base import Backend, Engine, Settings
+from models import MODELS
+from models.base import Model
+
+FORM = "path/to/file.py:NAME"
+KINDS = ("model", "backend")  # the settings that may name a file
+
+# Everything that may appear in rows, tables and names of folders: nothing of it means anything to a shell, a
+# spreadsheet, Markdown or HTML, wherever it stands.
+STEM = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+
+
+class Part(str):
+    """A file's callable: as a string the harmless `file.py:NAME`, which is all that results ever show.
+
+    `path` is where the file lies, for loading it, in this process or another; `sha256` is its content when the flag was
+    read. Two are equal where content and name are, wherever the files lie.
+    """
+
+    path: str
+    sha256: str
+
+    def __new__(cls, label: str, path: str, sha256: str) -> "Part":
+        part = super().__new__(cls, label)
+        part.path, part.sha256 = path, sha256
+        return part
+
+    def __getnewargs__(self) -> tuple[str, str, str]:  # type: ignore[override]
+        return str(self), self.path, self.sha256
+
+    def __eq__(self, other: object) -> bool:
+        return str.__eq__(self, other) is True and (not isinstance(other, Part) or self.sha256 == other.sha256)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = str.__hash__
+
+    @property
+    def name(self) -> str:
+        """The callable's name in the file."""
+        return self.rpartition(":")[2]
+
+    @property
+    def folder(self) -> str:
+        """The part as it may stand in the name of a folder."""
+        return self.replace(".py:", "-")
+
+
+def find(kind: str, text: str) -> str:
+    """Return the Part that a flag's text names, or the text itself where it has not the form of one.
+
+    `kind` is `model` or `backend`. The file is read and not run. Raises FlagError.
+    """
+    if isinstance(text, Part) or not (text.endswith(".py") or ".py:" in text or ("/" in text and ":" in text)):
+        return text
+    file, colon, name = text.rpartition(":")
+    if not colon or "/" in name:
+        raise FlagError(f"{kind} {text!r} names no callable of the file; write {FORM}")
+    path = Path(file)
+    if path.suffix != ".py":
+        raise FlagError(f"{kind} {text!r} is not in a .py file; write {FORM}")
+    if not STEM.fullmatch(path.stem):
+        raise FlagError(
+            f"{kind} {text!r}: the file's name goes into results; rename it to 1 to 64 letters, digits, _ or -, "
+            "not starting with -, before .py"
+        )
+    if not NAME.fullmatch(name):
+        raise FlagError(f"{kind} {text!r}: {name!r} is not a Python identifier of 1 to 64 ASCII characters")
+    return Part(f"{path.name}:{name}", str(path.absolute()), hashlib.sha256(_read(kind, file)).hexdigest())
+
+
+def model(name: str) -> Callable[[int, int, int], Model]:
+    """Return what builds a model from (n_x, n_latent, n_hidden): the registered one, or a Part's, whose file is run.
+
+    Raises FlagError; so does a Part's, where it cannot be built.
+    """
+    return _model(name) if isinstance(name, Part) else named("model", name)
+
+
+def backend(name: str) -> Callable[[Engine, Model, Settings], Backend]:
+    """Return what builds a backend from (engine, model, settings): the registered one, or a Part's, whose file is run.
+
+    Raises FlagError; so does a Part's, where it cannot be built.
+    """
+    return _backend(name) if isinstance(name, Part) else named("backend", name)
+
+
+def named(kind: str, name: str) -> Any:
+    """Return the callable itself, as it stands in the registry or in a Part's file, which is run. Raises FlagError."""
+    registry: Mapping[str, Any] = MODELS if kind == "model" else BACKENDS
+    if not isinstance(name, Part):
+        if name not in registry:
+            raise FlagError(f"{kind} {name!r} is not registered, and a file is loaded because of a flag alone")
+        return registry[name]
+    module = _module(kind, name.path, name.sha256)
+    if not hasattr(module, name.name):
+        raise FlagError(f"{kind} '{name}': {Path(name.path).name} defines no {name.name}")
+    found = getattr(module, name.name)
+    if not callable(found):
+        raise FlagError(f"{kind} '{name}': {name.name} is of type {type(found).__name__}, which cannot be called")
+    return found
+
+
+def shown(argument: str) -> str:
+    """Return a command's argument as a manifest may hold it: of a part's path, the label alone."""
+    return re.sub(r"^(--[a-z-]+=)?.*?([A-Za-z0-9_-]+\.py:[A-Za-z0-9_]+)$", r"\1\2", argument, flags=re.DOTALL)
+
+
+@cache
+def _model(part: Part) -> Callable[[int, int, int], Model]:
+    build_it = named("model", part)
+
+    def build(n_x: int, n_latent: int, n_hidden: int) -> Model:
+        call = f"model '{part}' at ({n_x}, {n_latent}, {n_hidden})"
+        try:
+            built = build_it(n_x, n_latent, n_hidden)
+        except ValueError as error:  # its own words about sizes that it cannot have
+            raise FlagError(f"{call}: {in_one_line(error, with_type=False)}") from error
+        except (Exception, SystemExit) as error:
+            raise FlagError(f"{call} raised {in_one_line(error)}") from error
+        if not isinstance(built, Model):
+            raise FlagError(f"{call} is a {type(built).__name__}, not a models.base.Model")
+        sizes = getattr(built, "n_x", None), getattr(built, "n_latent", None)
+        if sizes != (n_x, n_latent):
+            raise FlagError(f"{call} has (n_x, n_latent) {sizes}, not {(n_x, n_latent)}")
+        try:
+            hash(built)
+        except TypeError:
+            raise FlagError(f"{call} cannot be hashed, as compiled code asks; make it a frozen dataclass") from None
+        return built
+
+    return build
+
+
+@cache
+def _backend(part: Part) -> Callable[[Engine, Model, Settings], Backend]:
+    build_it = named("backend", part)
+
+    def build(engine: Engine, model: Model, settings: Settings) -> Backend:
+        call = f"backend '{part}' on {engine.name}"
+        try:
+            built = build_it(engine, model, settings)
+        except (Exception, SystemExit) as error:
+            raise FlagError(f"{call} raised {in_one_line(error)}") from error
+        if not isinstance(built, Backend):
+            raise FlagError(f"{call} is a {type(built).__name__}, not an inference.base.Backend")
+        return built
+
+    return build
+
+
+@cache
+def _module(kind: str, path: str, sha256: str) -> ModuleType:
+    """Run a file under a name of its own, so that two of one name do not meet. Raises FlagError."""
+    source = _read(kind, path)
+    if hashlib.sha256(source).hexdigest() != sha256:
+        raise FlagError(f"{path} has changed since the command started; start it again")
+    name = f"_part_{hashlib.sha256(path.encode()).hexdigest()[:8]}_{sha256[:16]}"
+    spec = spec_from_file_location(name, path)
+    assert spec is not None
+    module = module_from_spec(spec)
+    sys.modules[name] = module  # where dataclasses look for it
+    try:
+        # The bytes that were hashed, not those that a loader would read again or find in __pycache__.
+        exec(compile(source, path, "exec", dont_inherit=True), vars(module))
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise FlagError(f"{kind} file {Path(path).name!r} raised {in_one_line(error)}") from error
+    return module
+
+
+def _read(kind: str, file: str) -> bytes:
+    try:
+        path = Path(file)
+        if path.exists() and not path.is_file():
+            raise FlagError(f"{kind} file {file!r} is not a file")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise FlagError(f"{kind} file {file!r} is missing; write {FORM}") from None
+    except (OSError, ValueError) as error:  # a ValueError is a path that no file can have
+        reason = getattr(error, "strerror", None) or error
+        raise FlagError(f"{kind} file {file!r} cannot be read ({reason})") from error
