@@ -11,12 +11,14 @@ from comparisons.data import DATA
 from comparisons.errors import FlagError
 from comparisons.evidence.settings import JudgeSettings
 from comparisons.limits import check
-from inference import BACKENDS, ENGINES
+from inference import BACKENDS, CHOICE, ENGINES
 from inference.base import Settings, setting
 from models import MODELS
 
 DEFAULT_MODEL = {"frey": "vae_gaussian", "synthetic": "linear_gaussian"}  # vae_bernoulli for the others
 STEP_SIZES = (0.01, 0.02, 0.1)  # the paper's section 5
+
+LONG = 5000  # steps that repay the half minute it takes to compile one: each is then several ms faster
 
 # Raise it when a change to models/, inference/ or the estimators changes numbers: old results then keep their own name.
 NUMBERS_VERSION = 2
@@ -62,6 +64,11 @@ class Experiment(JudgeSettings, Settings):
     elbo_draws: int = setting(20, "draws of z for each point in an evaluated bound [draws]", low=2, high=100_000)
     device: str = setting("cpu", "where arrays live", choices=("cpu", "cuda"))
     threads: int = setting(1, "threads of the array library [threads]", low=1, high=4096)
+    compile: str = setting(
+        "auto",
+        f"pyro: train with steps that torch compiles; auto: from {LONG} steps on, where device is cpu",
+        choices=("auto", "on", "off"),
+    )
 
     def __post_init__(self) -> None:
         # One name alone, or the list that JSON makes of a tuple, mean the same.
@@ -76,6 +83,8 @@ class Experiment(JudgeSettings, Settings):
         if self.model == "auto":
             object.__setattr__(self, "model", DEFAULT_MODEL.get(self.data, "vae_bernoulli"))
         object.__setattr__(self, "evidence", tuple(self._chosen_evidence()))
+        if self.compile == "on" and self.engine in CHOICE and self.device != "cpu":
+            raise FlagError(f"compile 'on' is for the cpu, not {self.device}; choose --compile off or --device cpu")
         if self.samples < self.minibatch:
             raise FlagError(f"samples {self.samples} is below the minibatch of {self.minibatch}; raise --samples")
         if self.model == "vae_bernoulli" and self.data == "synthetic":
@@ -132,6 +141,13 @@ class Experiment(JudgeSettings, Settings):
         full = self.backend == "monte_carlo_em" and self.e_step == "full"
         return n_train if full else self.minibatch
 
+    @property
+    def compiled(self) -> bool:
+        """Whether training runs compiled. From the settings alone: compiled steps round otherwise than others do."""
+        if self.engine not in CHOICE or self.device != "cpu":
+            return False
+        return self.samples // self.minibatch >= LONG if self.compile == "auto" else self.compile == "on"
+
     def checkpoints(self, n_train: int) -> Iterator[int]:
         """Yield the steps after which a fit is judged: 1, 2, 5 x 10^k points, from samples / 10 or 1e5 on; the last."""
         rows = self.rows_per_step(n_train)
@@ -160,6 +176,8 @@ class Experiment(JudgeSettings, Settings):
         """
         content = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
         content |= {kind: {"name": part.name, "sha256": part.sha256} for kind, part in self._parts()}
+        if self.compiled:  # whoever decided it: the same numbers, and not those of before there was a choice
+            content["compile"] = "on"
         content |= {"data_digest": data_digest, "numbers_version": NUMBERS_VERSION}
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
         backend = self.backend.folder if isinstance(self.backend, parts.Part) else self.backend

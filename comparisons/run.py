@@ -87,7 +87,9 @@ def run(
     engine = inference.engine(experiment.engine, experiment.device, experiment.threads)
     model = parts.model(experiment.model)(n_x, experiment.n_latent, experiment.n_hidden)
     settings = Settings(**{name: getattr(experiment, name) for name in Settings.__dataclass_fields__})
-    backend, train = _compiled(engine, model, experiment.backend, settings, data.fresh)
+    # The judge's work is short: what trains may be compiled, what judges is not.
+    trainer = inference.engine(experiment.engine, experiment.device, experiment.threads, experiment.compiled)
+    backend, train = _compiled(trainer, model, experiment.backend, settings, data.fresh)
     experiment.fit_backend(backend.posterior is not None)
     fit = _Fit(experiment, data, engine, model, backend, train, progress, keep, every)
     if kept:

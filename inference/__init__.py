@@ -24,12 +24,15 @@ BACKENDS: dict[str, Callable[[Engine, Model, Settings], Backend]] = {
 }
 
 ENGINES = {"pyro": "inference.engines.pyro_torch:PyroEngine", "numpyro": "inference.engines.numpyro_jax:NumpyroEngine"}
+CHOICE = ("pyro",)  # engines that can run compiled or not; the others always are
 PACKAGES = {"pyro": "pyro-ppl torch", "numpyro": "numpyro jax optax"}
 
 
 @cache
-def engine(name: str, device: str = "cpu", threads: int = 1) -> Engine:
+def engine(name: str, device: str = "cpu", threads: int = 1, compiled: bool = False) -> Engine:
     """Import and build an engine; the same arguments give the same object, so what it compiled is kept.
+
+    `compiled` is for an engine in `CHOICE`: whether it compiles, which long runs repay, or runs as it is written.
 
     Results repeat bit for bit at one thread count only. Raises ImportError where the library is missing, RuntimeError
     where it has no such device.
@@ -37,4 +40,4 @@ def engine(name: str, device: str = "cpu", threads: int = 1) -> Engine:
     # Read once, when the libraries load: XLA sizes its pool of CPU threads by NPROC.
     os.environ["NPROC"] = str(threads)
     module, _, attribute = ENGINES[name].partition(":")
-    return getattr(import_module(module), attribute)(device, threads)
+    return getattr(import_module(module), attribute)(device, threads, compiled)

@@ -34,8 +34,8 @@ class Model(ABC):
     """A latent-variable model p(theta) p(z) p(x | z, theta), with a recognition model q(z | x, phi).
 
     Sites: `z` [n, n_latent] and `x` [n, n_x], independent over n inside the plate `data`, and one site for each
-    parameter in `prior`. p(z) is N(0, I), on which quadrature and Monte Carlo EM count. z may carry leading sample axes:
-    [..., n, n_latent].
+    parameter in `prior`. p(z) is N(0, I), on which quadrature and Monte Carlo EM count. z may carry leading
+    sample axes: [..., n, n_latent].
     """
 
     n_x: int

@@ -221,6 +221,25 @@ def test_every_setting_changes_the_identity(f: Field[Any]) -> None:
     assert Experiment(**{f.name: changed(f)}).identity(DIGEST) != Experiment().identity(DIGEST)
 
 
+def test_what_is_compiled_depends_on_the_settings_alone() -> None:
+    """Long runs on pyro, unless told otherwise; and what is compiled bears one name, whoever decided it."""
+    for engine, samples, compile, compiled in (
+        ("pyro", 499_900, "auto", False),
+        ("pyro", 500_000, "auto", True),
+        ("pyro", 500_000, "off", False),
+        ("pyro", 100, "on", True),
+        ("numpyro", 500_000, "on", False),
+    ):
+        assert Experiment(engine=engine, samples=samples, compile=compile).compiled == compiled
+    auto, on, off = (
+        Experiment(engine="pyro", samples=500_000, compile=compile).identity(DIGEST)
+        for compile in ("auto", "on", "off")
+    )
+    assert auto == on != off
+    with pytest.raises(FlagError, match="compile 'on' is for the cpu, not cuda"):
+        Experiment(engine="pyro", compile="on", device="cuda")
+
+
 def test_the_data_change_the_identity() -> None:
     assert Experiment().identity(DIGEST) != Experiment().identity("1" + DIGEST[1:])
 

@@ -1,1 +1,1 @@
-"""The two files that name an array library."""
+"""The files that name an array library: an engine each, and how torch is compiled."""

@@ -21,12 +21,12 @@ ELBOS = {"A": Trace_ELBO, "B": TraceMeanField_ELBO}
 class NumpyroEngine:
     """See `inference.base.Engine`. Raises RuntimeError where jax has no such device.
 
-    `threads` was read from the environment when jax was loaded.
+    `threads` was read from the environment when jax was loaded. It always compiles, `compiled` or not.
     """
 
     name = "numpyro"
 
-    def __init__(self, device: str = "cpu", threads: int = 1) -> None:
+    def __init__(self, device: str = "cpu", threads: int = 1, compiled: bool = True) -> None:
         self.device = jax.devices(device)[0]
         self.ppl: Any = SimpleNamespace(
             dist=distributions,
