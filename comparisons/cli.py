@@ -145,9 +145,9 @@ def _read(
 
 def main(command: Callable[[], int]) -> NoReturn:
     """Run a command and exit with its code; a user's mistake is one line on stderr."""
-    stopping.install()
     try:
-        code = command()
+        with stopping.taken_over():
+            code = command()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         code = error.exit_code

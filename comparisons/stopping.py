@@ -25,14 +25,24 @@ def requested() -> bool:
     return _requested.is_set()
 
 
-def install() -> None:
-    """Take over SIGINT and SIGTERM, in the main thread of a command."""
+@contextmanager
+def taken_over() -> Iterator[None]:
+    """Take over SIGINT and SIGTERM while a command runs, in the main thread."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
-    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)  # written to as the signal arrives, also in compiled code
-    threading.Thread(target=_end_after_grace, args=(reading,), daemon=True).start()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _handle)
+    over = threading.Event()
+    threading.Thread(target=_end_after_grace, args=(reading, over), daemon=True).start()
+    before = {number: signal.signal(number, _handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)  # written to as a signal comes, whatever runs
+    try:
+        yield
+    finally:
+        if not _requested.is_set():  # else what is still to be shut down has no longer than the rest
+            over.set()
+            signal.set_wakeup_fd(wakeup)
+            os.close(writing)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 @contextmanager
@@ -59,9 +69,14 @@ def _handle(number: int, frame: Any) -> None:
     _requested.set()
 
 
-def _end_after_grace(reading: int) -> None:
-    while os.read(reading, 1)[0] not in (signal.SIGINT, signal.SIGTERM):
-        pass
-    threading.Event().wait(GRACE)
-    print(MESSAGE, file=sys.stderr, flush=True)
-    os._exit(INTERRUPTED)
+def _end_after_grace(reading: int, over: threading.Event) -> None:
+    number = 0
+    while number not in (signal.SIGINT, signal.SIGTERM):
+        told = os.read(reading, 1)
+        if not told:  # the command has ended
+            os.close(reading)
+            return
+        number = told[0]
+    if not over.wait(GRACE):
+        print(MESSAGE, file=sys.stderr, flush=True)
+        os._exit(INTERRUPTED)

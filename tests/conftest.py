@@ -4,6 +4,7 @@ Tests marked `fault(injection, expected)` do some harm to the suite. With `--rel
 table there (`make torture`).
 """
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,10 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         from comparisons.tables import pipe
 
         store.write(Path(folder) / "table.md", _reliability(session.config.stash.get(FAULTS, []), pipe))
-        store.write_json(Path(folder) / "manifest.json", {**store.environment(), "command": "make torture"})
+        store.write_json(
+            Path(folder) / "manifest.json",
+            {**store.environment(), "command": f"TORTURE={os.environ.get('TORTURE', 0)} python -m pytest -m fault"},
+        )
 
 
 def _reliability(seen: list[tuple[str, str, str, dict[str, Any]]], pipe: Any) -> str:
