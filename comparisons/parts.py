@@ -29,7 +29,7 @@ KINDS = ("model", "backend")  # the settings that may name a file
 
 # Everything that may appear in rows, tables and names of folders: nothing of it means anything to a shell, a
 # spreadsheet, Markdown or HTML, wherever it stands.
-STEM = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
+STEM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")  # no figure names what starts with _
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 
@@ -86,7 +86,7 @@ def find(kind: str, text: str) -> str:
     if not STEM.fullmatch(path.stem):
         raise FlagError(
             f"{kind} {text!r}: the file's name goes into results; rename it to 1 to 64 letters, digits, _ or -, "
-            "not starting with -, before .py"
+            "starting with a letter or digit, before .py"
         )
     if not NAME.fullmatch(name):
         raise FlagError(f"{kind} {text!r}: {name!r} is not a Python identifier of 1 to 64 ASCII characters")

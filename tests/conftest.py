@@ -61,20 +61,21 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 FAULTS = pytest.StashKey[list[tuple[str, str, str, dict[str, Any]]]]()
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     folder = session.config.getoption("--reliability")
     if folder:
         from comparisons import store
         from comparisons.tables import pipe
 
-        store.write(Path(folder) / "table.md", _reliability(session.config.stash.get(FAULTS, []), pipe))
+        whole = exitstatus != pytest.ExitCode.INTERRUPTED
+        store.write(Path(folder) / "table.md", _reliability(session.config.stash.get(FAULTS, []), whole, pipe))
         store.write_json(
             Path(folder) / "manifest.json",
             {**store.environment(), "command": f"TORTURE={os.environ.get('TORTURE', 0)} python -m pytest -m fault"},
         )
 
 
-def _reliability(seen: list[tuple[str, str, str, dict[str, Any]]], pipe: Any) -> str:
+def _reliability(seen: list[tuple[str, str, str, dict[str, Any]]], whole: bool, pipe: Any) -> str:
     """Return the table: a line for each injection, its cases and what became of them."""
     lines: dict[tuple[str, str], list[tuple[str, dict[str, Any]]]] = {}
     for injection, expected, outcome, properties in seen:
@@ -94,5 +95,6 @@ def _reliability(seen: list[tuple[str, str, str, dict[str, Any]]], pipe: Any) ->
     return (
         "# What the suite survives\n\n"
         f"{sum(len(cases) for cases in lines.values())} cases, {kills} rounds in which a process was killed, "
-        f"{wrong} wrong results.\n\n" + pipe(head, body)
+        f"{wrong} wrong results. {'' if whole else 'The run was broken off: these are the cases up to then.'}\n\n"
+        + pipe(head, body)
     )
