@@ -31,6 +31,7 @@ SMALL = {
     "--tolerance": 1.0, "--checkpoint-seconds": 0, "--local-steps": 2, "--engine": "pyro", "--backend": "aevb",
 }  # fmt: skip
 SECONDS = ("seconds", "eval_seconds")
+long = pytest.mark.skipif(not ROUNDS, reason="takes a minute or two; make torture runs it")
 
 
 def words(out: Path, **changes: Any) -> list[str]:
@@ -284,7 +285,7 @@ cli.main(lambda: marginal_likelihood.main({arguments!r}))
 """
 
 
-@pytest.mark.skipif(not ROUNDS, reason="waits for a silence; make torture runs it")
+@long
 @pytest.mark.fault("a worker stopped with SIGSTOP", "taken for dead; another one goes on, rows equal")
 def test_a_worker_stopped(tmp_path: Path, unbroken: Any) -> None:
     changes = {"seeds": (0, 1, 2)}
@@ -343,6 +344,7 @@ def test_a_cluster_gives_the_same_rows(tmp_path: Path, unbroken: Any, record_pro
     record_property("kills", 1)
 
 
+@long
 @pytest.mark.fault("the scheduler of a cluster killed", "one line and exit code 1; the same command finishes")
 def test_the_scheduler_killed(tmp_path: Path, unbroken: Any, record_property: Any) -> None:
     expected, _ = unbroken()
@@ -375,7 +377,7 @@ PHASES: dict[str, Callable[[Path], bool]] = {
 
 
 @pytest.mark.fault("SIGINT or SIGTERM in each phase", "ends within 5 s, says how to go on; rows equal after it has")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM] if ROUNDS else [signal.SIGTERM])
 @pytest.mark.parametrize("phase", PHASES if ROUNDS else ["training"])
 @pytest.mark.parametrize("workers", [1, 2] if ROUNDS else [1])
 def test_a_signal(phase: str, number: signal.Signals, workers: int, tmp_path: Path, unbroken: Any) -> None:
