@@ -6,7 +6,6 @@
 import csv
 import os
 import random
-import resource
 import signal
 import socket
 import subprocess
@@ -408,6 +407,13 @@ def _quietly(look: Callable[[Path], bool], out: Path) -> bool:
 
 # Disk
 
+LIMITED = """
+import resource, runpy, sys
+limit = int(sys.argv.pop(1))
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+runpy.run_module("comparisons.marginal_likelihood", run_name="__main__", alter_sys=True)
+"""
+
 
 @pytest.mark.fault(
     "a disk that is full after so many bytes of a file", "exit code 5 and one line; nothing half written"
@@ -415,7 +421,7 @@ def _quietly(look: Callable[[Path], bool], out: Path) -> bool:
 @pytest.mark.parametrize("limit", [0, 100, 1000, 3000, 10_000] if ROUNDS else [3000])
 def test_a_full_disk(limit: int, tmp_path: Path, unbroken: Any) -> None:
     expected, _ = unbroken()
-    code, err = finish(words(tmp_path), preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+    code, err = finish(["-c", LIMITED, str(limit), *words(tmp_path)[2:]])
     assert code == 5 and err.splitlines()[-1].startswith("error: cannot write") and "Traceback" not in err
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size > limit]
     assert finish(words(tmp_path))[0] == 0
