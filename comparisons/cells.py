@@ -1,5 +1,6 @@
 """One cell from start to end: its folder, its checkpoint, and what becomes of a run that fails."""
 
+import json
 import sys
 import time
 from collections.abc import Callable
@@ -150,9 +151,10 @@ def _reason(error: Exception) -> str:
 
 def _same(mine: dict[str, Any], theirs: dict[str, Any], folder: Path) -> None:
     """Raise StorageError, with the difference, unless a checkpoint is of the same settings and data."""
-    if mine == _plain(theirs) or _plain(mine) == _plain(theirs):
+    mine = json.loads(json.dumps(mine))  # as the checkpoint has it: lists for tuples
+    if mine == theirs:
         return
-    both = [(_flat(_plain(one))) for one in (theirs, mine)]
+    both = [_flat(one) for one in (theirs, mine)]
     differences = [
         f"{name}: {both[0].get(name, 'nothing')} there, {both[1].get(name, 'nothing')} here"
         for name in sorted(both[0].keys() | both[1].keys())
@@ -165,13 +167,6 @@ def _same(mine: dict[str, Any], theirs: dict[str, Any], folder: Path) -> None:
 def _changed(before: dict[str, str], now: dict[str, str]) -> str:
     names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
     return ", ".join(f"{name} {before.get(name)} before, {now.get(name)} now" for name in names)
-
-
-def _plain(value: Any) -> Any:
-    """Return what JSON makes of a value: lists for tuples."""
-    if isinstance(value, dict):
-        return {name: _plain(one) for name, one in value.items()}
-    return [_plain(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 def _flat(value: dict[str, Any]) -> dict[str, Any]:

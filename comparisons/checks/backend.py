@@ -10,18 +10,17 @@ from comparisons.checks.base import (
     Check,
     NothingToCheckError,
     Outcome,
-    arrays,
     close,
     distance,
     expect,
     listed,
-    numpys,
     random_like,
     run,
     same_bits,
     shapes,
 )
 from comparisons.errors import in_one_line
+from comparisons.run import arrays, numpys
 from inference.base import Array, Backend, Batch, Engine, Info, Key, Posterior, Settings, State
 from models.base import Model
 from models.linear_gaussian import LinearGaussian, log_px, maximum_likelihood

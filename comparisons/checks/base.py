@@ -7,8 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from comparisons.errors import in_one_line
-from inference.base import Engine
-from models.base import Array
 
 Check = Callable[[Any], None]
 
@@ -78,16 +76,6 @@ def shapes(values: Mapping[str, Any]) -> str:
 def listed(named: Mapping[str, tuple[int, ...]]) -> str:
     """Return names and shapes as words."""
     return ", ".join(f"{name} {list(shape)}" for name, shape in named.items()) or "nothing"
-
-
-def arrays(engine: Engine, values: Mapping[str, Any]) -> dict[str, Array]:
-    """Copy a flat dict of NumPy arrays to the engine."""
-    return {name: engine.array(value) for name, value in values.items()}
-
-
-def numpys(engine: Engine, values: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Copy a flat dict of arrays back to NumPy."""
-    return {name: np.asarray(engine.numpy(value)) for name, value in values.items()}
 
 
 def random_like(values: Mapping[str, Any], seed: int) -> dict[str, np.ndarray]:

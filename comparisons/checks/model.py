@@ -11,12 +11,10 @@ from comparisons.checks.base import (
     Check,
     NothingToCheckError,
     Outcome,
-    arrays,
     close,
     distance,
     expect,
     listed,
-    numpys,
     random_like,
     run,
     same_bits,
@@ -24,6 +22,7 @@ from comparisons.checks.base import (
 )
 from comparisons.errors import in_one_line
 from comparisons.evidence.base import repeated
+from comparisons.run import arrays, numpys
 from inference import ENGINES
 from inference.base import Array, Engine, Params, Program
 from models.base import Model
