@@ -34,7 +34,8 @@ def run_grid(request: Request, report: Report) -> int:
     if len(missing) < len(jobs):
         print(f"{len(jobs) - len(missing)} of {len(jobs)} cells are finished and reused", file=sys.stderr)
     if missing and not request.running.scheduler:
-        _start_engines(missing)
+        # Workers import engines at the same time as one another; here it would be before any of them begins.
+        _start_engines(missing, look_only=request.running.workers > 1)
     for job in missing:
         manifest = {**job.environment, "settings": asdict(job.experiment)}
         with store.locked(job.out, job.cell, wait=False) as held:
@@ -150,12 +151,15 @@ def _display(jobs: list[Job]) -> Iterator[Callable[[], None]]:
         watch()
 
 
-def _start_engines(jobs: list[Job]) -> None:
-    """Import and build every engine that the jobs need, before any of them runs. Raises FlagError."""
+def _start_engines(jobs: list[Job], look_only: bool) -> None:
+    """Import and build every engine that the jobs need, or see that it is there, before any runs. Raises FlagError."""
     first = jobs[0].experiment
     for name in sorted({job.experiment.engine for job in jobs}):
         try:
-            inference.engine(name, first.device, first.threads)
+            if look_only and first.device == "cpu":
+                inference.look(name)
+            else:
+                inference.engine(name, first.device, first.threads)
         except ImportError as error:
             reason, packages = str(error).splitlines()[0], inference.PACKAGES[name]
             raise FlagError(

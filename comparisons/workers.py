@@ -1,26 +1,57 @@
 """Run cells in other processes: on this machine, or on the workers of a Dask cluster that is running already.
 
 Dask carries jobs there and their outcome back, and gives a job whose worker died to another one, which goes on from the
-cell's checkpoint. Everything else goes through the folder of results, which all of them see.
+cell's checkpoint. Everything else goes through the folder of results, which all of them see. A worker is handed one job
+at a time, of those that it has compiled already where there are any: of a short cell most is compilation.
 """
 
 import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 from comparisons.cells import Job, give_up, work
 from comparisons.errors import FlagError, UserError
+from comparisons.experiment import Experiment
+from comparisons.grid import cost
 
 LIVES = 3  # workers that a cell may kill before it is given up
 SILENCE = "60s"  # a worker not heard of for as long is taken for dead
+GONE = "the scheduler has gone; start it again, and the same command goes on from the checkpoints"
+
+
+class Queue:
+    """Jobs that wait, in their order, and what each worker has run."""
+
+    def __init__(self, jobs: list[Job]) -> None:
+        self.waiting = list(jobs)
+        self.known: dict[Experiment, set[str]] = {}  # who has run a kind of experiment: all of one seed apart
+
+    def take(self, worker: str) -> Job:
+        """Return the next job for a worker: of the long ones one that it knows, or that nobody does; else the first."""
+        longest = cost(self.waiting[0].experiment)
+        long = [job for job in self.waiting if cost(job.experiment) >= longest / 2]
+        job = min(long, key=lambda job: self._strangeness(job, worker))
+        self.waiting.remove(job)
+        self.known.setdefault(_kind(job), set()).add(worker)
+        return job
+
+    def _strangeness(self, job: Job, worker: str) -> int:
+        known = self.known.get(_kind(job), set())
+        return 0 if worker in known else 2 if known else 1
+
+
+def _kind(job: Job) -> Experiment:
+    return replace(job.experiment, seed=0)
 
 
 def work_on_workers(jobs: list[Job], n_train: int, workers: int, scheduler: str, watch: Callable[[], None]) -> None:
-    """Run jobs, in their order, on `workers` processes of our own or on those of a scheduler; call `watch` meanwhile.
+    """Run jobs, the longest first, on `workers` processes of our own or on a scheduler's; call `watch` meanwhile.
 
     A cell that has killed its worker three times is given up. Raises FlagError where there is no scheduler, and
     UserError where one job says what would stop the others too.
@@ -56,21 +87,38 @@ def work_on_workers(jobs: list[Job], n_train: int, workers: int, scheduler: str,
                 f"no scheduler answers at {scheduler} ({type(error).__name__}); start one with dask scheduler"
             ) from error
         unique = os.urandom(4).hex()
-        waiting = {
-            client.submit(work, job, key=f"{job.cell}-{unique}", pure=False, priority=-number): job
-            for number, job in enumerate(jobs)
-        }
+        queue = Queue(jobs)
+        handed: dict[Any, tuple[Job, str]] = {}  # futures, with whom they were meant for
         try:
-            while waiting:
+            while queue.waiting or handed:
                 watch()
-                for future in [each for each in waiting if each.done()]:
-                    _ended(future, waiting.pop(future), n_train, KilledWorker)
-                time.sleep(0.2)
+                for future in [each for each in handed if each.done()]:
+                    _ended(future, handed.pop(future)[0], n_train, KilledWorker)
+                for worker in _free(client, [meant for _, meant in handed.values()]):
+                    if queue.waiting:
+                        job = queue.take(worker)
+                        # Another may have it where this one dies.
+                        there = {"workers": [worker], "allow_other_workers": True}
+                        future = client.submit(work, job, key=f"{job.cell}-{unique}", pure=False, **there)
+                        handed[future] = job, worker
+                time.sleep(0.1)
         except BaseException:
             # Whoever waits for a worker to end politely waits for its cell; what it has done is in its checkpoint.
             for process in _children():
                 process.kill()
             raise
+
+
+def _free(client: Any, handed: list[str]) -> Iterator[str]:
+    """Yield each worker that has nothing to do, as often as it has threads for a job. Raises UserError."""
+    try:
+        threads, busy = client.nthreads(), client.processing()
+    except (OSError, TimeoutError) as error:
+        raise UserError(GONE) from error
+    meant = Counter(handed)
+    for worker, count in threads.items():
+        # A job takes a moment to show there.
+        yield from [worker] * (count - max(len(busy.get(worker, ())), meant[worker]))
 
 
 def _children() -> list[Any]:
@@ -85,7 +133,7 @@ def _ended(future: Any, job: Job, n_train: int, killed: type[BaseException]) -> 
     if future.status == "finished":
         return
     if future.status in ("cancelled", "lost"):
-        raise UserError("the scheduler has gone; start it again, and the same command goes on from the checkpoints")
+        raise UserError(GONE)
     error = future.exception() if future.status == "error" else None
     if isinstance(error, UserError):
         raise error

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 
 from inference.aevb import aevb
 from inference.base import Backend, Engine, Settings
@@ -26,6 +27,14 @@ BACKENDS: dict[str, Callable[[Engine, Model, Settings], Backend]] = {
 ENGINES = {"pyro": "inference.engines.pyro_torch:PyroEngine", "numpyro": "inference.engines.numpyro_jax:NumpyroEngine"}
 CHOICE = ("pyro",)  # engines that can run compiled or not; the others always are
 PACKAGES = {"pyro": "pyro-ppl torch", "numpyro": "numpyro jax optax"}
+LIBRARIES = {"pyro": ("pyro", "torch"), "numpyro": ("numpyro", "jax", "optax")}
+
+
+def look(name: str) -> None:
+    """See that an engine's libraries are installed, without the seconds of importing them. Raises ImportError."""
+    for library in LIBRARIES[name]:
+        if find_spec(library) is None:
+            raise ImportError(f"No module named {library!r}")
 
 
 @cache
