@@ -21,7 +21,7 @@ test: install
 
 # An hour of kills and other harm; what came of it goes to reports/reliability/.
 torture: install
-	TORTURE=8 $(BIN)/python -m pytest -m fault --reliability reports/reliability
+	TORTURE=8 $(BIN)/python -m pytest -m fault --reliability=reports/reliability
 
 lint: install
 	$(BIN)/ruff format --check .
