@@ -1,8 +1,8 @@
 """Run cells in other processes: on this machine, or on the workers of a Dask cluster that is running already.
 
-Dask carries jobs there and their outcome back, and gives a job whose worker died to another one, which goes on from the
-cell's checkpoint. Everything else goes through the folder of results, which all of them see. A worker is handed one job
-at a time, of those that it has compiled already where there are any: of a short cell most is compilation.
+Dask carries jobs there and their outcome back. Everything else goes through the folder of results, which all of them
+see. A worker is handed one job at a time, of those that it has compiled already where there are any: of a short cell
+most is compilation. A job whose worker died is handed to another, which goes on from the cell's checkpoint.
 """
 
 import logging
@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -60,7 +60,7 @@ def work_on_workers(jobs: list[Job], n_train: int, workers: int, scheduler: str,
     from distributed import Client, KilledWorker, LocalCluster
 
     settings = {
-        "distributed.scheduler.allowed-failures": LIVES - 1,
+        "distributed.scheduler.allowed-failures": 0,  # they are counted here, whosever scheduler it is
         "distributed.scheduler.worker-ttl": SILENCE,
         "distributed.scheduler.worker-saturation": 1.0,  # no job waits on a worker, to be blamed for its death
         "distributed.worker.daemon": True,
@@ -86,21 +86,30 @@ def work_on_workers(jobs: list[Job], n_train: int, workers: int, scheduler: str,
             raise FlagError(
                 f"no scheduler answers at {scheduler} ({type(error).__name__}); start one with dask scheduler"
             ) from error
-        unique = os.urandom(4).hex()
         queue = Queue(jobs)
-        handed: dict[Any, tuple[Job, str]] = {}  # futures, with whom they were meant for
+        handed: dict[Any, tuple[Job, str]] = {}  # futures, and who has them
+        deaths: Counter[str] = Counter()
         try:
             while queue.waiting or handed:
                 watch()
-                for future in [each for each in handed if each.done()]:
-                    _ended(future, handed.pop(future)[0], n_train, KilledWorker)
-                for worker in _free(client, [meant for _, meant in handed.values()]):
-                    if queue.waiting:
-                        job = queue.take(worker)
-                        # Another may have it where this one dies.
-                        there = {"workers": [worker], "allow_other_workers": True}
-                        future = client.submit(work, job, key=f"{job.cell}-{unique}", pure=False, **there)
-                        handed[future] = job, worker
+                free, there = _look(client, [worker for _, worker in handed.values()])
+                for future, (job, worker) in list(handed.items()):
+                    if not future.done() and worker in there:
+                        continue
+                    del handed[future]
+                    if future.done() and not isinstance(_error(future), KilledWorker):
+                        _ended(future, job, n_train)
+                        continue
+                    future.cancel()
+                    deaths[job.cell] += 1
+                    if deaths[job.cell] < LIVES:
+                        queue.waiting.insert(0, job)
+                    else:
+                        give_up(job, n_train, f"killed its worker {LIVES} times")
+                for worker in free[: len(queue.waiting)]:
+                    job = queue.take(worker)
+                    key = f"{job.cell}-{os.urandom(4).hex()}"
+                    handed[client.submit(work, job, key=key, pure=False, workers=[worker])] = job, worker
                 time.sleep(0.1)
         except BaseException:
             # Whoever waits for a worker to end politely waits for its cell; what it has done is in its checkpoint.
@@ -109,16 +118,16 @@ def work_on_workers(jobs: list[Job], n_train: int, workers: int, scheduler: str,
             raise
 
 
-def _free(client: Any, handed: list[str]) -> Iterator[str]:
-    """Yield each worker that has nothing to do, as often as it has threads for a job. Raises UserError."""
+def _look(client: Any, handed: list[str]) -> tuple[list[str], set[str]]:
+    """Return each worker that has nothing to do, as often as it has threads for it, and all. Raises UserError."""
     try:
         threads, busy = client.nthreads(), client.processing()
     except (OSError, TimeoutError) as error:
         raise UserError(GONE) from error
     meant = Counter(handed)
-    for worker, count in threads.items():
-        # A job takes a moment to show there.
-        yield from [worker] * (count - max(len(busy.get(worker, ())), meant[worker]))
+    # A job takes a moment to show there.
+    free = [one for one, n in threads.items() for _ in range(n - max(len(busy.get(one, ())), meant[one]))]
+    return free, set(threads)
 
 
 def _children() -> list[Any]:
@@ -128,18 +137,19 @@ def _children() -> list[Any]:
     return [each for each in psutil.Process().children(recursive=True) if "spawn_main" in " ".join(each.cmdline())]
 
 
-def _ended(future: Any, job: Job, n_train: int, killed: type[BaseException]) -> None:
-    """Take note of how a job ended. Raises UserError."""
+def _error(future: Any) -> BaseException | None:
+    return future.exception() if future.status == "error" else None
+
+
+def _ended(future: Any, job: Job, n_train: int) -> None:
+    """Take note of how a job ended, other than with its worker. Raises UserError."""
     if future.status == "finished":
         return
     if future.status in ("cancelled", "lost"):
         raise UserError(GONE)
-    error = future.exception() if future.status == "error" else None
+    error = _error(future)
     if isinstance(error, UserError):
         raise error
-    if isinstance(error, killed):
-        give_up(job, n_train, f"killed its worker {LIVES} times")
-        return
     reason = f"{type(error).__name__}: {error}".splitlines()[0][:300] if error else f"the job was {future.status}"
     print(f"{job.name}: {reason}", file=sys.stderr)
     give_up(job, n_train, reason)
