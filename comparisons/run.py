@@ -89,7 +89,7 @@ def run(
     settings = Settings(**{name: getattr(experiment, name) for name in Settings.__dataclass_fields__})
     # The judge's work is short: what trains may be compiled, what judges is not.
     trainer = inference.engine(experiment.engine, experiment.device, experiment.threads, experiment.compiled)
-    backend, train = _compiled(trainer, model, experiment.backend, settings, data.fresh)
+    backend, train = training(trainer, model, experiment.backend, settings, data.fresh)
     experiment.fit_backend(backend.posterior is not None)
     fit = _Fit(experiment, data, engine, model, backend, train, progress, keep, every)
     if kept:
@@ -300,9 +300,10 @@ class _Fit:
 
     def _restart(self, step_size: float) -> None:
         theta, phi = self.model.init(self.experiment.seed)
-        arrays = ({name: self.engine.array(value) for name, value in group.items()} for group in (theta, phi))
+        groups = (arrays(self.engine, group) for group in (theta, phi))
         key = self.engine.fold_in(self.key, 0)
-        self.state = self.backend.init(key, *arrays, self.x, self.engine.array(step_size))
+        state = self.backend.init(key, *groups, self.x, self.engine.array(step_size))
+        self.state = arrays(self.engine, numpys(self.engine, state))  # no array twice: training reuses their memory
         self.step = 0
 
     def _chunk(self, count: int) -> None:
@@ -311,9 +312,7 @@ class _Fit:
         steps = np.arange(self.step, self.step + count)
         indices = np.stack([self._minibatch(int(step)) for step in steps])
         key = self.engine.fold_in(self.key, 2)
-        (self.state, _), info = self.train(
-            self.state, self.x, key, self.engine.array(steps), self.engine.array(indices)
-        )
+        self.state, info = self.train(self.state, self.x, key, self.engine.array(steps), self.engine.array(indices))
         info = Info(*(self.engine.numpy(column).astype(np.float64) for column in info))
         self.step += count
         self.decoder_evals += int(info.decoder_evals.sum())
@@ -364,14 +363,18 @@ def points(data: Data, split: str, count: int) -> tuple[np.ndarray, np.ndarray |
 
 
 @cache
-def _compiled(engine: Engine, model: Model, backend: str, settings: Settings, fresh: bool) -> tuple[Backend, Any]:
-    """Build a backend and its training loop, compiled once for all seeds and step sizes."""
+def training(engine: Engine, model: Model, backend: str, settings: Settings, fresh: bool) -> tuple[Backend, Any]:
+    """Build a backend and its training loop, compiled once for all seeds and step sizes.
+
+    train(state, x [N, n_x], key, steps [s], indices [s, m]) -> (state, Info of [s]) takes s steps on minibatches
+    that are rows of x, with noise from the key and the step's number. It gives up the memory of the state it is given.
+    """
     built = parts.backend(backend)(engine, model, settings)
 
     def binarized(ppl: Any, x: Array) -> None:
         ppl.sample("x", ppl.dist.Bernoulli(probs=x))
 
-    def train(state: State, x: Array, key: Key, steps: Array, indices: Array) -> tuple[tuple[State, Array], Info]:
+    def train(state: State, x: Array, key: Key, steps: Array, indices: Array) -> tuple[State, Info]:
         fraction = indices.shape[1] / x.shape[0]
 
         def one(carry: tuple[State, Array], item: tuple[Array, Array]) -> tuple[tuple[State, Array], Info]:
@@ -382,6 +385,7 @@ def _compiled(engine: Engine, model: Model, backend: str, settings: Settings, fr
             state, info = built.step(step_key, state, Batch(batch, rows, fraction))
             return (state, x), info
 
-        return engine.scan(one, (state, x), (steps, indices))
+        (state, _), info = engine.scan(one, (state, x), (steps, indices))
+        return state, info
 
-    return built, engine.compile(train)
+    return built, engine.compile(train, consumed=True)

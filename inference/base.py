@@ -61,8 +61,11 @@ class Engine(Protocol):
     def scan(self, step: Callable[..., Any], carry: Any, xs: tuple[Array, ...]) -> tuple[Any, Any]:
         """Fold step(carry, x) -> (carry, y) over the leading axis of xs; stack y, a NamedTuple of scalars or None."""
 
-    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the function, compiled for the shapes of its arguments where the engine can."""
+    def compile(self, function: Callable[..., Any], consumed: bool = False) -> Callable[..., Any]:
+        """Return the function, compiled for the shapes of its arguments where the engine can.
+
+        Where the first argument is `consumed`, its arrays may not be read any more: their memory may hold the result.
+        """
 
     def put(self, array: Array, indices: Array, rows: Array) -> Array:
         """Return a copy of `array` with array[indices] = rows; the input stays as it was."""

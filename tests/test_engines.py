@@ -1,5 +1,6 @@
 """What every engine promises, verb by verb; the libraries' own estimators and closed forms are the oracles."""
 
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,8 +16,11 @@ from conftest import arrays, numpys
 from scipy import stats
 
 import inference
-from inference.base import Array, Engine, Optimizer, Params, Program, join, pick
+from comparisons import run
+from inference import BACKENDS
+from inference.base import Array, Engine, Optimizer, Params, Program, Settings, join, pick
 from inference.optim import adam
+from models import MODELS
 from models.base import Ppl
 from models.linear_gaussian import LinearGaussian, log_px, maximum_likelihood
 
@@ -556,3 +560,24 @@ def test_compiled_once(engines: dict[str, Engine]) -> None:
     assert len(traces) == 1
     draw(engine.key(1), engine.array(np.ones((N + 1, D))))
     assert len(traces) == 2
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_numpyro_trains_in_place_and_compiles_once(backend: str) -> None:
+    """Chunks of one size share one program, in which nothing as large as the training set is copied."""
+    n, m, d = 5001, 10, 6
+    engine = inference.engine("numpyro", "cpu", 1)
+    model = MODELS["vae_bernoulli"](d, 2, 4)
+    built, train = run.training(engine, model, backend, Settings(minibatch=m, local_steps=2, leapfrog_steps=2), False)
+    x = engine.array(np.random.default_rng(0).random((n, d)))
+    state = built.init(engine.key(0), *(arrays(engine, group) for group in model.init(0)), x, engine.array(0.01))
+    state = run.arrays(engine, run.numpys(engine, state))
+    for chunk in range(3):
+        steps = np.arange(5 * chunk, 5 * chunk + 5)
+        given = state, x, engine.key(1), engine.array(steps), engine.array(np.arange(5 * m).reshape(5, m) + chunk)
+        if chunk == 0:
+            program = train.lower(*given).compile().as_text()
+        state, _ = train(*given)
+    assert train._cache_size() == 1
+    assert not re.findall(rf"= f32\[{n},\d+\]\S* copy\(", program)
+    assert all(value.is_deleted() for value in jax.tree.leaves(given[0])) and not x.is_deleted()

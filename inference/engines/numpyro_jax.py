@@ -57,8 +57,8 @@ class NumpyroEngine:
     def scan(self, step: Callable[..., Any], carry: Any, xs: tuple[Array, ...]) -> tuple[Any, Any]:
         return jax.lax.scan(step, carry, xs)
 
-    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        return jax.jit(function)
+    def compile(self, function: Callable[..., Any], consumed: bool = False) -> Callable[..., Any]:
+        return jax.jit(function, donate_argnums=0 if consumed else ())
 
     def put(self, array: Array, indices: Array, rows: Array) -> Array:
         return array.at[indices].set(rows)

@@ -91,7 +91,7 @@ class PyroEngine:
         columns = zip(*ys, strict=True)
         return carry, type(ys[0])(*(torch.stack([torch.as_tensor(v) for v in column]) for column in columns))
 
-    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def compile(self, function: Callable[..., Any], consumed: bool = False) -> Callable[..., Any]:
         return Compiled(function) if self.compiled else function
 
     def put(self, array: Array, indices: Array, rows: Array) -> Array:

@@ -243,56 +243,66 @@ def loop(step: Callable[..., Any], carry: Any, xs: tuple[Any, ...]) -> tuple[Any
     if _depth.get() > 1 and len(columns[0]) * len(graph.module.graph.nodes) <= WRITTEN_OUT:
         return None
     captured = graph.captured
-    turns, name = _Loop.of(graph, len(held))
+    turns, name = _Loop.of(graph, len(held), len(graph.outputs))
     made = iter(torch.ops.traced.loop([leaves[i] for i in held] + columns + captured, name))
     for position, i in enumerate(held):
         if not turns.kept(position):
             leaves[i] = next(made)
-    ys = [_repeated(x, columns[0]) if kind == "constant" else next(made) for kind, x in graph.outputs[len(held) :]]
+    ys = [_repeated(x, columns[0]) if kind == "constant" else next(made) for kind, x in turns.ys]
     return tree_unflatten(leaves, spec), tree_unflatten(ys, y_spec)
 
 
 class _Loop:
-    """A graph that is run turn by turn: its first inputs and outputs are the carry, the others x and y."""
+    """A graph that is run turn by turn: its first inputs and outputs are the carry, the others x and y.
+
+    Rows that a turn puts into a part of the carry are put there in place, so that they cost the same in a large one.
+    """
 
     known: ClassVar[dict[str, "_Loop"]] = {}
 
-    def __init__(self, graph: Traced, n_carry: int) -> None:
+    def __init__(self, graph: Traced, n_carry: int, n_outputs: int) -> None:
         self.graph, self.n_carry, self._n_captured = graph, n_carry, len(graph.captured)
+        self.ys = graph.outputs[n_carry:n_outputs]
+        self._puts = _take_out_puts(graph, n_carry)  # whose indices and rows are further outputs
+        self._end = n_outputs
         graph.compile()
         graph.captured = []  # handed in at every call
 
     @classmethod
-    def of(cls, graph: Traced, n_carry: int) -> tuple["_Loop", str]:
+    def of(cls, graph: Traced, n_carry: int, n_outputs: int) -> tuple["_Loop", str]:
         """Return the loop and its name, which says all that it computes: inductor caches on disk what names it."""
         inputs = [signature(value) for value in graph.inputs]
         text = repr((graph.module.code, graph.outputs, inputs, n_carry))
         name = hashlib.sha256(text.encode()).hexdigest()
         if name not in cls.known:
-            cls.known[name] = cls(graph, n_carry)
+            cls.known[name] = cls(graph, n_carry, n_outputs)
         return cls.known[name], name
 
     def kept(self, position: int) -> bool:
         """Say whether a part of the carry is the same in every turn."""
-        return self.graph.outputs[position] == ("input", position)
+        return self.graph.outputs[position] == ("input", position) and position not in self._puts
 
     def run(self, inputs: list[Tensor]) -> list[Tensor]:
         """Return what of the carry changes, and the stacked y."""
         carry, xs, captured = self._sorted(inputs)
+        carry = [value.clone() if i in self._puts else value for i, value in enumerate(carry)]
         ys = []
         for row in zip(*(x.unbind() for x in xs), strict=True):
             outputs = self.graph([*carry, *row], captured)
             carry = outputs[: self.n_carry]
-            ys.append([value for value in outputs[self.n_carry :] if torch.is_tensor(value)])
+            puts = iter(outputs[self._end :])
+            for position in self._puts:
+                carry[position].index_copy_(0, next(puts), next(puts))
+            ys.append([value for value in outputs[self.n_carry : self._end] if torch.is_tensor(value)])
         # An operation's outputs may be neither inputs nor one another.
-        after = [value.clone() for i, value in enumerate(carry) if not self.kept(i)]
+        after = [value if i in self._puts else value.clone() for i, value in enumerate(carry) if not self.kept(i)]
         return after + [torch.stack(column) for column in zip(*ys, strict=True)]
 
     def empty(self, inputs: list[Tensor]) -> list[Tensor]:
         """Return tensors of the same shapes and types."""
         carry, xs, _ = self._sorted(inputs)
         after = [torch.zeros_like(value) for i, value in enumerate(carry) if not self.kept(i)]
-        ys = [(shape, dtype) for shape, dtype in self.graph.shapes[self.n_carry :] if shape is not None]
+        ys = [(shape, dtype) for shape, dtype in self.graph.shapes[self.n_carry : self._end] if shape is not None]
         return after + [xs[0].new_zeros((len(xs[0]), *shape), dtype=dtype) for shape, dtype in ys]
 
     def _sorted(self, inputs: list[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
@@ -349,6 +359,43 @@ def _keep_what_is_made(graph: Graph, outputs: list[Any]) -> list[tuple[str, Any]
             made.append(node)
     final.args = (made,)
     return sources
+
+
+def _take_out_puts(graph: Traced, n_carry: int) -> list[int]:
+    """Take out of a turn what only puts rows into its carry, and has them as further outputs: indices and rows.
+
+    Returns the positions of these parts of the carry, whose output is now their input. Nothing else of the turn may
+    still see such a part after it: no output, and no view of it.
+    """
+    inputs = [node for node in graph.module.graph.nodes if node.op == "placeholder"]
+    final = next(node for node in graph.module.graph.nodes if node.op == "output")
+    made = list(final.args[0])
+    found = []
+    for position in range(n_carry):
+        kind, place = graph.outputs[position]
+        if kind != "made" or made[place].target is not torch.ops.aten.index_copy.default:
+            continue
+        put, part = made[place], inputs[position]
+        views = any(each.alias_info for user in part.users if user is not put for each in user.target._schema.returns)
+        if put.args[:2] != (part, 0) or len(put.users) > 1 or views or ("input", position) in graph.outputs:
+            continue
+        indices, rows = put.args[2:]
+        graph.outputs[position] = ("input", position)
+        for node in (indices, rows):
+            if node not in inputs and node not in made:
+                made.append(node)
+            source = ("input", inputs.index(node)) if node in inputs else ("made", made.index(node))
+            graph.outputs.append(source)
+        found.append(position)
+    if found:
+        # What is not asked for any more leaves a gap: the others move up.
+        asked = sorted({place for kind, place in graph.outputs if kind == "made"})
+        moved = {place: number for number, place in enumerate(asked)}
+        graph.outputs[:] = [(kind, moved[x] if kind == "made" else x) for kind, x in graph.outputs]
+        final.args = ([made[place] for place in asked],)
+        graph.module.graph.eliminate_dead_code()
+        graph.module.recompile()
+    return found
 
 
 # Operations of our own. Their names say what they do: inductor's cache on disk is keyed by them.
