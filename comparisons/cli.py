@@ -51,10 +51,9 @@ class Running:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class Told:
     """What a comparison that is not a grid of experiments is told. Each field is a flag. Raises FlagError."""
 
-    engine: str = setting("numpyro", "PPL and array library", choices=tuple(ENGINES))
     seed: int = setting(0, "seed of everything", low=0, high=2**31 - 1)
     threads: int = setting(1, "threads of the array library [threads]", low=1, high=4096)
 
@@ -62,7 +61,14 @@ class Plan:
         check(self)
 
 
-P = TypeVar("P", bound=Plan)
+@dataclass(frozen=True, kw_only=True)
+class Plan(Told):
+    """The same, of one that runs on one engine."""
+
+    engine: str = setting("numpyro", "PPL and array library", choices=tuple(ENGINES))
+
+
+P = TypeVar("P", bound=Told)
 
 
 class Parser(argparse.ArgumentParser):

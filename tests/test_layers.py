@@ -12,11 +12,13 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("models", "inference", "comparisons")
 FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 TORCH = {"torch", "pyro"}
+JAX = {"jax", "jaxlib", "numpyro", "optax"}
 LIBRARIES = {
     "inference/engines/pyro_torch.py": TORCH,
     "inference/engines/compiled_elbo.py": TORCH,
     "inference/engines/torch_graphs.py": TORCH,
-    "inference/engines/numpyro_jax.py": {"jax", "jaxlib", "numpyro", "optax"},
+    "inference/engines/numpyro_jax.py": JAX,
+    "comparisons/peers.py": TORCH | JAX,  # what the libraries do without us
 }
 
 

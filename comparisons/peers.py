@@ -1,0 +1,210 @@
+"""What a step costs elsewhere: its matrix products alone, by hand in torch, and on the libraries' own SVI.
+
+All but the products climb AEVB's bound with the weight decay and Adagrad of ours, on the same minibatches: the model as
+a user of each library would write it. The only file among the comparisons that names torch and jax.
+"""
+
+from collections.abc import Callable, Iterator
+from itertools import count
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Steps = Callable[[int], None]  # takes so many steps, and returns when they are done
+STEP_SIZE = 0.01
+
+
+class Shape(NamedTuple):
+    """What the cost of a step depends on."""
+
+    n_hidden: int
+    n_latent: int
+    n_train: int = 50_000
+    minibatch: int = 100
+    n_x: int = 784
+
+    @property
+    def fraction(self) -> float:
+        """The share of the training set that a minibatch is."""
+        return self.minibatch / self.n_train
+
+
+def minibatches(shape: Shape) -> Iterator[np.ndarray]:
+    """Yield the rows of one step after another, as a comparison draws them."""
+    for step in count():
+        yield np.random.default_rng([0, step]).choice(shape.n_train, shape.minibatch, replace=False, shuffle=False)
+
+
+# The roof: nothing but large matrix products, on arrays that are there already
+
+
+def step_products(shape: Shape) -> Steps:
+    """Return the six large products of an AEVB step: of x's layer and of the logits', each with its two gradients.
+
+    The gradient with respect to x, the sixth, is no part of a step that is written with care.
+    """
+    return _products(_layer(shape) + _layer(shape))
+
+
+def em_products(shape: Shape, leapfrog_steps: int, weight_updates: int) -> Steps:
+    """Return the large products of a Monte Carlo EM step: 2 for each of L + 1 gradients by z, 3 for each update."""
+    forward, weights, inputs = _layer(shape)
+    return _products((leapfrog_steps + 1) * [forward, inputs] + weight_updates * [forward, weights, inputs])
+
+
+def _layer(shape: Shape) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Return the shapes of a layer's product, of its weights' gradient and of its inputs' gradient."""
+    m, h, d = shape.minibatch, shape.n_hidden, shape.n_x
+    return [((m, h), (h, d)), ((h, m), (m, d)), ((m, d), (d, h))]
+
+
+def _products(pairs: list[tuple[tuple[int, int], tuple[int, int]]]) -> Steps:
+    import torch
+
+    made = {pair: (torch.randn(pair[0]), torch.randn(pair[1]), torch.empty(pair[0][0], pair[1][1])) for pair in pairs}
+
+    def steps(number: int) -> None:
+        for _ in range(number):
+            for pair in pairs:
+                left, right, out = made[pair]
+                torch.mm(left, right, out=out)
+
+    return steps
+
+
+# By hand
+
+
+def torch_by_hand(shape: Shape, x: np.ndarray) -> Steps:
+    """Return AEVB in torch as one writes it without a PPL, with torch's own fused Adagrad."""
+    import torch
+    from torch.nn.functional import binary_cross_entropy_with_logits
+
+    data, encoder, decoder = torch.tensor(x), *_torch_networks(shape)
+    theta = list(decoder.parameters())
+    optimizer = torch.optim.Adagrad([*encoder.parameters(), *theta], lr=STEP_SIZE, eps=1e-8, fused=True)
+    batches = minibatches(shape)
+
+    def steps(number: int) -> None:
+        for _ in range(number):
+            batch = data[torch.from_numpy(next(batches))]
+            mean, log_variance = encoder(batch).chunk(2, -1)
+            logits = decoder(mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean))
+            reconstruction = binary_cross_entropy_with_logits(logits, batch, reduction="sum")
+            divergence = 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).sum()
+            decay = 0.5 * shape.fraction * sum(weight.square().sum() for weight in theta)
+            optimizer.zero_grad(set_to_none=True)
+            (reconstruction + divergence + decay).backward()
+            optimizer.step()
+
+    return steps
+
+
+def _torch_networks(shape: Shape) -> tuple[Any, Any]:
+    from torch.nn import Linear, Sequential, Tanh
+
+    encoder = Sequential(Linear(shape.n_x, shape.n_hidden), Tanh(), Linear(shape.n_hidden, 2 * shape.n_latent))
+    decoder = Sequential(Linear(shape.n_latent, shape.n_hidden), Tanh(), Linear(shape.n_hidden, shape.n_x))
+    return encoder, decoder
+
+
+# The libraries' own
+
+
+def pyro_svi(shape: Shape, x: np.ndarray, loss: str) -> Steps:
+    """Return `pyro.infer.SVI.step` with an ELBO of Pyro's, by name, or with our `CompiledELBO` around Trace_ELBO."""
+    import warnings
+
+    import pyro
+    import torch
+    from pyro import distributions as dist
+    from pyro import infer
+
+    from inference.engines.compiled_elbo import CompiledELBO
+
+    data, encoder, decoder = torch.tensor(x), *_torch_networks(shape)
+    name = f"{loss} {shape}"  # Pyro's store is one for all
+
+    def model(batch: Any) -> None:
+        pyro.module(f"decoder {name}", decoder)
+        pyro.factor("decay", -0.5 * shape.fraction * sum(weight.square().sum() for weight in decoder.parameters()))
+        with pyro.plate("data", shape.minibatch):
+            z = pyro.sample("z", dist.Normal(torch.zeros(shape.minibatch, shape.n_latent), 1.0).to_event(1))
+            pyro.sample("x", dist.Bernoulli(logits=decoder(z), validate_args=False).to_event(1), obs=batch)
+
+    def guide(batch: Any) -> None:
+        pyro.module(f"encoder {name}", encoder)
+        with pyro.plate("data", shape.minibatch):
+            mean, log_variance = encoder(batch).chunk(2, -1)
+            pyro.sample("z", dist.Normal(mean, torch.exp(0.5 * log_variance)).to_event(1))
+
+    elbo = CompiledELBO(infer.Trace_ELBO()) if loss == "CompiledELBO" else getattr(infer, loss)()
+    svi = infer.SVI(model, guide, pyro.optim.Adagrad({"lr": STEP_SIZE, "eps": 1e-8}), loss=elbo)
+    batches = minibatches(shape)
+
+    def steps(number: int) -> None:
+        with warnings.catch_warnings(category=torch.jit.TracerWarning, action="ignore"):  # of Pyro's own code
+            for _ in range(number):
+                svi.step(data[torch.from_numpy(next(batches))])
+
+    return steps
+
+
+def numpyro_svi(shape: Shape, x: np.ndarray) -> Steps:
+    """Return `numpyro.infer.SVI.update`, jitted, in a Python loop."""
+    import jax
+    import numpyro
+    import optax
+    from jax import numpy as jnp
+    from numpyro import distributions as dist
+    from numpyro.infer import SVI, Trace_ELBO
+
+    data = jax.device_put(x)
+    rng = np.random.default_rng(0)
+    sizes = {
+        "encoder": ((shape.n_x, shape.n_hidden), (shape.n_hidden, 2 * shape.n_latent)),
+        "decoder": ((shape.n_latent, shape.n_hidden), (shape.n_hidden, shape.n_x)),
+    }
+    start = {
+        f"{network}.{layer}": 0.01 * rng.standard_normal(size).astype(np.float32)
+        for network, layers in sizes.items()
+        for layer, size in enumerate(layers)
+    }
+
+    def network(name: str, inputs: Any) -> tuple[Any, Any]:
+        weights = [numpyro.param(f"{name}.{layer}", start[f"{name}.{layer}"]) for layer in range(2)]
+        biases = [numpyro.param(f"{name}.b{layer}", jnp.zeros(sizes[name][layer][1])) for layer in range(2)]
+        decay = sum((each**2).sum() for each in (*weights, *biases))
+        return jnp.tanh(inputs @ weights[0] + biases[0]) @ weights[1] + biases[1], decay
+
+    def model(batch: Any) -> None:
+        with numpyro.plate("data", len(batch)):
+            z = numpyro.sample("z", dist.Normal(jnp.zeros((len(batch), shape.n_latent)), 1.0).to_event(1))
+            logits, decay = network("decoder", z)
+            numpyro.sample("x", dist.Bernoulli(logits=logits, validate_args=False).to_event(1), obs=batch)
+        numpyro.factor("decay", -0.5 * shape.fraction * decay)
+
+    def guide(batch: Any) -> None:
+        with numpyro.plate("data", len(batch)):
+            mean, log_variance = jnp.split(network("encoder", batch)[0], 2, -1)
+            numpyro.sample("z", dist.Normal(mean, jnp.exp(0.5 * log_variance)).to_event(1))
+
+    svi = SVI(model, guide, optax.adagrad(STEP_SIZE), Trace_ELBO())
+    update = jax.jit(lambda state, rows: svi.update(state, data[rows]))
+    batches = minibatches(shape)
+    state = svi.init(jax.random.PRNGKey(0), data[: shape.minibatch])
+
+    def steps(number: int) -> None:
+        nonlocal state
+        for _ in range(number):
+            state, _ = update(state, next(batches))
+        jax.block_until_ready(state)
+
+    return steps
+
+
+def vectorised(train: Callable[..., Any], n: int) -> Callable[..., Any]:
+    """Return a NumPyro backend's training loop for n seeds at once: states, keys and indices gain a leading axis."""
+    import jax
+
+    return jax.jit(jax.vmap(train, in_axes=(0, None, 0, None, 0)))
