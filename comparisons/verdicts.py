@@ -1,0 +1,336 @@
+"""What of the paper is reproduced: its curves and its claims against the rows. Pure functions of both.
+
+One curve of the paper may have been run in several configurations. The main one is what it is held against; the others
+are experiments on the cause of a difference. `main` chooses, by these rules:
+
+1. Nothing that departs from the paper's method (`ALLOWED` names what does not).
+2. The longest run.
+3. What chooses its step size and warm-up on training data, before one that was told them.
+4. NumPyro before Pyro; then by name, so that the choice is one.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from comparisons.evidence.settings import JudgeSettings
+from comparisons.paper import WHOLE, Curve, value_at
+
+HIDDEN = {("figure2", "mnist"): 500, ("figure2", "frey"): 200, ("figure3", "mnist"): 100}  # the paper's section 5
+MODELS = {"mnist": "vae_bernoulli", "frey": "vae_gaussian"}
+METRICS = {  # what is held against a figure
+    "figure2": ("elbo_nats",),
+    "figure3": ("log_px_quadrature_nats", "log_px_appendix_d_nats"),
+}
+TRUTH, PAPERS = METRICS["figure3"]
+WORDS = ("reproduced", "better", "worse", "not run")
+NATS = {"mnist": 2.0}  # how near is reproduced, in nats
+SHARE = {"frey": 0.05}  # the same, as a share of the paper's value
+STOPS = (1e6, 1e7)  # points seen at which curves are compared, besides the end of the run
+
+# Settings of `method` that a run may have and still be the paper's: how it is judged, and what the paper tunes.
+ALLOWED = {*JudgeSettings.__dataclass_fields__, "step_size", "warmup", "compile"}
+ENGINES = ("numpyro", "pyro")
+
+
+class Configuration(NamedTuple):
+    """One way in which a curve was run; seeds are not told apart."""
+
+    method: str
+    engine: str
+    samples: int
+
+
+class Point(NamedTuple):
+    """A configuration's value at some points seen, over its seeds.
+
+    `error` is the standard deviation over seeds, what one run such as the paper's scatters by; for one seed the
+    estimator's own standard error. `stderr` is the error of the mean. Both are in nats, NaN where `value` is: where a
+    seed has diverged.
+    """
+
+    n_seen: int
+    value: float
+    error: float
+    stderr: float
+    seeds: int
+
+
+class Verdict(NamedTuple):
+    """One point of one curve of the paper, and ours."""
+
+    curve: Curve
+    metric: str
+    at: str  # "1e6", "1e7" or "end"
+    n_seen: int
+    configuration: Configuration | None
+    point: Point | None
+    paper: float  # nats; NaN where the paper's figure shows no curve there
+    difference: float  # ours minus the paper's, nats
+    word: str  # one of WORDS, or "no curve"
+
+
+class Claim(NamedTuple):
+    """A sentence of the paper: whether it holds here, and the numbers that say so."""
+
+    sentence: str
+    word: str  # "holds", "does not hold", "mixed" or "not run"
+    evidence: tuple[str, ...]
+
+
+def panel(rows: pd.DataFrame, figure: str, data: str, n_latent: int, n_train: int) -> pd.DataFrame:
+    """Return the rows of one panel of a figure, of every backend and configuration, without runs that failed."""
+    mine = (rows.data == data) & (rows.n_latent == n_latent) & (rows.n_train == n_train) & (rows.status != "failed")
+    return rows[mine & (rows.n_hidden == HIDDEN[figure, data]) & (rows.model == MODELS[data])]
+
+
+def configurations(rows: pd.DataFrame) -> list[Configuration]:
+    """Return the configurations that rows hold, in order."""
+    columns = rows[["method", "engine", "samples"]].drop_duplicates().sort_values(["method", "engine", "samples"])
+    return [Configuration(str(method), str(engine), int(samples)) for method, engine, samples in columns.to_numpy()]
+
+
+def of(rows: pd.DataFrame, configuration: Configuration) -> pd.DataFrame:
+    """Return the rows of one configuration."""
+    method, engine, samples = configuration
+    return rows[(rows.method == method) & (rows.engine == engine) & (rows.samples == samples)]
+
+
+def main(found: Iterable[Configuration], tolerated: tuple[str, ...] = ()) -> Configuration | None:
+    """Choose the configuration that the paper's is held against, None where there is none (see the module).
+
+    `tolerated` names further settings, `e_step=full` say, that each choice must have.
+    """
+    faithful = [one for one in found if not departures(one.method, tolerated) and {*tolerated} <= {*one.method.split()}]
+    return min(faithful, key=_rank, default=None)
+
+
+def departures(method: str, tolerated: tuple[str, ...] = ()) -> list[str]:
+    """Return the settings of a method that make it another than the paper's."""
+    return [one for one in method.split() if one not in tolerated and one.partition("=")[0] not in ALLOWED]
+
+
+def _rank(one: Configuration) -> tuple[int, int, int, str]:
+    told = {*(setting for setting in one.method.split() if not setting.endswith("=auto"))}
+    tuned = sum(setting.startswith(("step_size=", "warmup=")) for setting in told)
+    return (-one.samples, tuned, ENGINES.index(one.engine) if one.engine in ENGINES else len(ENGINES), one.method)
+
+
+def points(rows: pd.DataFrame) -> list[Point]:
+    """Return the values of one configuration's rows, of one backend, split and metric, along its points seen."""
+    lost = rows[rows.value.isna()].groupby("seed").n_seen.min()  # diverged there
+    values = rows[rows.value.notna()]
+    stops = sorted({*values.n_seen, *lost})
+    return [_point(values[values.n_seen == n], int(n), int((lost <= n).sum())) for n in stops]
+
+
+def _point(rows: pd.DataFrame, n_seen: int, lost: int) -> Point:
+    seeds = rows.groupby("seed").value.mean()
+    count = len(seeds) + lost
+    if lost:  # a mean over the seeds that happened to survive would flatter the method
+        return Point(n_seen, np.nan, np.nan, np.nan, count)
+    if count == 1:
+        error = float(rows.stderr.iloc[0])
+        return Point(n_seen, float(seeds.iloc[0]), error, error, 1)
+    error = float(seeds.std(ddof=1))
+    return Point(n_seen, float(seeds.mean()), error, error / count**0.5, count)
+
+
+def verdicts(figure2: pd.DataFrame, figure3: pd.DataFrame, curves: Iterable[Curve]) -> list[Verdict]:
+    """Hold every curve of the paper against the rows of its figure, at each of `STOPS` and at the end of the run."""
+    rows = {"figure2": figure2, "figure3": figure3}
+    return [verdict for curve in curves for metric in METRICS[curve.figure] for verdict in _curve(rows, curve, metric)]
+
+
+def _curve(rows: dict[str, pd.DataFrame], curve: Curve, metric: str) -> Iterator[Verdict]:
+    ours = line(rows[curve.figure], curve, metric)
+    chosen = main(configurations(ours))
+    along = points(of(ours, chosen)) if chosen else []
+    for stop in STOPS:
+        near = [point for point in along if abs(point.n_seen - stop) <= 0.01 * stop]
+        yield _verdict(curve, metric, f"1e{round(np.log10(stop))}", int(stop), chosen, near[0] if near else None)
+    if along and not any(abs(along[-1].n_seen - stop) <= 0.01 * stop for stop in STOPS):
+        yield _verdict(curve, metric, "end", along[-1].n_seen, chosen, along[-1])
+
+
+def line(rows: pd.DataFrame, curve: Curve, metric: str) -> pd.DataFrame:
+    """Return the rows, of every configuration, that stand beside a curve of the paper."""
+    ours = panel(rows, curve.figure, curve.data, curve.n_latent, curve.n_train)
+    return ours[(ours.backend == curve.backend) & (ours.split == curve.split) & (ours.metric == metric)]
+
+
+def _verdict(
+    curve: Curve, metric: str, at: str, n_seen: int, chosen: Configuration | None, point: Point | None
+) -> Verdict:
+    paper = value_at(curve, n_seen)
+    difference = point.value - paper if point else np.nan
+    if point is None:
+        word = "not run"
+    elif np.isnan(paper):
+        word = "no curve"
+    else:
+        word = judged(curve.data, difference, paper)
+    return Verdict(curve, metric, at, n_seen, chosen if point else None, point, paper, difference, word)
+
+
+def judged(data: str, difference: float, paper: float) -> str:
+    """Return the word for a difference [nats] from the paper's value: a run that diverged, NaN, is worse."""
+    if abs(difference) <= tolerance(data, paper):
+        return "reproduced"
+    return "better" if difference > 0 else "worse"
+
+
+def tolerance(data: str, paper: float) -> float:
+    """Return how far from the paper's value is still reproduced [nats]: 2 nats on MNIST, 5 % on Frey Face."""
+    return NATS[data] if data in NATS else SHARE[data] * abs(paper)
+
+
+# The paper's claims
+
+
+def claims(figure2: pd.DataFrame, figure3: pd.DataFrame) -> list[Claim]:
+    """Return the paper's claims about its methods, each with what the rows say of it."""
+    return [converges(figure2), no_overfitting(figure2), small_sets(figure3), large_sets(figure3)]
+
+
+def converges(rows: pd.DataFrame) -> Claim:
+    """AEVB against wake-sleep in every panel of Figure 2: higher at the end, and there sooner."""
+    sentence = "AEVB converges faster than wake-sleep, and to a better bound"
+    held, evidence = [], []
+    for name, part in _panels(rows):
+        aevb, other = (_along(part, backend, "test", "elbo_nats") for backend in ("aevb", "wake_sleep"))
+        shared = sorted({*aevb} & {*other})
+        if not shared:
+            continue
+        end = shared[-1]
+        ahead = [n for n in shared if aevb[n].value > other[n].value]
+        better = compared(aevb[end], other[end])
+        reached = next((n for n in sorted(aevb) if aevb[n].value >= other[end].value), None)
+        held.append(better > 0 and reached is not None and reached <= end)
+        sooner = f"reaches wake-sleep's last value after {count(reached)} points" if reached else "never reaches it"
+        evidence.append(
+            f"{name}: at {count(end)} points AEVB is at {number(aevb[end])} on test, wake-sleep at "
+            f"{number(other[end])}; AEVB is ahead at {len(ahead)} of {len(shared)} checkpoints and {sooner}."
+        )
+    return Claim(sentence, _word(held), tuple(evidence))
+
+
+def no_overfitting(rows: pd.DataFrame) -> Claim:
+    """AEVB with more latent variables: it overfits where train is higher and test lower than with fewer."""
+    sentence = "More latent variables do not lead to more overfitting"
+    held, evidence = [], []
+    for data in MODELS:
+        fits = {}
+        for k in sorted(rows[rows.data == data].n_latent.unique()):
+            part = panel(rows, "figure2", data, k, WHOLE[data])
+            fits[int(k)] = {split: _along(part, "aevb", split, "elbo_nats") for split in ("train", "test")}
+        fits = {k: both for k, both in fits.items() if both["train"] and both["test"]}
+        shared = (
+            sorted(set.intersection(*({*both["train"]} & {*both["test"]} for both in fits.values()))) if fits else []
+        )
+        if len(fits) < 2 or not shared:
+            continue
+        end = shared[-1]
+        for few, many in zip(fits, list(fits)[1:], strict=False):
+            train, test = (compared(fits[many][split][end], fits[few][split][end]) for split in ("train", "test"))
+            held.append(not (train > 0 and test < 0))
+        each = ", ".join(
+            f"{number(both['test'][end])} with {k} (train {number(both['train'][end])})" for k, both in fits.items()
+        )
+        evidence.append(f"{TITLES[data]}, AEVB on test at {count(end)} points: {each} latent variables.")
+    return Claim(sentence, _word(held), tuple(evidence))
+
+
+def small_sets(rows: pd.DataFrame) -> Claim:
+    """Monte Carlo EM against AEVB and wake-sleep at N = 1000 on test, by both estimators."""
+    sentence = "With 1,000 training points Monte Carlo EM has the best log p(x) on test"
+    part = panel(rows, "figure3", "mnist", 3, 1000)
+    held, evidence = [], []
+    for metric in METRICS["figure3"]:
+        lines = {b: _along(part, b, "test", metric) for b in ("monte_carlo_em", "aevb", "wake_sleep")}
+        rivals = {b: along for b, along in lines.items() if b != "monte_carlo_em" and along}
+        shared = (
+            sorted(set.intersection(*({*along} for along in lines.values() if along))) if any(lines.values()) else []
+        )
+        if not lines["monte_carlo_em"] or not rivals or not shared:
+            continue
+        end = shared[-1]
+        held.append(all(compared(lines["monte_carlo_em"][end], along[end]) > 0 for along in rivals.values()))
+        each = ", ".join(f"{NAMES[b]} {number(along[end])}" for b, along in lines.items() if along)
+        evidence.append(f"By {ESTIMATORS[metric]}, at {count(end)} points: {each}.")
+    return Claim(sentence, _word(held), tuple(evidence))
+
+
+def large_sets(rows: pd.DataFrame) -> Claim:
+    """Monte Carlo EM against AEVB at N = 50,000 on test, with either E-step: is it the method, or its full E-step?"""
+    sentence = "Monte Carlo EM cannot cope with 50,000 training points"
+    part = panel(rows, "figure3", "mnist", 3, 50_000)
+    held, evidence = [], []
+    aevb = _along(part, "aevb", "test", TRUTH)
+    for name, told in (("the chains of a minibatch moved", ()), ("all chains moved (e_step=full)", ("e_step=full",))):
+        along = _along(part, "monte_carlo_em", "test", TRUTH, told)
+        shared = sorted({*along} & {*aevb})
+        if not shared:
+            evidence.append(f"With {name}: not run.")
+            continue
+        end = shared[-1]
+        held.append(compared(along[end], aevb[end]) < 0)
+        tie = "" if compared(along[end], aevb[end]) else ", which is within two standard errors"
+        evidence.append(
+            f"With {name}, at {count(end)} points: Monte Carlo EM {number(along[end])}, AEVB {number(aevb[end])} "
+            f"on test by quadrature{tie}."
+        )
+    if len(held) == 2 and held == [False, True]:
+        evidence.append("So it is the full E-step, not the method.")
+    return Claim(sentence, _word(held), tuple(evidence) if held else ())
+
+
+TITLES = {"mnist": "MNIST", "frey": "Frey Face"}
+NAMES = {"aevb": "AEVB", "wake_sleep": "wake-sleep", "monte_carlo_em": "Monte Carlo EM", "mean_field": "mean-field VI"}
+ESTIMATORS = {TRUTH: "quadrature", PAPERS: "the paper's estimator"}
+
+
+def compared(one: Point, other: Point) -> int:
+    """Return 1 where `one` is higher, -1 where it is lower, 0 within two standard errors; what diverged is lowest."""
+    lost = np.isnan(one.value), np.isnan(other.value)
+    if any(lost):
+        return int(lost[1]) - int(lost[0])
+    difference, error = one.value - other.value, float(np.hypot(one.stderr, other.stderr))
+    return 0 if abs(difference) <= 2 * error else int(np.sign(difference))
+
+
+def count(n_seen: int | None) -> str:
+    """Return points seen as people read them: 1e6 is `1 million`."""
+    if n_seen is None:
+        return "-"
+    return f"{n_seen / 1e6:g} million" if n_seen >= 1e6 else f"{n_seen:,}"
+
+
+def number(point: Point) -> str:
+    """Return a value and, over several seeds, how it scatters; what diverged says so."""
+    if np.isnan(point.value):
+        return "diverged"
+    digits = 1 if abs(point.value) < 500 else 0
+    scatter = f" ± {point.error:.{digits}f}" if point.seeds > 1 else ""
+    return f"{point.value:.{digits}f}{scatter}"
+
+
+def _along(part: pd.DataFrame, backend: str, split: str, metric: str, told: tuple[str, ...] = ()) -> dict[int, Point]:
+    """Return the main configuration's points by points seen, empty where there is none."""
+    mine = part[(part.backend == backend) & (part.split == split) & (part.metric == metric)]
+    chosen = main(configurations(mine), told)
+    return {point.n_seen: point for point in points(of(mine, chosen))} if chosen else {}
+
+
+def _panels(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    for data in MODELS:
+        for k in sorted(rows[rows.data == data].n_latent.unique()):
+            yield f"{TITLES[data]}, {k} latent variables", panel(rows, "figure2", data, int(k), WHOLE[data])
+
+
+def _word(held: list[bool]) -> str:
+    if not held:
+        return "not run"
+    return "holds" if all(held) else "mixed" if any(held) else "does not hold"
