@@ -175,23 +175,24 @@ def collect(out: Path) -> "pd.DataFrame":
     """Gather every cell's rows, write `<out>/rows.csv`, and return them. Raises StorageError for a damaged file."""
     import pandas as pd
 
-    frames = []
-    for path in sorted((out / "cells").glob("*/rows.csv")):
-        try:
-            frame = pd.read_csv(
-                path,
-                keep_default_na=False,
-                na_values={c: [""] for c in ("value", "stderr", "step_size", "eval_seconds", "flagged")},
-            )
-        except (OSError, ValueError) as error:
-            raise StorageError(f"cannot read {path} ({error}); remove its folder and run the cell again") from error
-        if not set(frame.columns) <= set(COLUMNS) or "value" not in frame.columns:
-            raise StorageError(f"{path} has other columns than this version writes; remove its folder and run it again")
-        # What an older version did not write yet stays empty.
-        frames.append(frame.reindex(columns=list(COLUMNS)))
+    frames = [read_rows(path) for path in sorted((out / "cells").glob("*/rows.csv"))]
     rows = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(COLUMNS))
     write(out / "rows.csv", rows.to_csv(index=False, lineterminator="\n"))
     return rows
+
+
+def read_rows(path: Path) -> "pd.DataFrame":
+    """Read rows as they were written; columns that an older version did not write stay empty. Raises StorageError."""
+    import pandas as pd
+
+    numbers = ("value", "stderr", "step_size", "eval_seconds", "flagged")
+    try:
+        frame = pd.read_csv(path, keep_default_na=False, na_values={name: [""] for name in numbers})
+    except (OSError, ValueError) as error:
+        raise StorageError(f"cannot read {path} ({error}); remove its folder and run the cell again") from error
+    if not set(frame.columns) <= set(COLUMNS) or "value" not in frame.columns:
+        raise StorageError(f"{path} has other columns than this version writes; remove its folder and run it again")
+    return frame.reindex(columns=list(COLUMNS))
 
 
 def environment() -> dict[str, Any]:

@@ -24,7 +24,14 @@ from inference import BACKENDS, ENGINES
 
 ROOT = Path(__file__).parents[1]
 COMPARISONS = {"lower_bound": lower_bound, "marginal_likelihood": marginal_likelihood}
-PLANS = ("calibration", "check", "inference_gap", "speed")  # whose flags are not those of an experiment
+PLANS = (
+    "calibration",
+    "check",
+    "inference_gap",
+    "manifold",
+    "samples",
+    "speed",
+)  # whose flags are not those of an experiment
 
 
 class ComputedError(Exception):

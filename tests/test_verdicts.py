@@ -84,7 +84,7 @@ def test_a_tolerated_setting_is_asked_for() -> None:
 )
 def test_mnist_is_reproduced_within_two_nats(value: float, word: str) -> None:
     first, second = verdict(run({1e6: value}))
-    assert (first.at, first.paper, first.word) == ("1e6", pytest.approx(-110), word)
+    assert (first.at, first.word) == ("1e6", word) and first.paper == pytest.approx(-110)
     assert first.difference == pytest.approx(value + 110)
     assert (second.at, second.word, second.point) == ("1e7", "not run", None)
 

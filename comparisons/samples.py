@@ -1,0 +1,60 @@
+"""Random samples of MNIST from models with 2, 5, 10 and 20 latent variables, as in the paper's Figure 5.
+
+z is drawn from the prior N(0, I), and the decoder shows its mean at each z.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from comparisons import cli, pictures, store
+from comparisons.data import load
+from comparisons.experiment import Experiment
+from comparisons.fits import fitted
+from inference import BACKENDS
+from inference.base import setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(cli.Plan):
+    """What is run. Each field is a flag."""
+
+    data: str = setting("mnist", "the data set", choices=("mnist", "mnist_binary"))
+    latents: tuple[int, ...] = setting((2, 5, 10, 20), "latent variables, each a sheet of images", low=1, high=1000)
+    backend: str = setting("aevb", "inference method of the fits", choices=tuple(BACKENDS))
+    samples: int = setting(1_000_000, "training points of each fit [datapoints]", low=100, high=10**10)
+    n_hidden: int = setting(pictures.HIDDEN["mnist"], "hidden units", low=1, high=20_000)
+    grid: int = setting(10, "images along each side of a sheet [images]", low=2, high=100)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Fit, draw, write a PNG for each number of latent variables and table.md; return 0. Raises UserError."""
+    plan, out, data_dir = cli.parse_plan("samples", __doc__ or "", Plan, arguments)
+    store.prepare(out)
+    data = load(plan.data, data_dir)
+    for k in dict.fromkeys(plan.latents):
+        # As comparisons.lower_bound judges, so that each takes up the fits of the other.
+        experiment = Experiment(
+            data=plan.data, n_latent=k, n_hidden=plan.n_hidden, backend=plan.backend, engine=plan.engine,
+            seed=plan.seed, samples=plan.samples, threads=plan.threads, eval_points=10_000, evidence=("none",),
+        )  # fmt: skip
+        fit = fitted(experiment, data, out, [Path(folder) for folder in pictures.FOLDERS])
+        pixels = pictures.sheet(pictures.decoder_means(fit, prior(plan.seed, k, plan.grid**2)), data.shape, plan.grid)
+        latents = f"{plan.grid**2} draws of z from the prior N(0, I), by NumPy from the seeds {plan.seed} and {k}"
+        pictures.keep(
+            out, f"{plan.data}-{k}", f"Random samples, {k} latent variables", pixels, latents, fit, data
+        )  # fmt: skip
+        store.write(out / "table.md", pictures.markdown("Random samples", pictures.read(out)))
+    print(f"written: {out / 'table.md'}")
+    return 0
+
+
+def prior(seed: int, n_latent: int, count: int) -> np.ndarray:
+    """Return `count` draws of z ~ N(0, I) [count, n_latent], the same for every engine."""
+    return np.random.default_rng([seed, n_latent]).standard_normal((count, n_latent))
+
+
+if __name__ == "__main__":
+    cli.main(lambda: main(sys.argv[1:]))
