@@ -16,7 +16,6 @@ from comparisons.data import Data, digest
 from comparisons.errors import StorageError
 from comparisons.experiment import NUMBERS_VERSION
 from comparisons.fits import Fit
-from comparisons.tables import pipe
 
 FOLDERS = ("reports/lower_bound", "reports/manifold", "reports/samples")  # where fits may lie already
 HIDDEN = {"mnist": 500, "frey": 200}  # the paper's section 5
@@ -79,6 +78,8 @@ def read(out: Path) -> list[tuple[Path, dict[str, Any]]]:
 
 def markdown(heading: str, sheets: list[tuple[Path, dict[str, Any]]]) -> str:
     """Return the sheets of a folder as a page: each image, and a table of what made it."""
+    from comparisons.tables import pipe  # and with it pandas
+
     parts = [f"# {heading}\n"]
     for path, facts in sheets:
         title = escape(str(facts["title"]))

@@ -21,7 +21,7 @@ from inference.base import setting
 class Plan(cli.Plan):
     """What is run. Each field is a flag."""
 
-    data: str = setting("mnist", "the data set", choices=("mnist", "mnist_binary"))
+    data: str = setting("mnist", "the data set", choices=("mnist", "mnist_binary", "digits"))
     latents: tuple[int, ...] = setting((2, 5, 10, 20), "latent variables, each a sheet of images", low=1, high=1000)
     backend: str = setting("aevb", "inference method of the fits", choices=tuple(BACKENDS))
     samples: int = setting(1_000_000, "training points of each fit [datapoints]", low=100, high=10**10)

@@ -141,7 +141,8 @@ def _point(rows: pd.DataFrame, n_seen: int, lost: int) -> Point:
 def verdicts(figure2: pd.DataFrame, figure3: pd.DataFrame, curves: Iterable[Curve]) -> list[Verdict]:
     """Hold every curve of the paper against the rows of its figure, at each of `STOPS` and at the end of the run."""
     rows = {"figure2": figure2, "figure3": figure3}
-    return [verdict for curve in curves for metric in METRICS[curve.figure] for verdict in _curve(rows, curve, metric)]
+    ordered = sorted(curves, key=lambda curve: (curve.figure, list(MODELS).index(curve.data)))
+    return [verdict for curve in ordered for metric in METRICS[curve.figure] for verdict in _curve(rows, curve, metric)]
 
 
 def _curve(rows: dict[str, pd.DataFrame], curve: Curve, metric: str) -> Iterator[Verdict]:
