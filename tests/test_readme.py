@@ -25,6 +25,9 @@ GRID = "--samples 200 --seeds 0 --eval-points 4 --elbo-draws 2 --fit-steps 5 --n
 SMALL = {
     "comparisons.calibration": "--parts linear --latents 1 --repeats 2 --levels 0",
     "comparisons.status": "",
+    "comparisons.report": "",
+    "comparisons.manifold": "--data frey --samples 200 --frey-hidden 5 --grid 2 --engine pyro",
+    "comparisons.samples": "--data digits --latents 2 --samples 200 --n-hidden 5 --grid 2 --engine pyro",
     "comparisons.inference_gap": "--data digits --latents 2 --samples 200 --points 10 --draws 2 --fit-steps 5",
 }
 

@@ -1,0 +1,94 @@
+"""The report as index.html, which opens offline, and as README.md: from the rows and files in reports/ alone.
+
+Nothing is run. The same files give the same bytes.
+"""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from comparisons import cli, store
+from comparisons.errors import FlagError, StorageError
+
+if TYPE_CHECKING:
+    from comparisons.reproduction import Extra, Found
+
+ROWS = {"figure2": "lower_bound", "figure3": "marginal_likelihood"}
+SHEETS = ("manifold", "samples")
+EXTRAS = ("full_vb", "calibration", "inference_gap", "reliability", "speed")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Read the folder, write index.html, README.md, verdicts.csv and figures/ into it; return 0. Raises UserError."""
+    parser = cli.Parser(prog="python -m comparisons.report", description=__doc__, allow_abbrev=False)
+    parser.add_argument(
+        "--out", default="reports", metavar="DIR", help="folder of the reports, read and written (default: reports)"
+    )
+    given = parser.parse_args(arguments).out
+    out = Path(given)
+    if not given or "\0" in given or not out.is_dir():
+        raise FlagError(f"there is no folder {given[:100]!r}; name the one that comparisons wrote to with --out")
+    from comparisons import report_html, report_markdown
+
+    found = read(out)
+    plots = report_html.plots(found)
+    for plot in (one for group in plots.values() for one in group):
+        store.write(out / "figures" / f"{plot.name}.svg", plot.svg)
+    store.write(out / "verdicts.csv", report_markdown.verdicts_csv(found))
+    store.write(out / "index.html", report_html.whole(found, plots))
+    store.write(out / "README.md", report_markdown.readme(found, plots))
+    print(f"written: {out / 'index.html'}")
+    return 0
+
+
+def read(out: Path) -> "Found":
+    """Return what the folder holds, and the verdicts on it. Raises StorageError for a file that cannot be read."""
+    import pandas as pd
+
+    from comparisons import paper, pictures, verdicts
+    from comparisons.reproduction import Found
+    from comparisons.rows import COLUMNS
+
+    rows = {}
+    for figure, name in ROWS.items():
+        path = out / name / "rows.csv"
+        rows[figure] = store.read_rows(path) if path.exists() else pd.DataFrame(columns=list(COLUMNS))
+    manifests = {
+        figure: {path.parent.name: _json(path) for path in sorted((out / name).glob("cells/*/manifest.json"))}
+        for figure, name in ROWS.items()
+    }
+    extras = {name: extra for name in EXTRAS if (extra := _extra(out / name))}
+    both = rows["figure2"], rows["figure3"]
+    judged, claims = verdicts.verdicts(*both, paper.curves()), verdicts.claims(*both)
+    return Found(*both, manifests, judged, claims, {name: pictures.read(out / name) for name in SHEETS}, extras)
+
+
+def _extra(folder: Path) -> "Extra | None":
+    """Return what another comparison left in its folder, None where there is no table."""
+    from comparisons.reproduction import Extra
+
+    table, figure = folder / "table.md", folder / "figure.svg"
+    if not table.exists():
+        return None
+    manifests = [folder / "manifest.json", *sorted(folder.glob("parts/*.json"))]
+    manifests += sorted(folder.glob("cells/*/manifest.json"))
+    try:
+        drawn = figure.read_bytes() if figure.exists() else b""
+        return Extra(table.read_text(), drawn, [_json(path) for path in manifests if path.exists()])
+    except (OSError, ValueError) as error:
+        raise StorageError(f"cannot read {folder} ({error}); run its comparison again") from error
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """Return a manifest. Raises StorageError."""
+    import json
+
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise StorageError(f"cannot read {path} ({error}); remove it and run its command again") from error
+    return content if isinstance(content, dict) else {}
+
+
+if __name__ == "__main__":
+    cli.main(lambda: main(sys.argv[1:]))

@@ -1,0 +1,90 @@
+"""The report for those who read on a code host: README.md, and the verdicts as CSV."""
+
+import csv
+import io
+from collections.abc import Sequence
+
+import numpy as np
+
+from comparisons import reproduction
+from comparisons.pictures import escape
+from comparisons.report_html import EXTRAS, MANIFOLD, QUESTION, SAMPLES, TITLE
+from comparisons.reproduction import Found, Plot
+from comparisons.tables import pipe
+
+
+def readme(found: Found, drawn: dict[str, list[Plot]]) -> str:
+    """Return the index: the answer, the plots, the verdicts on test, and where the rest lies."""
+    parts = [
+        f"# {TITLE}\n\n{QUESTION}\n",
+        "`index.html` in this folder says the same at length, and opens offline. Both are built by "
+        "`python -m comparisons.report` from the rows and files here.\n",
+        f"## The answer\n\n{reproduction.summary(found)} {reproduction.TOLERANCE}\n",
+        *(_image(one) for one in drawn["answer"]),
+        "## What the paper concluded\n",
+    ]
+    for claim in found.claims:
+        lines = [f"- {claim.sentence}: **{claim.word}**.", *(f"  - {escape(line)}" for line in claim.evidence)]
+        parts.append("\n".join(lines) + ("\n" if claim is found.claims[-1] else ""))
+    for figure, title, folder in (
+        ("figure2", "Figure 2: the lower bound", "lower_bound"),
+        ("figure3", "Figure 3: log p(x)", "marginal_likelihood"),
+    ):
+        parts.append(f"\n## {title}\n")
+        parts += [_image(one) for one in drawn[figure]] or ["Not run yet.\n"]
+        tested = [v for v in found.verdicts if v.curve.figure == figure and v.curve.split == "test"]
+        body = reproduction.verdict_rows(tested)
+        if body:
+            parts.append(_table(reproduction.verdict_head(figure), body))
+            parts.append(f"Nats per datapoint, higher is better. {reproduction.ERRORS} {reproduction.GREY_NOTE}\n")
+            parts.append(f"[Every row]({folder}/rows.csv), [all runs]({folder}/table.md).\n")
+        others = reproduction.experiments(found, figure)
+        if others:
+            parts.append("Experiments on the cause: the same curves under other settings, engines or lengths.\n")
+            parts.append(_table(reproduction.EXPERIMENT_HEAD, others))
+    for folder, title, text in (
+        ("manifold", "Figure 4: learned manifolds", MANIFOLD),
+        ("samples", "Figure 5: random samples", SAMPLES),
+    ):
+        sheets = found.sheets.get(folder, [])
+        shown = "\n".join(f"![{escape(str(facts['title']))}]({folder}/{path.name})" for path, facts in sheets)
+        more = f"{shown}\n\n[How they were made]({folder}/table.md).\n" if sheets else "Not run yet.\n"
+        parts.append(f"\n## {title}\n\n{text}\n\n{more}")
+    parts.append("\n## And more\n")
+    parts.append("\n".join(_more(name, name in found.extras) for name in EXTRAS))
+    return "\n".join(parts) + "\n"
+
+
+def verdicts_csv(found: Found) -> str:
+    """Return the verdicts, one point of one curve a line; a number that is missing is an empty field."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(
+        ["figure", "data", "n_latent", "n_train", "backend", "split", "metric", "at", "n_seen", "value", "error",
+         "seeds", "paper", "difference", "verdict", "method", "engine", "samples"]
+    )  # fmt: skip
+    for v in found.verdicts:
+        p, c = v.point, v.configuration
+        ours = [_plain(p.value), _plain(p.error), p.seeds] if p else ["", "", ""]
+        run = [c.method, c.engine, c.samples] if c else ["", "", ""]
+        place = [*v.curve[:6], v.metric, v.at, v.n_seen]
+        writer.writerow([*place, *ours, _plain(v.paper), _plain(v.difference), v.word, *run])
+    return text.getvalue()
+
+
+def _more(name: str, there: bool) -> str:
+    title, text = EXTRAS[name]
+    return f"- {f'[{title}]({name}/table.md)' if there else title}: {text}{'' if there else ' Not run yet.'}"
+
+
+def _image(one: Plot) -> str:
+    alt = escape(one.alt).replace("[", "(").replace("]", ")")
+    return f"![{alt}](figures/{one.name}.svg)\n"
+
+
+def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    return pipe(list(head), [[escape(cell) for cell in line] for line in body])
+
+
+def _plain(value: float) -> str:
+    return repr(round(float(value), 4)) if np.isfinite(value) else ""

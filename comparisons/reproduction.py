@@ -1,0 +1,297 @@
+"""What the report says of the paper: rows, verdicts and files to plots, tables and sentences, for any page."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from comparisons import reproduction_figures as figures
+from comparisons.data import GREY
+from comparisons.paper import WHOLE, curves, value_at
+from comparisons.verdicts import (
+    ESTIMATORS,
+    MODELS,
+    NAMES,
+    PAPERS,
+    TITLES,
+    TRUTH,
+    Claim,
+    Configuration,
+    Verdict,
+    configurations,
+    count,
+    line,
+    main,
+    number,
+    of,
+    panel,
+    points,
+)  # fmt: skip
+
+JUDGED = ("reproduced", "better", "worse")
+SIZES = (1000, 50_000)  # training points of Figure 3
+SPLITS = {"train": "train", "test": "test"}
+VERSIONS = ("numpyro", "jax", "pyro-ppl", "torch", "numpy")
+
+
+class Plot(NamedTuple):
+    """A figure: its file's name without suffix, what it shows in words, and its SVG."""
+
+    name: str
+    alt: str
+    svg: str
+
+
+class Extra(NamedTuple):
+    """What another comparison left: its table.md, its figure.svg where it has one, and its manifests."""
+
+    markdown: str
+    figure: bytes
+    manifests: list[dict[str, Any]]
+
+
+class Found(NamedTuple):
+    """Everything that the reports' folder holds, and what follows from it."""
+
+    figure2: pd.DataFrame
+    figure3: pd.DataFrame
+    manifests: dict[str, dict[str, dict[str, Any]]]  # figure -> cell -> manifest
+    verdicts: list[Verdict]
+    claims: list[Claim]
+    sheets: dict[str, list[tuple[Path, dict[str, Any]]]]  # manifold, samples
+    extras: dict[str, Extra]
+
+
+class Made(NamedTuple):
+    """How numbers came about: the exact command, and where it ran."""
+
+    command: str
+    commit: str
+    where: str
+
+
+# Plots
+
+
+def answer(found: Found) -> Plot:
+    """Return the one figure: ours minus the paper's for each of its curves."""
+    words = {word: sum(v.word == word for v in furthest(found.verdicts)) for word in JUDGED}
+    alt = (
+        "The difference between ours and the paper's value for each curve of Figures 2 and 3, at the most points seen "
+        f"that both have: {words['reproduced']} reproduced, {words['better']} better, {words['worse']} worse."
+    )
+    return Plot("overview", alt, figures.overview(found.verdicts))
+
+
+def figure2(found: Found) -> list[Plot]:
+    """Return a plot for each panel of Figure 2 that was run: the lower bound against points seen."""
+    plots = []
+    for data in MODELS:
+        for k in sorted(int(k) for k in found.figure2[found.figure2.data == data].n_latent.unique()):
+            part = panel(found.figure2, "figure2", data, k, WHOLE[data])
+            ours = figures.lines(part, ["elbo_nats"], SPLITS, "n_seen")
+            papers = [c for c in curves() if c[:3] == ("figure2", data, k)]
+            if not ours:
+                continue
+            title = f"{TITLES[data]}, {k} latent variables"
+            alt = f"{title}: lower bound against training points seen. {_told(ours)} {_papers(papers, ours)}".strip()
+            svg = figures.panel(ours, papers, title, "n_seen", SPLITS, "lower bound")
+            plots.append(Plot(f"figure2-{data}-{k}", alt, svg))
+    return plots
+
+
+def figure3(found: Found) -> list[Plot]:
+    """Return the plots of Figure 3 that were run: log p(x) against points seen, decoder evaluations and seconds."""
+    plots = []
+    for n in SIZES:
+        part = panel(found.figure3, "figure3", "mnist", 3, n)
+        for split in ("test", "train"):
+            ours = figures.lines(part, ESTIMATORS, [split], "n_seen", "metric")
+            papers = [c for c in curves() if c.figure == "figure3" and (c.n_train, c.split) == (n, split)]
+            if ours:
+                title = f"N = {n:,}, {split}"
+                alt = f"{title}: log p(x) against training points seen. {_told(ours)} {_papers(papers, ours)}".strip()
+                labels = {TRUTH: "quadrature", PAPERS: "appendix D"}
+                labels = {metric: text for metric, text in labels.items() if metric in {one.dash for one in ours}}
+                svg = figures.panel(ours, papers, title, "n_seen", labels, "log p(x)")
+                plots.append(Plot(f"figure3-{n}-{split}", alt, svg))
+        for x in ("decoder_evals", "seconds"):
+            ours = figures.lines(part, [TRUTH], SPLITS, x)
+            if ours:
+                title = f"N = {n:,}"
+                alt = f"{title}: log p(x) by quadrature against {figures.AXES[x]}. {_told(ours)}"
+                plots.append(
+                    Plot(f"figure3-{n}-{x}", alt, figures.panel(ours, [], title, x, SPLITS, "log p(x)"))
+                )  # fmt: skip
+    return plots
+
+
+def _told(ours: list[figures.Line]) -> str:
+    """Return the last value of each of our curves, in words."""
+    each = [
+        f"{NAMES.get(one.backend, one.backend)} {ESTIMATORS.get(one.dash, one.dash)} {number(one.points[-1])}"
+        for one in ours
+    ]
+    return f"Ours at {count(max(one.points[-1].n_seen for one in ours))} points: {', '.join(each)} nats."
+
+
+def _papers(papers: Sequence[Any], ours: list[figures.Line]) -> str:
+    n_seen = max(one.points[-1].n_seen for one in ours)
+    there = [(c, value_at(c, n_seen)) for c in papers]
+    each = [f"{NAMES[c.backend]} {c.split} {value:.1f}" for c, value in there if np.isfinite(value)]
+    return f"The paper's there: {', '.join(each)} nats." if each else ""
+
+
+# Tables
+
+
+def furthest(found: Iterable[Verdict]) -> list[Verdict]:
+    """Return the last judged verdict of each curve and estimator."""
+    return figures.furthest(list(found))
+
+
+def verdict_rows(found: Iterable[Verdict]) -> list[list[str]]:
+    """Return the lines of a table of verdicts, of those points that were run."""
+    body = []
+    for v in found:
+        if v.point is None or v.configuration is None:
+            continue
+        c = v.curve
+        size = f"{c.n_latent} latent" if c.figure == "figure2" else f"N = {c.n_train:,}"
+        by = [] if c.figure == "figure2" else [ESTIMATORS[v.metric]]
+        ours = "diverged" if np.isnan(v.point.value) else f"{v.point.value:.2f} ± {_error(v.point.error)}"
+        paper = "-" if np.isnan(v.paper) else f"{v.paper:.1f}"
+        body.append(
+            [TITLES[c.data], size, NAMES[c.backend], c.split, *by, count(v.n_seen), ours, paper, difference(v),
+             word(v), run_of(v.configuration), str(v.point.seeds)]
+        )  # fmt: skip
+    return body
+
+
+def verdict_head(figure: str) -> list[str]:
+    """Return the head of that table."""
+    by = [] if figure == "figure2" else ["judged by"]
+    return ["data", "panel", "method", "split", *by, "points seen", "ours", "paper", "ours - paper", "verdict", "run",
+            "seeds"]  # fmt: skip
+
+
+def word(v: Verdict) -> str:
+    """Return a verdict's word as people read it."""
+    return "off the paper's axes" if v.word == "no curve" else v.word
+
+
+def difference(v: Verdict) -> str:
+    """Return ours minus the paper's in nats, and for Frey Face as a share too."""
+    if np.isnan(v.difference):
+        return "-"
+    share = f" ({v.difference / abs(v.paper):+.0%})" if v.curve.data == "frey" else ""
+    return f"{v.difference:+.1f}{share}"
+
+
+def run_of(configuration: Configuration) -> str:
+    """Return which run stands for a curve."""
+    return f"{configuration.method or 'defaults'}, {configuration.engine}, {count(configuration.samples)} points"
+
+
+def not_run(found: Iterable[Verdict]) -> list[str]:
+    """Return which points of which curves were not run, a line for each panel."""
+    missing: dict[str, dict[str, list[str]]] = {}
+    for v in found:
+        if v.point is None and v.curve.split == "test":
+            c = v.curve
+            where = (
+                f"{TITLES[c.data]}, {c.n_latent} latent variables" if c.figure == "figure2" else f"N = {c.n_train:,}"
+            )
+            by = f" by {ESTIMATORS[v.metric]}" if c.figure == "figure3" else ""
+            missing.setdefault(where, {}).setdefault(NAMES[c.backend] + by, []).append(count(v.n_seen))
+    return [
+        f"{where}: " + "; ".join(f"{name} at {' and '.join(stops)} points" for name, stops in names.items())
+        for where, names in missing.items()
+    ]
+
+
+def experiments(found: Found, figure: str) -> list[list[str]]:
+    """Return a line for each run of a curve of the paper, on test, that does not stand for it: what it changes."""
+    rows = found.figure2 if figure == "figure2" else found.figure3
+    body = []
+    for curve in (c for c in curves() if c.figure == figure and c.split == "test"):
+        metric = "elbo_nats" if figure == "figure2" else TRUTH
+        ours = line(rows, curve, metric)
+        chosen = main(configurations(ours))
+        for other in configurations(ours):
+            along = points(of(ours, other))
+            if other == chosen or not along:
+                continue
+            end = along[-1]
+            paper = value_at(curve, end.n_seen)
+            size = f"{curve.n_latent} latent" if figure == "figure2" else f"N = {curve.n_train:,}"
+            body.append(
+                [TITLES[curve.data], size, NAMES[curve.backend], other.method or "defaults", other.engine,
+                 count(end.n_seen), number(end), "-" if np.isnan(paper) else f"{paper:.1f}", str(end.seeds)]
+            )  # fmt: skip
+    return body
+
+
+EXPERIMENT_HEAD = ["data", "panel", "method", "settings", "engine", "points seen", "ours, test", "paper", "seeds"]
+
+
+def summary(found: Found) -> str:
+    """Return in a sentence how many of the paper's curves are reproduced."""
+    last = furthest(found.verdicts)
+    curves_of = {(v.curve[:6], v.metric) for v in found.verdicts}
+    if not last:
+        return "None of the paper's curves has been run yet."
+    counts = ", ".join(f"{sum(v.word == w for v in last)} {w}" for w in JUDGED)
+    rest = len(curves_of) - len(last)
+    others = f" {rest} more have not been run, or not as far as the paper's axes begin." if rest else ""
+    return (
+        f"Of {len(curves_of)} comparisons, one for each curve of Figures 2 and 3 and each estimator, {len(last)} "
+        f"can be made: {counts}.{others}"
+    )
+
+
+TOLERANCE = (
+    "Reproduced means within 2 nats on MNIST and within 5 % on Frey Face, of the paper's curve at the same number of "
+    "training points seen."
+)
+ERRORS = (
+    "± is the standard deviation over seeds: what a single run, such as the paper's, scatters by. For one seed it is "
+    "the estimator's own standard error."
+)
+GREY_NOTE = f"Every number on MNIST is a {GREY}, as in the paper."
+
+
+# Where numbers come from
+
+
+def made(manifests: Iterable[dict[str, Any]]) -> list[Made]:
+    """Return each command that made some numbers once, with the commit, the versions and the machine."""
+    found: dict[Made, None] = {}
+    for manifest in manifests:
+        versions = manifest.get("versions") or {}
+        settings = manifest.get("settings") or {}
+        shown = ", ".join(f"{name} {versions[name]}" for name in VERSIONS if name in versions)
+        device = f", {settings['device']}" if "device" in settings else ""
+        where = f"Python {manifest.get('python', '?')}, {shown}; {manifest.get('processor', '?')}{device}"
+        one = Made(str(manifest.get("command", "?")), str(manifest.get("commit", "?"))[:12], where)
+        found[one] = None
+    return sorted(found)
+
+
+def made_by(found: Found, figure: str) -> list[Made]:
+    """Return the commands behind a figure's cells."""
+    rows = found.figure2 if figure == "figure2" else found.figure3
+    parts = (
+        [panel(rows, figure, data, int(k), WHOLE[data]) for data in MODELS for k in sorted(rows.n_latent.unique())]
+        if figure == "figure2"
+        else [panel(rows, figure, "mnist", 3, n) for n in SIZES]
+    )
+    cells = sorted({cell for part in parts for cell in part.cell.unique()})
+    manifests = found.manifests.get(figure, {})
+    return made(manifests[cell] for cell in cells if cell in manifests)
+
+
+def _error(error: float) -> str:
+    return f"{error:.2f}" if error >= 0.005 else f"{error:.0e}"
