@@ -83,7 +83,8 @@ def _answer(found: Found, drawn: list[Plot]) -> Markup:
     items = []
     for claim in found.claims:
         body = tag("ul", *(tag("li", line) for line in claim.evidence)) if claim.evidence else ""
-        items.append(tag("li", f"{claim.sentence}: ", _word(claim.word), ".", body))
+        folded = details(f"The numbers, in {len(claim.evidence)} panels", body) if len(claim.evidence) > 3 else body
+        items.append(tag("li", f"{claim.sentence}: ", _word(claim.word), ".", folded))
     figure = tag("div", *(_plot(one, caption) for one in drawn))
     claims = tag("div", tag("h3", "What the paper concluded"), tag("ul", *items))
     return page.section(

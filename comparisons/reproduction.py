@@ -22,6 +22,7 @@ from comparisons.verdicts import (
     Verdict,
     configurations,
     count,
+    in_order,
     line,
     main,
     number,
@@ -216,7 +217,7 @@ def experiments(found: Found, figure: str) -> list[list[str]]:
     """Return a line for each run of a curve of the paper, on test, that does not stand for it: what it changes."""
     rows = found.figure2 if figure == "figure2" else found.figure3
     body = []
-    for curve in (c for c in curves() if c.figure == figure and c.split == "test"):
+    for curve in in_order(c for c in curves() if c.figure == figure and c.split == "test"):
         metric = "elbo_nats" if figure == "figure2" else TRUTH
         ours = line(rows, curve, metric)
         chosen = main(configurations(ours))

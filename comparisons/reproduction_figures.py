@@ -156,7 +156,7 @@ def _differences(axis: Any, title: str, unit: str, group: list[Verdict]) -> None
         if row not in drawn:
             ran = any(_row(v) == row and v.point for v in group)
             word = "off the paper's axes" if ran else "not run"
-            axis.text(0, len(rows) - 1 - rows.index(row), word, color="0.45", ha="center", va="center", fontsize=9.5)
+            axis.text(0, len(rows) - 1 - rows.index(row), word, color="0.4", ha="center", va="center", fontsize=9.5)
     axis.set_yticks(range(len(rows)), [f"{row[0]}, {row[1]}" for row in reversed(rows)])
     axis.set_ylim(-0.7, len(rows) - 0.3)
     axis.set_xlim(-1.05 * edge, 1.05 * edge)
@@ -222,7 +222,7 @@ def _name(axis: Any, papers: list[Curve]) -> None:
         place = max(float(np.mean(values)), placed + 0.075 * (high - low))
         axis.annotate(
             SHORT.get(backend, NAMES[backend]), (right, place), (4, 0), textcoords="offset points",
-            fontsize=9.5, color=GREYS[backend], va="center",
+            fontsize=9.5, color="0.4", va="center",
         )  # fmt: skip
         placed = place
 

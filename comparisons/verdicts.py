@@ -5,7 +5,8 @@ are experiments on the cause of a difference. `main` chooses, by these rules:
 
 1. Nothing that departs from the paper's method (`ALLOWED` names what does not).
 2. The longest run.
-3. What chooses its step size and warm-up on training data, before one that was told them.
+3. What chooses its step size and warm-up on training data (`=auto`), before what leaves them at their defaults, before
+   what was told them.
 4. NumPyro before Pyro; then by name, so that the choice is one.
 """
 
@@ -113,9 +114,9 @@ def departures(method: str, tolerated: tuple[str, ...] = ()) -> list[str]:
 
 
 def _rank(one: Configuration) -> tuple[int, int, int, str]:
-    told = {*(setting for setting in one.method.split() if not setting.endswith("=auto"))}
-    tuned = sum(setting.startswith(("step_size=", "warmup=")) for setting in told)
-    return (-one.samples, tuned, ENGINES.index(one.engine) if one.engine in ENGINES else len(ENGINES), one.method)
+    tuned = [setting for setting in one.method.split() if setting.startswith(("step_size=", "warmup="))]
+    told = sum(1 if not setting.endswith("=auto") else -1 for setting in tuned)
+    return (-one.samples, told, ENGINES.index(one.engine) if one.engine in ENGINES else len(ENGINES), one.method)
 
 
 def points(rows: pd.DataFrame) -> list[Point]:
@@ -141,8 +142,13 @@ def _point(rows: pd.DataFrame, n_seen: int, lost: int) -> Point:
 def verdicts(figure2: pd.DataFrame, figure3: pd.DataFrame, curves: Iterable[Curve]) -> list[Verdict]:
     """Hold every curve of the paper against the rows of its figure, at each of `STOPS` and at the end of the run."""
     rows = {"figure2": figure2, "figure3": figure3}
-    ordered = sorted(curves, key=lambda curve: (curve.figure, list(MODELS).index(curve.data)))
+    ordered = in_order(curves)
     return [verdict for curve in ordered for metric in METRICS[curve.figure] for verdict in _curve(rows, curve, metric)]
+
+
+def in_order(curves: Iterable[Curve]) -> list[Curve]:
+    """Return curves as the paper has them: by figure, MNIST before Frey Face."""
+    return sorted(curves, key=lambda curve: (curve.figure, list(MODELS).index(curve.data)))
 
 
 def _curve(rows: dict[str, pd.DataFrame], curve: Curve, metric: str) -> Iterator[Verdict]:
