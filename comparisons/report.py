@@ -32,8 +32,12 @@ def main(arguments: list[str] | None = None) -> int:
 
     found = read(out)
     plots = report_html.plots(found)
-    for plot in (one for group in plots.values() for one in group):
-        store.write(out / "figures" / f"{plot.name}.svg", plot.svg)
+    drawn = {f"{plot.name}.svg": plot.svg for group in plots.values() for plot in group}
+    for name, svg in drawn.items():
+        store.write(out / "figures" / name, svg)
+    for path in (out / "figures").glob("*.svg"):  # of rows that are there no longer
+        if path.name not in drawn:
+            path.unlink()
     store.write(out / "verdicts.csv", report_markdown.verdicts_csv(found))
     store.write(out / "index.html", report_html.whole(found, plots))
     store.write(out / "README.md", report_markdown.readme(found, plots))

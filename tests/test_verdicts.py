@@ -225,6 +225,9 @@ def test_monte_carlo_em_at_50000_points_with_either_e_step() -> None:
     assert found.word == "mixed" and "full E-step, not the method" in found.evidence[-1]
     assert claim(3, [], aevb + full).word == "holds"
     assert claim(3, [], aevb).word == "not run"
+    level = run({1e6: -140.01}, **FIGURE3, backend="monte_carlo_em")
+    found = claim(3, [], aevb + level)
+    assert found.word == "mixed" and "within two standard errors" in found.evidence[0]
 
 
 def test_evidence_names_its_numbers() -> None:
