@@ -103,7 +103,10 @@ def table(label: str, head: Sequence[str], body: Iterable[Sequence[object]], num
 
     def cells(name: str, values: Sequence[object]) -> Markup:
         kind = {"scope": "col"} if name == "th" else {}
-        classes = ("number" if i in right else "long" if len(text(v)) > LONG else None for i, v in enumerate(values))
+        classes = (
+            "number" if i in right else "long" if len(re.sub("<[^>]*>", "", text(v))) > LONG else None
+            for i, v in enumerate(values)
+        )
         each = (tag(name, v, class_=shown, **kind) for v, shown in zip(values, classes, strict=True))
         return tag("tr", *each)
 
