@@ -24,13 +24,8 @@ from inference import BACKENDS, ENGINES
 
 ROOT = Path(__file__).parents[1]
 COMPARISONS = {"lower_bound": lower_bound, "marginal_likelihood": marginal_likelihood}
-PLANS = (
-    "calibration",
-    "check",
-    "inference_gap",
-    "manifold",
-PLANS = ("report", "samples", "speed")  # whose flags are not those of an experiment
-)  # whose flags are not those of an experiment
+# Whose flags are not those of an experiment.
+PLANS = ("calibration", "check", "inference_gap", "manifold", "report", "samples", "speed")
 
 
 class ComputedError(Exception):
