@@ -118,20 +118,23 @@ def _failures(jobs: list[Job]) -> int:
 
 @contextmanager
 def _display(jobs: list[Job]) -> Iterator[Callable[[], None]]:
-    """Show one bar for the grid: done, running, failed, and the time left; yield what brings it up to date."""
+    """Show one bar for the grid: done, running, failed, and the time left; yield what brings it up to date.
+
+    Where nobody watches (a log file), it is a line every half minute.
+    """
     from tqdm import tqdm
 
     from comparisons.status import look
 
     costs = {job.cell: cost(job.experiment) for job in jobs}
+    watched = sys.stderr.isatty()
     shown = 0.0
-    with tqdm(
-        total=100.0, bar_format="{desc} {bar:20} {percentage:3.0f}% [{elapsed}<{remaining}]", file=sys.stderr
-    ) as bar:
+    form = "{desc} {bar:20} {percentage:3.0f}% [{elapsed}<{remaining}]" + ("" if watched else "\n")
+    with tqdm(total=100.0, bar_format=form, file=sys.stderr, mininterval=1e9) as bar:
 
         def watch() -> None:
             nonlocal shown
-            if time.monotonic() - shown < 0.5:
+            if time.monotonic() - shown < (0.5 if watched else 30.0):
                 return
             shown = time.monotonic()
             seen = [look(job.out, job.cell) for job in jobs]
