@@ -4,7 +4,7 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import product
 from pathlib import Path
@@ -78,16 +78,50 @@ class Parser(argparse.ArgumentParser):
         raise FlagError(f"{' '.join(message.split())}; see --help")
 
 
-def parse(comparison: str, description: str, defaults: dict[str, Any], arguments: Sequence[str] | None) -> Request:
+def parse(
+    comparison: str,
+    description: str,
+    defaults: dict[str, Any],
+    arguments: Sequence[str] | None,
+    presets: Iterable[str] = (),
+) -> Request:
     """Turn flags into experiments: the product of every flag that was given several values.
 
     Raises FlagError.
     """
-    flags, out, data_dir = _read(comparison, description, (Experiment, Running), defaults, arguments)
+    flags, out, data_dir = _read(comparison, description, (Experiment, Running), defaults, arguments, presets)
     running = Running(**{f.name: flags.pop(f.name) for f in fields(Running)})
     grid = {name: _expand(name, flags.pop(name)) for name in GRID}
     experiments = [Experiment(**flags, **dict(zip(grid, values, strict=True))) for values in product(*grid.values())]
     return Request(comparison, experiments, out, data_dir, running)
+
+
+def parse_preset(
+    comparison: str,
+    description: str,
+    defaults: dict[str, Any],
+    presets: Mapping[str, Sequence[dict[str, Any]]],
+    arguments: Sequence[str] | None,
+) -> list[Request]:
+    """Turn flags into requests: one, or with `--preset` one for each of its panels, whose flags are other defaults.
+
+    Flags that are given hold for all panels; with `--data`, the panels of that data set alone are run. Raises
+    FlagError.
+    """
+    first = Parser(add_help=False, allow_abbrev=False)
+    first.add_argument("--preset")
+    first.add_argument("--data")
+    told, rest = first.parse_known_args(arguments)
+    rest += ["--data", told.data] if told.data else []
+    if told.preset is None:
+        return [parse(comparison, description, defaults, rest, presets)]
+    if told.preset not in presets:
+        raise FlagError(f"unknown preset {told.preset!r}; choose from {', '.join(presets)}")
+    panels = [panel for panel in presets[told.preset] if told.data in (None, panel["data"])]
+    if not panels:
+        known = ", ".join(dict.fromkeys(panel["data"] for panel in presets[told.preset]))
+        raise FlagError(f"preset {told.preset!r} has no panel of data {told.data!r}; choose from {known}")
+    return [parse(comparison, description, {**defaults, **panel}, rest, presets) for panel in panels]
 
 
 def parse_plan(
@@ -104,6 +138,7 @@ def _read(
     kinds: tuple[Any, ...],
     defaults: dict[str, Any],
     arguments: Sequence[str] | None,
+    presets: Iterable[str] = (),
 ) -> tuple[dict[str, Any], Path, Path | None]:
     """Read a flag for each field of some dataclasses; return their values, typed, and the two folders."""
     parser = Parser(
@@ -112,6 +147,9 @@ def _read(
         allow_abbrev=False,
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=28, width=110),
     )
+    if presets:  # taken by `parse_preset`; here for the help
+        text = "a whole figure: other defaults of the flags below, panel by panel"
+        parser.add_argument("--preset", metavar="X", help=f"{text} {{{', '.join(presets)}}} (default: none)")
     declared = [(kind, f) for kind in kinds for f in fields(kind)]
     for kind, f in declared:
         default = defaults.get(f.name, f.default)
@@ -138,6 +176,7 @@ def _read(
     where = "folder of the data files (default: $AEVB_DATA, else the user's cache)"
     parser.add_argument("--data-dir", metavar="DIR", help=where)
     flags = vars(parser.parse_args(arguments))
+    flags.pop("preset", None)
     out, data_dir = flags.pop("out"), flags.pop("data_dir")
     types = {f.name: str(f.type) for _, f in declared}
     read = {

@@ -63,6 +63,16 @@ def run_grid(request: Request, report: Report) -> int:
     return _failures(jobs)
 
 
+def run_grids(requests: list[Request], report: Report) -> int:
+    """Run one grid after another, into the same folder; return the greatest exit code. Raises UserError.
+
+    What is wrong with any of them is found before the first begins.
+    """
+    for request in requests:
+        _look_ahead(request)
+    return max([run_grid(request, report) for request in requests])
+
+
 def cost(experiment: Experiment) -> float:
     """Guess how long an experiment takes, in any unit: to have the long ones begin first, and to tell the time left."""
     e = experiment

@@ -1,9 +1,10 @@
 """Lower bound on train and test against training points seen, as in the paper's Figure 2; no estimate of log p(x)."""
 
 import sys
+from typing import Any
 
 from comparisons import cli
-from comparisons.grid import run_grid
+from comparisons.grid import run_grids
 from comparisons.marginal_likelihood import report
 
 DEFAULTS = {
@@ -15,11 +16,24 @@ DEFAULTS = {
     "eval_points": 10_000,
     "evidence": ("none",),
 }
+# Without the authors' 100 steps of warm-up: at both step sizes that do not diverge it costs wake-sleep nats, and AEVB
+# does not need it. Four draws of z for each of 10,000 points leave 0.01 nat of noise.
+_FIGURE = {"warmup": 0, "elbo_draws": 4}
+_MNIST = {**_FIGURE, "data": "mnist", "n_hidden": 500, "n_latent": (3, 5, 10, 20, 200)}
+_FREY = {**_FIGURE, "data": "frey", "n_hidden": 200, "n_latent": (2, 5, 10, 20)}
+PRESETS: dict[str, tuple[dict[str, Any], ...]] = {
+    "quick": (
+        {**_FIGURE, "data": "digits", "n_hidden": 100, "n_latent": (3, 10), "samples": 200_000},
+        {**_MNIST, "n_latent": (3,), "samples": 200_000},
+    ),
+    "standard": ({**_MNIST, "samples": 10_000_000}, {**_FREY, "samples": 10_000_000}),
+    "paper": ({**_MNIST, "samples": 100_000_000}, {**_FREY, "samples": 100_000_000}),
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the comparison for these flags; return the exit code."""
-    return run_grid(cli.parse("lower_bound", __doc__ or "", DEFAULTS, arguments), report)
+    return run_grids(cli.parse_preset("lower_bound", __doc__ or "", DEFAULTS, PRESETS, arguments), report)
 
 
 if __name__ == "__main__":

@@ -329,3 +329,45 @@ def test_the_package_lists_its_comparisons() -> None:
     )
     listed = {line.split()[0] for line in ended.stdout.splitlines() if line.startswith("  ")}
     assert listed == {*COMPARISONS, *PLANS, "status"}
+
+
+# Presets
+
+
+@pytest.mark.parametrize("name", COMPARISONS)
+def test_presets_are_grids_that_flags_change(name: str) -> None:
+    command = COMPARISONS[name]
+
+    def requests(*arguments: str) -> list[cli.Request]:
+        return cli.parse_preset(name, "", command.DEFAULTS, command.PRESETS, list(arguments))
+
+    assert set(command.PRESETS) == {"quick", "standard", "paper"} and len(requests()) == 1
+    for preset, panels in command.PRESETS.items():
+        found = requests("--preset", preset, "--seeds", "7", "--threads", "2")
+        assert [one.experiments[0].data for one in found] == [panel["data"] for panel in panels]
+        assert all(e.seed == 7 and e.threads == 2 for one in found for e in one.experiments)
+    assert {e.samples for one in requests("--preset=paper") for e in one.experiments} == (
+        {100_000_000} if name == "lower_bound" else {60_000_000}
+    )
+    assert {e.data for one in requests("--preset", "standard", "--data", "mnist") for e in one.experiments} == {"mnist"}
+
+
+def test_the_standard_figure_2_is_the_papers() -> None:
+    found = cli.parse_preset("", "", lower_bound.DEFAULTS, lower_bound.PRESETS, ["--preset", "standard"])
+    cells = {(e.data, e.n_hidden, e.n_latent, e.backend) for one in found for e in one.experiments}
+    sizes = {"mnist": (500, (3, 5, 10, 20, 200)), "frey": (200, (2, 5, 10, 20))}
+    backends = ("aevb", "wake_sleep")
+    assert cells == {(data, h, k, b) for data, (h, ks) in sizes.items() for k in ks for b in backends}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--preset", "all"], ["'all'", "quick, standard, paper"]),
+        (["--preset", "standard", "--data", "synthetic"], ["'synthetic'", "mnist"]),
+        (["--preset"], ["--preset"]),
+    ],
+)
+def test_a_wrong_preset_is_one_line(fails: Callable[..., str], arguments: list[str], words: list[str]) -> None:
+    text = fails(2, *arguments)
+    assert all(word in text for word in words)
