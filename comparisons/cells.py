@@ -27,6 +27,7 @@ class Job:
     experiment: Experiment
     out: Path
     data_dir: Path | None
+    n_train: int  # of the data: how many the experiment takes of them
     environment: dict[str, Any]  # of the command: with the data's digest
     checkpoint_seconds: float = CHECKPOINT_SECONDS
 
@@ -34,7 +35,7 @@ class Job:
     def name(self) -> str:
         """What people read of it."""
         e = self.experiment
-        return f"{e.backend} {e.engine} seed {e.seed} k={e.n_latent}"
+        return f"{e.backend} {e.engine} seed {e.seed} k={e.n_latent}{'' if e.theta == 'map' else f' theta {e.theta}'}"
 
 
 def work(job: Job, data: Data | None = None, watch: Callable[[], None] = lambda: None) -> str:
@@ -70,16 +71,16 @@ def work(job: Job, data: Data | None = None, watch: Callable[[], None] = lambda:
                 import traceback
 
                 traceback.print_exc(file=sys.stderr)
-            give_up(job, len(data.train), reason)
+            give_up(job, reason)
             return "failed"
 
 
-def give_up(job: Job, n_train: int, reason: str) -> None:
+def give_up(job: Job, reason: str) -> None:
     """Write down that a cell failed, and why: rows without numbers, and a manifest. Raises StorageError."""
     from comparisons.run import failed
 
     experiment = job.experiment
-    rows = failed(job.comparison, job.cell, experiment, n_train)
+    rows = failed(job.comparison, job.cell, experiment, job.n_train)
     manifest = {**job.environment, "settings": asdict(experiment), "status": "failed", "reason": reason}
     store.save_cell(job.out, job.cell, rows, manifest, {})
 

@@ -18,7 +18,14 @@ from inference import BACKENDS, ENGINES
 from inference.base import setting
 
 # Flags that take several values and span the grid, with what `all` stands for.
-GRID: dict[str, tuple[str, ...]] = {"backend": tuple(BACKENDS), "engine": tuple(ENGINES), "n_latent": (), "seed": ()}
+GRID: dict[str, tuple[str, ...]] = {
+    "backend": tuple(BACKENDS),
+    "engine": tuple(ENGINES),
+    "theta": ("ml", "map", "vb"),
+    "n_train": (),
+    "n_latent": (),
+    "seed": (),
+}
 FLAGS = {"seed": "--seeds"}
 
 

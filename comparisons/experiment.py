@@ -15,6 +15,7 @@ from inference import BACKENDS, CHOICE, ENGINES
 from inference.base import Settings, setting
 from models import MODELS
 
+AT_A_POINT = ("monte_carlo_em", "wake_sleep")  # backends that climb no bound that a q(theta) could have a part in
 DEFAULT_MODEL = {"frey": "vae_gaussian", "synthetic": "linear_gaussian"}  # vae_bernoulli for the others
 STEP_SIZES = (0.01, 0.02, 0.1)  # the paper's section 5
 
@@ -62,6 +63,9 @@ class Experiment(JudgeSettings, Settings):
         1000, "first points of each split that bounds and log p(x) are taken over [datapoints]", low=2, high=10**6
     )
     elbo_draws: int = setting(20, "draws of z for each point in an evaluated bound [draws]", low=2, high=100_000)
+    theta_draws: int = setting(
+        10, "theta vb: draws of theta that log p(x) is averaged over [draws]", low=2, high=100_000
+    )
     device: str = setting("cpu", "where arrays live", choices=("cpu", "cuda"))
     threads: int = setting(1, "threads of the array library [threads]", low=1, high=4096)
     compile: str = setting(
@@ -103,7 +107,7 @@ class Experiment(JudgeSettings, Settings):
             )
         if "annealed" in self.evidence and self.start == "annealed":
             raise FlagError("evidence 'annealed' cannot start where it ends; choose --start prior or recognition")
-        self.fit_backend(has_q=self.backend != "monte_carlo_em")
+        self.fit_backend(has_q=self.backend != "monte_carlo_em", has_q_theta=self.backend not in AT_A_POINT)
 
     def _chosen_evidence(self) -> Iterator[str]:
         """Yield the estimators by name, each once, in the order given: `auto` as what fits, `none` as nothing."""
@@ -128,8 +132,13 @@ class Experiment(JudgeSettings, Settings):
         parts.model(self.model)(n_x, self.n_latent, self.n_hidden)
         parts.backend(self.backend)
 
-    def fit_backend(self, has_q: bool) -> None:
-        """Check what depends on whether the backend has a q(z|x). Raises FlagError."""
+    def fit_backend(self, has_q: bool, has_q_theta: bool) -> None:
+        """Check what depends on whether the backend has a q(z|x), and can have a q(theta). Raises FlagError."""
+        if self.theta == "vb" and not has_q_theta:
+            raise FlagError(
+                f"theta 'vb' is for the backends aevb and mean_field, not {self.backend}, which fits theta as a point; "
+                "choose --theta map or ml"
+            )
         if not has_q:
             if self.proposal == "q" and "importance" in self.evidence:
                 raise FlagError(f"{self.backend} has no q(z|x) to propose from; choose --proposal hmc")

@@ -50,10 +50,10 @@ def run_grid(request: Request, report: Report) -> int:
                     from comparisons.workers import work_on_workers
 
                     running = request.running
-                    work_on_workers(missing, len(data.train), running.workers, running.scheduler, watch)
+                    work_on_workers(missing, running.workers, running.scheduler, watch)
                 else:
                     for job in missing:
-                        work(job, data, watch)
+                        work(job, data[job.experiment.n_train], watch)
     finally:
         rows = store.collect(request.out)
         if len(rows):
@@ -87,27 +87,32 @@ def cost(experiment: Experiment) -> float:
     return e.samples * evaluations * each
 
 
-def _look_ahead(request: Request) -> Data:
-    """Return the data, after everything that can be wrong with the grid has been looked at. Raises UserError."""
-    first = request.experiments[0]
+def _look_ahead(request: Request) -> dict[int | None, Data]:
+    """Return the data by `n_train`, after everything that can be wrong with the grid has been looked at.
+
+    Raises UserError.
+    """
     store.prepare(request.out)
-    data = take(load(first.data, request.data_dir), first.n_train)
+    whole = load(request.experiments[0].data, request.data_dir)
+    data = {n_train: take(whole, n_train) for n_train in dict.fromkeys(e.n_train for e in request.experiments)}
     for experiment in request.experiments:
-        experiment.fit_to(*data.train.shape)
+        experiment.fit_to(*data[experiment.n_train].train.shape)
     return data
 
 
-def _jobs(request: Request, data: Data) -> Iterator[Job]:
+def _jobs(request: Request, data: dict[int | None, Data]) -> Iterator[Job]:
     """Yield the grid's cells."""
-    environment = {**store.environment(), "data_digest": digest(data)}
+    here = store.environment()
+    digests = {n_train: digest(one) for n_train, one in data.items()}
     # A worker may stand in another folder, and not know this process's environment.
     named = request.data_dir or os.environ.get("AEVB_DATA")
     folder = Path(named).expanduser().absolute() if named else None
     for experiment in request.experiments:
+        environment = {**here, "data_digest": digests[experiment.n_train]}
         cell = experiment.identity(environment["data_digest"])
         yield Job(
-            request.comparison, cell, experiment, request.out.absolute(), folder, environment,
-            request.running.checkpoint_seconds,
+            request.comparison, cell, experiment, request.out.absolute(), folder, len(data[experiment.n_train].train),
+            environment, request.running.checkpoint_seconds,
         )  # fmt: skip
 
 

@@ -13,7 +13,8 @@ COLUMNS = (
 )  # fmt: skip
 
 # `flagged` is the share of datapoints whose number the estimator itself does not trust.
-# What every metric is, for captions; all are means over the first `n_points` points of the split, higher is better.
+# What every metric is, for captions; all are means over the first `n_points` points of the split, higher is better but
+# for the KL. Those after `hmc_acceptance` are of a q(theta), with --theta vb: the others then are at its mean.
 METRICS = {
     "elbo_nats": "lower bound",
     "log_px_exact_nats": "log p(x)",
@@ -22,6 +23,11 @@ METRICS = {
     "log_px_importance_nats": "log p(x)",
     "log_px_appendix_d_nats": "log p(x)",
     "hmc_acceptance": "HMC acceptance",
+    "elbo_full_nats": "lower bound on log p(X) / N",
+    "kl_theta_nats": "KL(q(theta) || p(theta)) / N",
+    "theta_at_prior": "share of the weights that stayed at the prior",
+    "log_px_expected_nats": "mean of log p(x | theta) over q(theta)",
+    "log_px_predictive_nats": "log posterior predictive density",
 }
 
 Row = dict[str, Any]

@@ -14,11 +14,12 @@ from comparisons.checkpoint import misfit
 from comparisons.data import Data
 from comparisons.evidence.base import Estimate
 from comparisons.evidence.elbo import elbo
+from comparisons.evidence.full_vb import AT_PRIOR, Average, bound, divergence, expected, predictive, under_draws
 from comparisons.evidence.journal import Journal, kept_in
 from comparisons.evidence.judge import estimate
 from comparisons.experiment import STEP_SIZES, Experiment
 from comparisons.rows import Row
-from inference.base import Array, Backend, Batch, Engine, Info, Key, Posterior, Settings, State
+from inference.base import Array, Backend, Batch, Engine, Info, Key, Params, Posterior, Settings, State
 from models.base import Model
 
 CHUNK = 100  # steps between looks at the progress and at non-finite numbers
@@ -44,6 +45,7 @@ PILOT = 300  # steps each candidate step size is tried for, when it is chosen on
 
 Progress = Callable[[int, str], None]  # told the points seen so far, and what is going on
 Keep = Callable[[dict[str, Any], dict[str, Any]], None]  # given the arrays and the facts of a checkpoint
+Work = Callable[[], tuple[Estimate | Average, int]]  # a metric's estimate, and the local steps that its q took
 Kept = tuple[dict[str, Any], dict[str, Any]]
 
 
@@ -90,7 +92,7 @@ def run(
     # The judge's work is short: what trains may be compiled, what judges is not.
     trainer = inference.engine(experiment.engine, experiment.device, experiment.threads, experiment.compiled)
     backend, train = training(trainer, model, experiment.backend, settings, data.fresh)
-    experiment.fit_backend(backend.posterior is not None)
+    experiment.fit_backend(backend.posterior is not None, backend.theta_posterior is not None)
     fit = _Fit(experiment, data, engine, model, backend, train, progress, keep, every)
     if kept:
         fit.resume(*kept)
@@ -122,9 +124,20 @@ def failed(comparison: str, cell: str, experiment: Experiment, n_train: int) -> 
         "step_size": math.nan, "decoder_evals": 0, "fit_steps": 0, "eval_seconds": 0.0, "flagged": 0.0,
     }  # fmt: skip
     # Without asking the backend, which may be what failed.
-    owed = [] if experiment.backend == "monte_carlo_em" else ["elbo_nats"]
-    owed += [f"log_px_{name}_nats" for name in experiment.evidence]
-    return [{**common, **rest, "split": split, "metric": name} for split in ("train", "test") for name in owed]
+    missing = owed(experiment, has_q=experiment.backend != "monte_carlo_em")
+    return [{**common, **rest, "split": split, "metric": name} for split, name in missing]
+
+
+def owed(experiment: Experiment, has_q: bool) -> list[tuple[str, str]]:
+    """Return split and metric of each number that a checkpoint owes, in the order in which they are worked out."""
+    shared = ["elbo_nats"] if has_q else []
+    shared += [f"log_px_{name}_nats" for name in experiment.evidence]
+    of_train: list[str] = []
+    if experiment.theta == "vb":
+        shared += ["log_px_expected_nats", "log_px_predictive_nats"] if experiment.evidence else []
+        of_train = ["elbo_full_nats"] if has_q else []
+        of_train += ["kl_theta_nats", "theta_at_prior"]
+    return [("train", name) for name in (*shared, *of_train)] + [("test", name) for name in shared]
 
 
 def numpys(engine: Engine, state: State) -> dict[str, Any]:
@@ -207,7 +220,7 @@ class _Fit:
             if not (math.isfinite(value) and math.isfinite(stderr)):
                 raise DivergedError(f"{metric} is not finite at step {self.step}")
             seconds = self.spent + time.perf_counter() - self.since
-            row = self._row(split, metric, value, stderr, seconds, fit_steps, len(found.value))
+            row = self._row(split, metric, value, stderr, seconds, fit_steps, found.points)
             self.judging.append({**common, **row, "flagged": found.flagged})
             self.spent, self.journal = 0.0, Journal(paused=self._pause)
             self._pause()
@@ -219,11 +232,9 @@ class _Fit:
 
     def lost(self) -> list[Row]:
         """Return the rows of a run that diverged: every metric it owed, and no number."""
-        names = ["elbo_nats"] if self.backend.posterior else []
-        names += [f"log_px_{name}_nats" for name in self.experiment.evidence]
+        names = owed(self.experiment, has_q=self.backend.posterior is not None)
         missing = (math.nan, math.nan, 0.0, 0, 0)
-        splits = ("train", "test")
-        return [{**self._row(split, name, *missing), "status": "diverged"} for split in splits for name in names]
+        return [{**self._row(split, name, *missing), "status": "diverged"} for split, name in names]
 
     def resume(self, kept: dict[str, Any], facts: dict[str, Any]) -> None:
         """Go on from a checkpoint. Raises MisfitError where it is not one of this run."""
@@ -271,32 +282,64 @@ class _Fit:
             "flagged": 0.0,
         }
 
-    def _estimates(self) -> Iterator[tuple[str, str, Callable[[], tuple[Estimate, int]]]]:
+    def _estimates(self) -> Iterator[tuple[str, str, Work]]:
         """Yield split, metric, and what estimates it: the estimate, and the local optimisation steps its q took."""
+        works = {split: self._works(split) for split in ("train", "test")}
+        for split, metric in owed(self.experiment, has_q=self.backend.posterior is not None):
+            yield split, metric, works[split][metric]
+
+    def _works(self, split: str) -> dict[str, Work]:
+        """Return what estimates each metric of a split."""
         experiment, engine, theta = self.experiment, self.engine, self.backend.theta(self.state)
         fit_key, draw_key = engine.split(engine.fold_in(engine.fold_in(self.key, 1), self.step))
-        for split in ("train", "test"):
-            x, indices = (
-                None if part is None else engine.array(part)
-                for part in points(self.data, split, experiment.eval_points)
-            )
 
-            @cache
-            def posterior(x: Array = x, indices: Array = indices) -> Posterior | None:
-                has_one = self.backend.posterior
-                return has_one(fit_key, self.state, x, indices) if has_one else None
+        def taken(count: int) -> tuple[Array, Array | None]:
+            x, indices = points(self.data, split, count)
+            return engine.array(x), None if indices is None else engine.array(indices)
 
-            def bound(x: Array = x, posterior: Any = posterior) -> tuple[Estimate, int]:
-                q = posterior()
-                return elbo(engine, self.model, theta, q, x, draw_key, experiment.elbo_draws), q.fit_steps
+        def posterior_of(x: Array, indices: Array | None) -> Posterior | None:
+            has_one = self.backend.posterior
+            return has_one(fit_key, self.state, x, indices) if has_one else None
 
-            def evidence(name: str, x: Array = x, posterior: Any = posterior) -> tuple[Estimate, int]:
-                return estimate(name, engine, self.model, theta, x, experiment.seed, posterior(), experiment), 0
+        x, indices = taken(experiment.eval_points)
+        posterior = cache(partial(posterior_of, x, indices))
 
-            if self.backend.posterior:
-                yield split, "elbo_nats", bound
-            for name in experiment.evidence:
-                yield split, f"log_px_{name}_nats", partial(evidence, name)
+        def at_theta() -> tuple[Estimate, int]:
+            q: Any = posterior()
+            return elbo(engine, self.model, theta, q, x, draw_key, experiment.elbo_draws), q.fit_steps
+
+        def evidence(name: str, theta: Params = theta, seed: int = experiment.seed) -> tuple[Estimate, int]:
+            return estimate(name, engine, self.model, theta, x, seed, posterior(), experiment), 0
+
+        works: dict[str, Work] = {"elbo_nats": at_theta}
+        works |= {f"log_px_{name}_nats": partial(evidence, name) for name in experiment.evidence}
+        if not self.backend.theta_posterior:
+            return works
+
+        q_theta = self.backend.theta_posterior(self.state)
+        theta_key, bound_key = engine.split(engine.fold_in(engine.fold_in(self.key, 3), self.step))
+        weights, n_train = divergence(engine, q_theta), len(self.data.train)
+
+        @cache  # one set of draws serves both metrics
+        def drawn() -> list[Estimate]:
+            def log_px(theta: Params, number: int) -> Estimate:
+                return evidence(experiment.evidence[0], theta, (experiment.seed + number) % 2**31)[0]
+
+            return under_draws(engine, q_theta, theta_key, experiment.theta_draws, log_px)
+
+        def full_bound() -> tuple[Average, int]:
+            everything = taken(n_train)
+            q: Any = posterior_of(*everything)
+            args = (q_theta, q, everything[0], bound_key, experiment.elbo_draws)
+            return bound(engine, self.model, *args), q.fit_steps
+
+        return works | {
+            "log_px_expected_nats": lambda: (expected(drawn()), 0),
+            "log_px_predictive_nats": lambda: (predictive(drawn()), 0),
+            "elbo_full_nats": full_bound,
+            "kl_theta_nats": lambda: (Average(float(weights.sum()) / n_train, 0.0, n_train), 0),
+            "theta_at_prior": lambda: (Average(float((weights < AT_PRIOR).mean()), 0.0, n_train), 0),
+        }
 
     def _restart(self, step_size: float) -> None:
         theta, phi = self.model.init(self.experiment.seed)

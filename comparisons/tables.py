@@ -9,7 +9,7 @@ from comparisons.rows import METRICS
 PANEL = ["data", "n_train", "model", "n_latent", "n_hidden", "samples"]  # one table, or one row of figures, for each
 CELL = [*PANEL, "backend", "method", "engine"]  # one line of a table; seeds are averaged over
 BOUND = "elbo_nats"
-EVIDENCE = [name for name in METRICS if name.startswith("log_px_")]  # the most exact first: a table shows that one
+EVIDENCE = [name for name, what in METRICS.items() if what == "log p(x)"]  # the most exact first: that one is shown
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
@@ -26,7 +26,7 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
         judged = [name for name in EVIDENCE if group.metric.eq(name).any()]
         for short, metric in (("lower_bound", BOUND), ("log_px", judged[0] if judged else None)):
             for split, part in group[group.metric == metric].groupby("split"):
-                line[f"{short}_{split}"], line[f"{short}_{split}_stderr"] = _mean(part)
+                line[f"{short}_{split}"], line[f"{short}_{split}_stderr"] = over_seeds(part)
         per_cell = group.groupby("cell").first()
         line["n_seen"] = int(per_cell.n_seen.max())
         line["decoder_evals"] = float(per_cell.decoder_evals.mean())
@@ -50,7 +50,7 @@ def estimators(rows: pd.DataFrame) -> pd.DataFrame:
             line = dict(zip([*CELL, "split"], key, strict=True))
             for metric, part in group.groupby("metric"):
                 name = metric.removeprefix("log_px_").removesuffix("_nats")
-                line[name], line[f"{name}_stderr"] = _mean(part)
+                line[name], line[f"{name}_stderr"] = over_seeds(part)
                 line[f"{name}_flagged"] = part.flagged.mean()
             lines.append(line)
     return pd.DataFrame(lines)
@@ -85,7 +85,7 @@ def markdown(rows: pd.DataFrame) -> str:
     for key, panel in table.groupby(PANEL, sort=True):
         p = dict(zip(PANEL, key, strict=True))
         parts.append(
-            f"## {_escape(p['data'])}, {p['n_train']} training points, {_escape(p['model'])}, "
+            f"## {escape(p['data'])}, {p['n_train']} training points, {escape(p['model'])}, "
             f"{p['n_latent']} latent variables, {p['n_hidden']} hidden units, {p['samples']:,} points seen\n"
         )
         with_method = panel.method.ne("").any()
@@ -97,7 +97,7 @@ def markdown(rows: pd.DataFrame) -> str:
             names = [line.backend, *([line.method] if with_method else []), line.engine]
             values = [_pm(line, f"{q}_{s}") for q in ("lower_bound", "log_px") for s in ("train", "test")]
             counts = [f"{line.n_seen:,}", f"{line.decoder_evals:.3g}", f"{line.seconds:.1f}", line.step_size]
-            body.append([_escape(str(name)) for name in names] + values + [*counts, str(line.seeds)])
+            body.append([escape(str(name)) for name in names] + values + [*counts, str(line.seeds)])
         parts.append(pipe(head, body))
         parts.append(note(panel, p["data"]))
         parts += _side_by_side(estimators(rows[(rows[PANEL] == list(key)).all(axis=1)]))
@@ -105,7 +105,7 @@ def markdown(rows: pd.DataFrame) -> str:
         if len(compared):
             parts.append("Do the engines agree? numpyro minus pyro, in nats, and in standard errors over seeds (z):\n")
             lines = [
-                [c.backend, *([_escape(c.method)] if with_method else []), c.quantity.replace("_", " "),
+                [c.backend, *([escape(c.method)] if with_method else []), c.quantity.replace("_", " "),
                  f"{c.difference:+.3f} ± {c.stderr:.3f}", f"{c.z:+.1f}"]
                 for c in compared.itertuples()
             ]  # fmt: skip
@@ -124,8 +124,8 @@ def _side_by_side(table: pd.DataFrame) -> list[str]:
         for name in names:
             flagged = line[f"{name}_flagged"]
             doubt = f" ({flagged:.0%} flagged)" if flagged > 0 else ""
-            cells.append(_value(line[name], line[f"{name}_stderr"]) + doubt)
-        body.append([line.backend, _escape(line.method), line.engine, line.split, *cells])
+            cells.append(plus_minus(line[name], line[f"{name}_stderr"]) + doubt)
+        body.append([line.backend, escape(line.method), line.engine, line.split, *cells])
     head = ["backend", "method", "engine", "split", *names]
     return [
         "log p(x) by several estimators, on the same fits and datapoints; flagged is the share of datapoints whose "
@@ -141,6 +141,8 @@ def note(panel: pd.DataFrame, data: str) -> str:
     if data in ("digits", "mnist"):
         own = panel.model.str.contains(":").any()  # from a user's file: who knows what its decoder is
         text += f"{' Under a decoder for 0 and 1 every' if own else ' Every'} number on {data} is a {GREY}."
+    if panel.method.str.contains("theta=vb").any():
+        text += " With theta=vb the bound and log p(x) are at the mean of q(theta)."
     without = sorted(panel.backend[panel.lower_bound_train.isna() & (panel.status == "ok")].unique())
     if without:
         text += f" {' and '.join(without)} {'has' if len(without) == 1 else 'have'} no q, hence no bound."
@@ -170,7 +172,8 @@ def _in_errors(difference: float, error: float) -> float:
     return float(np.copysign(np.inf, difference))
 
 
-def _mean(part: pd.DataFrame) -> tuple[float, float]:
+def over_seeds(part: pd.DataFrame) -> tuple[float, float]:
+    """Return a metric's mean over seeds and its standard error: with one seed, the estimator's own."""
     if part.value.isna().any():
         return np.nan, np.nan
     each = part.groupby("seed").value.mean()  # one fit may have been judged several times
@@ -183,10 +186,11 @@ def _pm(line: object, name: str) -> str:
     value, error = getattr(line, name), getattr(line, f"{name}_stderr")
     if np.isnan(value):
         return "diverged" if getattr(line, "status", "ok") == "diverged" else "-"
-    return _value(value, error)
+    return plus_minus(value, error)
 
 
-def _value(value: float, error: float) -> str:
+def plus_minus(value: float, error: float) -> str:
+    """Return a number with its error as a table shows it."""
     if np.isnan(value):
         return "-"
     return f"{value:.2f} ± {error:.2f}" if error >= 0.005 else f"{value:.2f} ± {error:.0e}"
@@ -198,5 +202,6 @@ def pipe(head: list[str], body: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
+    """Return text that means nothing to Markdown or HTML."""
     return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")

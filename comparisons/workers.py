@@ -50,7 +50,7 @@ def _kind(job: Job) -> Experiment:
     return replace(job.experiment, seed=0)
 
 
-def work_on_workers(jobs: list[Job], n_train: int, workers: int, scheduler: str, watch: Callable[[], None]) -> None:
+def work_on_workers(jobs: list[Job], workers: int, scheduler: str, watch: Callable[[], None]) -> None:
     """Run jobs, the longest first, on `workers` processes of our own or on a scheduler's; call `watch` meanwhile.
 
     A cell that has killed its worker three times is given up. Raises FlagError where there is no scheduler, and
@@ -98,14 +98,14 @@ def work_on_workers(jobs: list[Job], n_train: int, workers: int, scheduler: str,
                         continue
                     del handed[future]
                     if future.done() and not isinstance(_error(future), KilledWorker):
-                        _ended(future, job, n_train)
+                        _ended(future, job)
                         continue
                     future.cancel()
                     deaths[job.cell] += 1
                     if deaths[job.cell] < LIVES:
                         queue.waiting.insert(0, job)
                     else:
-                        give_up(job, n_train, f"killed its worker {LIVES} times")
+                        give_up(job, f"killed its worker {LIVES} times")
                 for worker in free[: len(queue.waiting)]:
                     job = queue.take(worker)
                     key = f"{job.cell}-{os.urandom(4).hex()}"
@@ -141,7 +141,7 @@ def _error(future: Any) -> BaseException | None:
     return future.exception() if future.status == "error" else None
 
 
-def _ended(future: Any, job: Job, n_train: int) -> None:
+def _ended(future: Any, job: Job) -> None:
     """Take note of how a job ended, other than with its worker. Raises UserError."""
     if future.status == "finished":
         return
@@ -152,4 +152,4 @@ def _ended(future: Any, job: Job, n_train: int) -> None:
         raise error
     reason = f"{type(error).__name__}: {error}".splitlines()[0][:300] if error else f"the job was {future.status}"
     print(f"{job.name}: {reason}", file=sys.stderr)
-    give_up(job, n_train, reason)
+    give_up(job, reason)

@@ -5,37 +5,41 @@ The guide is the recognition network q(z | x, phi); theta and phi climb the same
     L(theta, phi; x_i) = E_q[log p(x_i, z | theta) - log q(z | x_i, phi)]            (equations 2 and 3)
 
 estimated from L reparameterised draws (equation 6, or 7 with the KL term in closed form) on minibatches (equation 8).
+With a normal guide over theta it is the paper's full VB, algorithm 2 (see `theta`).
 """
 
 from typing import Any
 
 from inference.base import Array, Backend, Batch, Engine, Info, Key, Params, Posterior, Settings, State, join, pick
-from inference.theta import point_guide, svi
+from inference.theta import svi, theta_guide, theta_posterior, with_scales
 from models.base import Model, Ppl
 
 
 def aevb(engine: Engine, model: Model, settings: Settings) -> Backend:
-    """Build the backend; its state is the SVI's: params `theta.*` and `phi.*`, and the optimiser's accumulators."""
+    """Build the backend; its state is the SVI's: params `theta.*` and `phi.*`, and the optimiser's accumulators.
+
+    For `vb` also `theta_log_scale.*`; `theta.*` is then the mean of q(theta).
+    """
 
     def guide(ppl: Ppl, params: Params, x: Array, fraction: Array) -> None:
-        point_guide(ppl, model, settings.theta, params, fraction)
+        theta_guide(ppl, model, settings.theta, params, fraction)
         model.recognition(ppl, pick(params, "phi"), x)
 
     on_both = svi(engine, model, settings, guide)
 
     def init(key: Key, theta: Params, phi: Params, x: Array, step_size: Array) -> State:
-        return on_both.init(join(theta=theta, phi=phi), step_size)
+        return on_both.init(with_scales(engine, settings.theta, join(theta=theta, phi=phi)), step_size)
 
     def step(key: Key, state: State, batch: Batch) -> tuple[State, Info]:
         state, loss = on_both.update(key, state, batch.x, batch.fraction)
         n = batch.x.shape[0]
         return state, Info(-loss / n, n * settings.particles, float("nan"))
 
-    return Backend(init, step, theta, amortized_posterior(model))
+    return Backend(init, step, theta, amortized_posterior(model), theta_posterior(model, settings.theta))
 
 
 def theta(state: State) -> Params:
-    """Return the generative parameters of a state that keeps them under `params` as `theta.*`."""
+    """Return the generative parameters of a state that keeps them, or their mean, under `params` as `theta.*`."""
     return pick(state["params"], "theta")
 
 

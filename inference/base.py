@@ -104,8 +104,9 @@ class Settings:
 
     theta: str = setting(
         "map",
-        "generative parameters: map (prior N(0, I) on theta, the paper's weight decay) or ml (no prior)",
-        choices=("map", "ml"),
+        "generative parameters: map (prior N(0, I) on theta, the paper's weight decay), ml (no prior) or vb (a normal "
+        "q(theta) in place of a point, appendix F: aevb and mean_field)",
+        choices=("map", "ml", "vb"),
     )
     optimizer: str = setting("adagrad", "optimiser of theta and phi", choices=("adagrad", "adam"))
     warmup: int = setting(
@@ -183,12 +184,16 @@ class Backend(NamedTuple):
     `theta(state)` is the fitted model's parameters.
     `posterior(key, state, x, indices)` is q(z | x) for rows x: of the training set at `indices`, or new ones (None).
     It never touches theta; the whole field is None for a method that has no q.
+    `theta_posterior(state)` is q(theta), for `Settings.theta` vb: a program with a site for each of theta's names,
+    whose two args are mean and log standard deviation of a diagonal normal; None where theta is a point. With a
+    q(theta) `theta(state)` is its mean.
     """
 
     init: Callable[..., State]
     step: Callable[[Key, State, Batch], tuple[State, Info]]
     theta: Callable[[State], Params]
     posterior: Callable[[Key, State, Array, Array | None], Posterior] | None
+    theta_posterior: Callable[[State], Posterior] | None = None
 
 
 def pick(params: Params, prefix: str) -> Params:

@@ -3,13 +3,13 @@
 Stochastic variational inference (Hoffman et al. 2013): a step first fits the minibatch's own q(z_i), theta fixed, from
 where the last visit left them, then takes one step of theta with these q fixed. Both are the library's SVI on the same
 bound as AEVB's; only the minibatch's rows are touched. A datapoint outside the training set gets a local fit of its
-own, with theta frozen.
+own, with theta, or q(theta), frozen.
 """
 
 from inference.aevb import theta
-from inference.base import Array, Backend, Batch, Engine, Info, Key, Params, Posterior, Settings, State, join, pick
+from inference.base import Array, Backend, Batch, Engine, Info, Key, Params, Posterior, Settings, State, join
 from inference.optim import adam
-from inference.theta import point_guide, svi
+from inference.theta import sampled, svi, theta_guide, theta_posterior, with_scales
 from models.base import Model, Ppl
 
 
@@ -23,18 +23,19 @@ def mean_field(engine: Engine, model: Model, settings: Settings) -> Backend:
         normal(ppl, local)
 
     def guide(ppl: Ppl, params: Params, x: Array, fraction: Array, local: Params) -> None:
-        point_guide(ppl, model, settings.theta, params, fraction)
+        theta_guide(ppl, model, settings.theta, params, fraction)
         normal(ppl, local)
 
     local_svi = engine.svi(local_model, local_guide, adam(), settings.estimator, settings.particles)
     theta_svi = svi(engine, model, settings, guide)
 
-    def improve(key: Key, local: Params, theta: Params, x: Array, step_sizes: Array) -> Params:
-        """Take one local step for each step size."""
+    def improve(key: Key, local: Params, params: Params, x: Array, step_sizes: Array) -> Params:
+        """Take one local step for each step size: each at a draw of theta of its own, where q(theta) is fitted."""
 
         def one(state: State, step: tuple[Key, Array]) -> tuple[State, None]:
             key, step_size = step
             state = {**state, "optimizer": {**state["optimizer"], "step_size": step_size}}
+            theta = sampled(engine, model, settings.theta, key, params)
             return local_svi.update(key, state, theta, x)[0], None
 
         state = local_svi.init(local, step_sizes[0])
@@ -42,13 +43,14 @@ def mean_field(engine: Engine, model: Model, settings: Settings) -> Backend:
         return state["params"]
 
     def init(key: Key, theta: Params, phi: Params, x: Array, step_size: Array) -> State:
-        return {**theta_svi.init(join(theta=theta), step_size), "local": prior(engine, x, model.n_latent)}
+        params = with_scales(engine, settings.theta, join(theta=theta))
+        return {**theta_svi.init(params, step_size), "local": prior(engine, x, model.n_latent)}
 
     def step(key: Key, state: State, batch: Batch) -> tuple[State, Info]:
         local_key, theta_key = engine.split(key)
         rows = {name: values[batch.indices] for name, values in state["local"].items()}
         sizes = engine.array(decaying(settings.local_step_size, settings.local_steps))
-        rows = improve(local_key, rows, pick(state["params"], "theta"), batch.x, sizes)
+        rows = improve(local_key, rows, state["params"], batch.x, sizes)
         local = {name: engine.put(values, batch.indices, rows[name]) for name, values in state["local"].items()}
         svi_state = {"params": state["params"], "optimizer": state["optimizer"]}
         svi_state, loss = theta_svi.update(theta_key, svi_state, batch.x, batch.fraction, rows)
@@ -62,10 +64,10 @@ def mean_field(engine: Engine, model: Model, settings: Settings) -> Backend:
     def posterior(key: Key, state: State, x: Array, indices: Array | None) -> Posterior:
         if indices is not None:
             return Posterior(normal, ({name: values[indices] for name, values in state["local"].items()},))
-        local = fit(key, prior(engine, x, model.n_latent), theta(state), x, engine.array(fit_sizes))
+        local = fit(key, prior(engine, x, model.n_latent), state["params"], x, engine.array(fit_sizes))
         return Posterior(normal, (local,), settings.fit_steps)
 
-    return Backend(init, step, theta, posterior)
+    return Backend(init, step, theta, posterior, theta_posterior(model, settings.theta))
 
 
 def decaying(step_size: float, steps: int) -> list[float]:

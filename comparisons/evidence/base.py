@@ -36,6 +36,11 @@ class Estimate(NamedTuple):
         return float(self.value.mean()), float(error)
 
     @property
+    def points(self) -> int:
+        """How many datapoints there are."""
+        return len(self.value)
+
+    @property
     def doubtful(self) -> np.ndarray:
         """Which datapoints the estimator itself does not trust, [n]."""
         return np.asarray((self.diagnostics or {}).get("flagged", np.zeros(len(self.value), bool)))
