@@ -149,6 +149,8 @@ def _sentence(fit: "pd.DataFrame", names: list[str]) -> str:
     """Say what the bound on log p(X) is, what of it q(theta) costs, and whether to trust the predictive number."""
     kl, _ = _value(fit, "kl_theta_nats", "train")
     at_prior, _ = _value(fit, "theta_at_prior", "train")
+    if np.isnan(kl):
+        return f"{' '.join([*names, 'vb'])}: diverged.\n"
     doubtful = fit[fit.metric == "log_px_predictive_nats"].flagged.mean()
     text = f"{' '.join([*names, 'vb'])}: log p(X) / N is at least {_cell(fit, 'elbo_full_nats', 'train')}, of which "
     text += f"KL(q(theta) || p(theta)) / N takes {kl:.2f}; {at_prior:.0%} of the weights stayed at the prior."

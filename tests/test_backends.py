@@ -14,7 +14,7 @@ import inference
 from comparisons.data import load
 from comparisons.evidence.elbo import elbo
 from inference import BACKENDS, ENGINES
-from inference.base import Backend, Batch, Engine, Info, Key, Params, Posterior, Settings, State, pick
+from inference.base import Backend, Batch, Engine, Info, Key, Params, Posterior, Settings, State, join, pick
 from inference.monte_carlo_em import monte_carlo_em
 from models import MODELS
 from models.base import Model
@@ -225,6 +225,31 @@ def test_map_and_ml_differ_by_the_prior(backend: str, engine: str) -> None:
             np.testing.assert_allclose(value - results["ml"][0][name], prior, rtol=1e-4, atol=1e-5, err_msg=name)
     expected = 0.0 if backend == "wake_sleep" else M / N * oracles.log_prior(theta) / M  # wake-sleep reports its ELBO
     assert results["map"][1] - results["ml"][1] == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize(("backend", "engine"), [(b, e) for b in ("aevb", "mean_field") for e in ENGINES])
+def test_vb_with_no_width_is_map(backend: str, engine: str) -> None:
+    """Scales at exp(-12): the gradient of the mean is MAP's, that of a log scale M / N (sigma^2 - 1), its KL's alone.
+
+    The objectives differ by what does not depend on the mean: M / N of the entropy of q.
+    """
+    width, results = -12.0, {}
+    for kind in ("map", "vb"):
+        found = cell(backend, engine, theta=kind)
+        theta, phi = quiet(found.model)
+        state = found.init(theta, phi)
+        scales = {name: found.engine.array(np.full(value.shape, width)) for name, value in theta.items()}
+        state = {**state, "params": {**state["params"], **(join(theta_log_scale=scales) if kind == "vb" else {})}}
+        state, info = found.step(0, state, rows_of(0))
+        results[kind] = gradients(found, state), float(found.engine.numpy(info.objective))
+    for name, value in results["map"][0].items():
+        if not name.endswith("w1"):  # its gradient holds the draws of z, and those differ
+            np.testing.assert_allclose(results["vb"][0][name], value, rtol=1e-3, atol=1e-3, err_msg=name)
+    for name, value in pick(results["vb"][0], "theta_log_scale").items():
+        np.testing.assert_allclose(value, -M / N, atol=1e-2, err_msg=name)
+    size = sum(value.size for value in random_parameters(found.model)[0].values())
+    entropy = size * (0.5 * np.log(2 * np.pi * np.e) + width)
+    assert results["vb"][1] - results["map"][1] == pytest.approx(entropy / N, abs=5e-3)  # local fits end a little apart
 
 
 @cells

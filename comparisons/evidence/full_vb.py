@@ -76,7 +76,7 @@ def bound(
 
     means = np.array([once(partial(one, number))[0] for number in range(draws)], np.float64)
     penalty = divergence(engine, q_theta).sum() / len(x)
-    return Average(float(means.mean() - penalty), float(means.std(ddof=1) / np.sqrt(draws)), len(x))
+    return Average(float(means.mean() - penalty), _stderr(means), len(x))
 
 
 def under_draws(
@@ -92,7 +92,7 @@ def expected(found: list[Estimate]) -> Average:
     The error is that over draws; what is systematic in each estimate is added to it in quadrature.
     """
     means = np.array([estimate.mean()[0] for estimate in found])
-    error = float(np.hypot(means.std(ddof=1) / np.sqrt(len(found)), _systematic(found)))
+    error = float(np.hypot(_stderr(means), _systematic(found)))
     flagged = float(np.mean([estimate.flagged for estimate in found]))
     return Average(float(means.mean()), error, len(found[0].value), flagged)
 
@@ -113,10 +113,22 @@ def predictive(found: list[Estimate]) -> Average:
         [(np.logaddexp.reduce(np.delete(log_p, s, 0), 0) - np.log(count - 1)).mean() for s in range(count)]
     )
     correction = (count - 1) * (plain - float(left_out.mean()))
-    spread = np.sqrt((count - 1) * left_out.var())
+    spread = np.sqrt((count - 1) * left_out.var()) * _widened(count)
     error = float(np.sqrt(spread**2 + correction**2 + _systematic(found) ** 2))
     doubtful = (log_p.max(0) - total > np.log(0.5)) | (np.mean([e.doubtful for e in found], 0) > 0.5)
     return Average(plain + correction, error, n, float(doubtful.mean()))
+
+
+def _stderr(means: np.ndarray) -> float:
+    """Return the standard error of the mean of a few draws."""
+    return float(means.std(ddof=1) / np.sqrt(len(means)) * _widened(len(means)))
+
+
+def _widened(count: int) -> float:
+    """Return how much wider Student's t asks an error of `count` draws to be, so that 1.96 of it hold 95 %."""
+    from scipy.special import stdtrit  # quantiles of Student's t
+
+    return float(stdtrit(count - 1.0, 0.975)) / 1.96
 
 
 def _systematic(found: list[Estimate]) -> float:
