@@ -16,14 +16,14 @@ import pooch
 import pytest
 
 import inference
-from comparisons import cli, grid, lower_bound, marginal_likelihood
+from comparisons import cli, full_vb, grid, lower_bound, marginal_likelihood
 from comparisons.cli import FLAGS, parse
 from comparisons.errors import DataError, FlagError, NumericsError, StorageError, UserError
 from comparisons.experiment import Experiment
 from inference import BACKENDS, ENGINES
 
 ROOT = Path(__file__).parents[1]
-COMPARISONS = {"lower_bound": lower_bound, "marginal_likelihood": marginal_likelihood}
+COMPARISONS = {"full_vb": full_vb, "lower_bound": lower_bound, "marginal_likelihood": marginal_likelihood}
 # Whose flags are not those of an experiment.
 PLANS = ("calibration", "check", "inference_gap", "manifold", "report", "samples", "speed")
 
@@ -73,6 +73,14 @@ def test_the_defaults_of_a_comparison_are_its_own() -> None:
     assert {e.backend for e in cells} == {"aevb", "wake_sleep"}
     assert [e.n_latent for e in cells if e.backend == "aevb"] == [3, 5, 10, 20, 200]
     assert {(e.evidence, e.data, e.samples) for e in cells} == {((), "mnist", 1_000_000)}
+    cells = parse("full_vb", "", full_vb.DEFAULTS, []).experiments
+    assert [(e.theta, e.n_train) for e in cells] == [(t, n) for t in ("ml", "map", "vb") for n in (1000, 50_000)]
+
+
+def test_treatments_of_theta_and_sizes_of_the_data_span_the_grid() -> None:
+    cells = experiments("--backend", "aevb", "--engine", "pyro", "--theta", "all", "--n-train", "300", "1e3")
+    assert [(e.theta, e.n_train) for e in cells] == [(t, n) for t in ("ml", "map", "vb") for n in (300, 1000)]
+    assert {e.n_train for e in experiments()} == {None}
 
 
 def test_a_value_given_twice_is_run_once() -> None:
@@ -93,6 +101,7 @@ def test_step_sizes_are_numbers_or_auto() -> None:
 
 def test_every_field_is_a_flag_that_reaches_the_experiment() -> None:
     values: dict[str, Any] = {"n_train": 1000, "step_size": 0.5, "evidence": ("none",), "model": "vae_gaussian"}
+    values["theta"] = "ml"  # vb is not for every backend
     for f in fields(Experiment):
         value = values.get(f.name)
         if value is None:
@@ -118,6 +127,12 @@ def test_every_field_is_a_flag_that_reaches_the_experiment() -> None:
     [
         (["--backend", "avb"], ["'avb'", *BACKENDS]),
         (["--engine", "stan"], ["'stan'", *ENGINES]),
+        (["--theta", "bayes"], ["'bayes'", "map", "ml", "vb"]),
+        (["--backend", "aevb", "wake_sleep", "--theta", "vb"], ["'vb'", "aevb and mean_field", "not wake_sleep"]),
+        (["--backend", "monte_carlo_em", "--theta", "ml", "vb"], ["'vb'", "not monte_carlo_em"]),
+        (["--n-train", "500", "5000"], ["n_train 5000", "1297"]),
+        (["--n-train", "all"], ["n_train 'all'", "whole number"]),
+        (["--theta-draws", "1"], ["theta_draws 1", "at least 2"]),
         (["--engine", "pyro", "ALL"], ["'ALL'", *ENGINES]),
         (["--data", "cifar"], ["'cifar'", "digits", "mnist_binary"]),
         (["--model", "gan"], ["'gan'", "vae_bernoulli"]),

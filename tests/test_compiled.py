@@ -371,9 +371,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 @cache
-def training(backend: str, compiled: bool) -> Training:
+def training(backend: str, compiled: bool, theta: str = "map") -> Training:
     engine = inference.engine("pyro", "cpu", 1, compiled)
-    settings = Settings(**SETTINGS[backend], optimizer="adagrad", warmup=1, minibatch=M)
+    settings = Settings(**SETTINGS[backend], theta=theta, optimizer="adagrad", warmup=1, minibatch=M)
     built, train = training_loop(engine, MODEL, backend, settings, False)
     x = engine.array(images(N).numpy())
 
@@ -401,10 +401,10 @@ def flat(state: Any, prefix: str = "") -> dict[str, Any]:
     return result
 
 
-@pytest.mark.parametrize("backend", list(BACKENDS))
-def test_compiled_steps_are_the_eager_ones(backend: str) -> None:
+@pytest.mark.parametrize(("backend", "theta"), [*((name, "map") for name in BACKENDS), ("aevb", "vb")])
+def test_compiled_steps_are_the_eager_ones(backend: str, theta: str) -> None:
     """The same draws, so the same numbers but for rounding; a run in parts is the whole run, bit for bit."""
-    eager, fast = training(backend, False), training(backend, True)
+    eager, fast = training(backend, False, theta), training(backend, True, theta)
     before = torch.get_rng_state()
     start = fast.init()
     copy = numpys(fast.engine, flat(start))

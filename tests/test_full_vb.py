@@ -167,7 +167,7 @@ def test_the_loss_is_a_hand_written_bound(engine: Engine, estimator: str) -> Non
         closed = closed_bound(x, loc, scale) + (1 - M / N) * kl(loc, scale)
         error = np.std(each, ddof=1) / np.sqrt(len(each))
         assert abs(np.mean(each) - closed) < 5 * error, part
-        total, variance = total + np.mean(each), variance + error**2
+        total, variance = total + float(np.mean(each)), variance + float(error**2)
     assert abs(total - closed_bound(data(), loc, scale)) < 5 * np.sqrt(variance)
 
 
