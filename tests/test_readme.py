@@ -28,6 +28,7 @@ SMALL = {
     "comparisons.report": "",
     "comparisons.manifold": "--data frey --samples 200 --frey-hidden 5 --grid 2 --engine pyro",
     "comparisons.samples": "--data digits --latents 2 --samples 200 --n-hidden 5 --grid 2 --engine pyro",
+    "comparisons.full_vb": f"{GRID} --n-train 300 --evidence none",
     "comparisons.inference_gap": "--data digits --latents 2 --samples 200 --points 10 --draws 2 --fit-steps 5",
 }
 
