@@ -191,10 +191,10 @@ def test_methods_without_such_a_bound_refuse(engine: Engine, backend: str) -> No
 def test_a_backend_of_ones_own_without_q_of_theta_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     aevb = BACKENDS["aevb"]
     monkeypatch.setitem(BACKENDS, "aevb", lambda *args: aevb(*args)._replace(theta_posterior=None))
-    run._compiled.cache_clear()
+    run.training.cache_clear()
     with pytest.raises(FlagError, match="choose --theta map or ml"):
         list(run.run("test", "cell", tiny(theta="vb", step_size=0.05), small()))
-    run._compiled.cache_clear()
+    run.training.cache_clear()
 
 
 # The judge

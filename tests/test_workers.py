@@ -11,7 +11,7 @@ from comparisons.workers import Queue
 
 def job(**changes: Any) -> Job:
     experiment = Experiment(samples=1000, **changes)
-    return Job("test", experiment.identity(""), experiment, Path("out"), None, {})
+    return Job("test", experiment.identity(""), experiment, Path("out"), None, 100, {})
 
 
 def grid() -> list[Job]:
