@@ -198,15 +198,16 @@ def rows_of(step: int, m: int = M) -> np.ndarray:
 
 
 def is_a_backend(case: Case) -> None:
-    """factory(engine, model, settings) returns an inference.base.Backend of three callables, and a fourth or None."""
+    """factory(engine, model, settings) returns an inference.base.Backend of three callables; the others may be None."""
     try:
         built = case.factory(case.engine, case.model, case.settings)
     except (Exception, SystemExit) as error:
         expect(False, in_one_line(error), "a Backend", "accept (engine, model, settings)")
     mend = "return Backend(init, step, theta, posterior), or None for the last where the method has no q"
+    optional = ("posterior", "theta_posterior")
     expect(isinstance(built, Backend), f"a {type(built).__name__}", "an inference.base.Backend", mend)
     for name, field in built._asdict().items():
-        fine = callable(field) or (name == "posterior" and field is None)
+        fine = callable(field) or (name in optional and field is None)
         expect(fine, f"{name}, a {type(field).__name__}", "a callable", mend)
 
 
