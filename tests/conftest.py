@@ -47,6 +47,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "fault(injection, expected): does some harm; a row of reports/reliability")
+    config.addinivalue_line("markers", "gpu: needs an engine that has a GPU; skipped where there is none")
 
 
 @pytest.hookimpl(hookwrapper=True)
