@@ -28,6 +28,7 @@ SMALL = {
     "comparisons.report": "",
     "comparisons.manifold": "--data frey --samples 200 --frey-hidden 5 --grid 2 --engine pyro",
     "comparisons.samples": "--data digits --latents 2 --samples 200 --n-hidden 5 --grid 2 --engine pyro",
+    "comparisons.speed": "--parts seeds --repeats 1 --seconds 0.01 --threads 1",
     "comparisons.full_vb": f"{GRID} --n-train 300 --evidence none",
     "comparisons.inference_gap": "--data digits --latents 2 --samples 200 --points 10 --draws 2 --fit-steps 5",
 }
@@ -71,7 +72,7 @@ def test_every_command_runs(command: str, tmp_path: Path, port: str) -> None:
         subprocess.run([*words, "--dry-run"], cwd=ROOT, check=True, capture_output=True)
         return
     assert words[0] in ("python", ".venv/bin/python"), command
-    if "--data" in words and words[words.index("--data") + 1] not in ("digits", "synthetic"):
+    if "--preset" in words or ("--data" in words and words[words.index("--data") + 1] not in ("digits", "synthetic")):
         folder = Path(environment.get("AEVB_DATA") or ROOT.parent / "shared" / "data")
         if not folder.is_dir():
             pytest.skip("needs the MNIST and Frey files; set AEVB_DATA")
@@ -79,7 +80,8 @@ def test_every_command_runs(command: str, tmp_path: Path, port: str) -> None:
     if any(word.startswith("comparisons.") for word in words) and "--help" not in words:
         name = words[words.index("-m") + 1]
         words += shlex.split(SMALL.get(name, GRID))
-        words += ["--backend", "aevb", "--engine", "pyro"] if {"--workers", "--scheduler"} & {*words} else []
+        few = {"--workers", "--scheduler", "--preset"} & {*words}
+        words += ["--backend", "aevb", "--engine", "pyro"] if few else []
         words += ["--out", str(tmp_path)] if name != "comparisons.status" else []
     done = subprocess.run([sys.executable, *words[1:]], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
