@@ -49,12 +49,12 @@ def work(job: Job, data: Data | None = None, watch: Callable[[], None] = lambda:
         if store.finished(job.out, job.cell):
             return "reused"
         data = data or _data(job)
-        told = 0.0
+        told, last = 0.0, ""
 
         def progress(n_seen: int, doing: str) -> None:
-            nonlocal told
-            if time.monotonic() - told > TELLING:
-                told = time.monotonic()
+            nonlocal told, last
+            if time.monotonic() - told > TELLING or doing != last:
+                told, last = time.monotonic(), doing
                 store.write_progress(job.out, job.cell, {"n_seen": n_seen, "doing": doing})
                 watch()
 

@@ -103,7 +103,7 @@ def work_on_workers(jobs: list[Job], workers: int, scheduler: str, watch: Callab
                     future.cancel()
                     deaths[job.cell] += 1
                     if deaths[job.cell] < LIVES:
-                        queue.waiting.insert(0, job)
+                        queue.waiting.append(job)  # last: if it is the cell that kills, the others are through
                     else:
                         give_up(job, f"killed its worker {LIVES} times")
                 for worker in free[: len(queue.waiting)]:
