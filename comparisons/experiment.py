@@ -59,6 +59,7 @@ class Experiment(JudgeSettings, Settings):
         above=0.0,
         high=1e9,
     )
+    pilot_steps: int = setting(300, "step_size auto: steps that each is tried for [steps]", low=1, high=10**7)
     eval_points: int = setting(
         1000, "first points of each split that bounds and log p(x) are taken over [datapoints]", low=2, high=10**6
     )
@@ -174,7 +175,10 @@ class Experiment(JudgeSettings, Settings):
         """
         told = [*fields(Settings), *(f for f in fields(JudgeSettings) if f.name not in ("evidence", "max_memory"))]
         changed = [f"{f.name}={getattr(self, f.name)}" for f in told if getattr(self, f.name) != f.default]
-        changed += [] if self.step_size == "auto" else [f"step_size={self.step_size}"]
+        if self.step_size != "auto":
+            changed.append(f"step_size={self.step_size}")
+        elif self.pilot_steps != Experiment.pilot_steps:
+            changed.append(f"pilot_steps={self.pilot_steps}")
         return " ".join(changed + [f"{kind}_sha256={part.sha256[:12]}" for kind, part in self._parts()])
 
     def identity(self, data_digest: str) -> str:

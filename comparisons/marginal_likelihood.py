@@ -9,7 +9,8 @@ from comparisons.grid import run_grids
 
 DEFAULTS = {"backend": ("all",), "engine": ("all",), "seed": (0,)}
 _FIGURE = {
-    "data": "mnist", "n_train": 1000, "n_latent": 3, "n_hidden": 100, "warmup": 0, "engine": "numpyro",
+    "data": "mnist", "n_train": 1000, "n_latent": 3, "n_hidden": 100, "warmup": 0,
+    "pilot_steps": 3000, "engine": "numpyro",
     "evidence": ("quadrature", "appendix_d"),
 }  # fmt: skip
 _FULL = {"backend": "monte_carlo_em", "e_step": "full"}  # the authors' code moves all chains at once
@@ -25,7 +26,10 @@ def _figure(samples: int) -> tuple[dict[str, Any], ...]:
 
 
 PRESETS: dict[str, tuple[dict[str, Any], ...]] = {
-    "quick": ({"data": "digits", "samples": 30_000}, {**_FIGURE, "samples": 50_000, "eval_points": 100}),
+    "quick": (
+        {"data": "digits", "samples": 30_000},
+        {**_FIGURE, "samples": 50_000, "pilot_steps": 300, "eval_points": 100},
+    ),
     "standard": _figure(10_000_000),
     "paper": _figure(60_000_000),
 }

@@ -41,7 +41,6 @@ COUNTERS = (
     "rows", "scores", "trying", "begun", "step_size", "step", "judged", "seconds", "decoder_evals", "objective",
     "judging", "spent",
 )  # fmt: skip
-PILOT = 300  # steps each candidate step size is tried for, when it is chosen on the training set
 
 Progress = Callable[[int, str], None]  # told the points seen so far, and what is going on
 Keep = Callable[[dict[str, Any], dict[str, Any]], None]  # given the arrays and the facts of a checkpoint
@@ -376,7 +375,7 @@ class _Fit:
 
     def _choose_step_size(self) -> float:
         """Return the candidate with the best mean objective over the last chunk of a short run on the training set."""
-        pilot = max(1, min(PILOT, self.experiment.samples // self.rows_per_step))
+        pilot = max(1, min(self.experiment.pilot_steps, self.experiment.samples // self.rows_per_step))
         while len(self.scores) < len(STEP_SIZES):
             candidate = STEP_SIZES[len(self.scores)]
             if not self.trying:

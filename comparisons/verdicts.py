@@ -32,7 +32,7 @@ SHARE = {"frey": 0.05}  # the same, as a share of the paper's value
 STOPS = (1e6, 1e7)  # points seen at which curves are compared, besides the end of the run
 
 # Settings of `method` that a run may have and still be the paper's: how it is judged, and what the paper tunes.
-ALLOWED = {*JudgeSettings.__dataclass_fields__, "step_size", "warmup", "compile"}
+ALLOWED = {*JudgeSettings.__dataclass_fields__, "step_size", "pilot_steps", "warmup", "compile"}
 ENGINES = ("numpyro", "pyro")
 
 

@@ -84,8 +84,7 @@ def test_training_goes_on_bit_for_bit(
 ) -> None:
     """Broken off while step sizes are tried, while theta is trained, and while it is judged."""
     monkeypatch.setattr(run, "CHUNK", 3)
-    monkeypatch.setattr(run, "PILOT", 6)
-    experiment = tiny(engine=engine, backend=backend, evidence=("quadrature",), tolerance=1.0)
+    experiment = tiny(engine=engine, backend=backend, evidence=("quadrature",), tolerance=1.0, pilot_steps=6)
     found, pauses = broken_at(experiment, tmp_path, list(range(1, 40, 2)))
     same(found, unbroken(experiment))
     assert pauses > 15 and found.status == "done"
