@@ -12,7 +12,7 @@ from comparisons.data import GREY
 from comparisons.paper import WHOLE, curves, value_at
 from comparisons.verdicts import (
     ESTIMATORS,
-    MODELS,
+    MODEL_OF,
     NAMES,
     PAPERS,
     TITLES,
@@ -89,7 +89,7 @@ def answer(found: Found) -> Plot:
 def figure2(found: Found) -> list[Plot]:
     """Return a plot for each panel of Figure 2 that was run: the lower bound against points seen."""
     plots = []
-    for data in MODELS:
+    for data in MODEL_OF:
         for k in sorted(int(k) for k in found.figure2[found.figure2.data == data].n_latent.unique()):
             part = panel(found.figure2, "figure2", data, k, WHOLE[data])
             ours = figures.lines(part, ["elbo_nats"], SPLITS, "n_seen")
@@ -285,7 +285,7 @@ def made_by(found: Found, figure: str) -> list[Made]:
     """Return the commands behind a figure's cells."""
     rows = found.figure2 if figure == "figure2" else found.figure3
     parts = (
-        [panel(rows, figure, data, int(k), WHOLE[data]) for data in MODELS for k in sorted(rows.n_latent.unique())]
+        [panel(rows, figure, data, int(k), WHOLE[data]) for data in MODEL_OF for k in sorted(rows.n_latent.unique())]
         if figure == "figure2"
         else [panel(rows, figure, "mnist", 3, n) for n in SIZES]
     )

@@ -20,7 +20,7 @@ from comparisons.evidence.settings import JudgeSettings
 from comparisons.paper import WHOLE, Curve, value_at
 
 HIDDEN = {("figure2", "mnist"): 500, ("figure2", "frey"): 200, ("figure3", "mnist"): 100}  # the paper's section 5
-MODELS = {"mnist": "vae_bernoulli", "frey": "vae_gaussian"}
+MODEL_OF = {"mnist": "vae_bernoulli", "frey": "vae_gaussian"}
 METRICS = {  # what is held against a figure
     "figure2": ("elbo_nats",),
     "figure3": ("log_px_quadrature_nats", "log_px_appendix_d_nats"),
@@ -84,7 +84,7 @@ class Claim(NamedTuple):
 def panel(rows: pd.DataFrame, figure: str, data: str, n_latent: int, n_train: int) -> pd.DataFrame:
     """Return the rows of one panel of a figure, of every backend and configuration, without runs that failed."""
     mine = (rows.data == data) & (rows.n_latent == n_latent) & (rows.n_train == n_train) & (rows.status != "failed")
-    return rows[mine & (rows.n_hidden == HIDDEN[figure, data]) & (rows.model == MODELS[data])]
+    return rows[mine & (rows.n_hidden == HIDDEN[figure, data]) & (rows.model == MODEL_OF[data])]
 
 
 def configurations(rows: pd.DataFrame) -> list[Configuration]:
@@ -148,7 +148,7 @@ def verdicts(figure2: pd.DataFrame, figure3: pd.DataFrame, curves: Iterable[Curv
 
 def in_order(curves: Iterable[Curve]) -> list[Curve]:
     """Return curves as the paper has them: by figure, MNIST before Frey Face."""
-    return sorted(curves, key=lambda curve: (curve.figure, list(MODELS).index(curve.data)))
+    return sorted(curves, key=lambda curve: (curve.figure, list(MODEL_OF).index(curve.data)))
 
 
 def _curve(rows: dict[str, pd.DataFrame], curve: Curve, metric: str) -> Iterator[Verdict]:
@@ -228,7 +228,7 @@ def no_overfitting(rows: pd.DataFrame) -> Claim:
     """AEVB with more latent variables: it overfits where train is higher and test lower than with fewer."""
     sentence = "More latent variables do not lead to more overfitting"
     held, evidence = [], []
-    for data in MODELS:
+    for data in MODEL_OF:
         fits = {}
         for k in sorted(rows[rows.data == data].n_latent.unique()):
             part = panel(rows, "figure2", data, k, WHOLE[data])
@@ -334,7 +334,7 @@ def _along(part: pd.DataFrame, backend: str, split: str, metric: str, told: tupl
 
 
 def _panels(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    for data in MODELS:
+    for data in MODEL_OF:
         for k in sorted(rows[rows.data == data].n_latent.unique()):
             yield f"{TITLES[data]}, {k} latent variables", panel(rows, "figure2", data, int(k), WHOLE[data])
 
