@@ -21,6 +21,7 @@ test: install
 
 # An hour of kills and other harm; what came of it goes to reports/reliability/.
 torture: install
+	rm -f reports/reliability/rows.csv
 	TORTURE=8 $(BIN)/python -m pytest -m fault --reliability=reports/reliability
 
 lint: install

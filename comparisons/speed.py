@@ -83,12 +83,14 @@ class Contestant(NamedTuple):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure, write rows.csv, table.md and figure.svg, print the ratios as a line of JSON; return 0."""
+    """Measure, write rows.csv, table.md and figure.svg, print the ratios as a line of JSON; return 0.
+
+    What lies there of other parts stays; parts/<part>.json says what each was measured with.
+    """
     plan, out, _ = cli.parse_plan("speed", __doc__ or "", Plan, arguments)
+    from comparisons import speed_report
+
     store.prepare(out)
-    began = time.perf_counter()
-    load = os.getloadavg()[0]
-    rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as cache:
         # Compilation is measured: nothing may be there from before.
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
@@ -97,16 +99,14 @@ def main(arguments: list[str] | None = None) -> int:
             inference.engine(name, "cpu", plan.threads, True)
         for part in plan.parts:
             print(f"{part} ...", file=sys.stderr, flush=True)
-            for row in MEASURE[part](plan):
-                rows.append({"part": part, **row})
-                if row["repeat"] == 0:
-                    store.write_rows(out / "rows.csv", rows)
-            store.write_rows(out / "rows.csv", rows)
-    manifest = {**store.environment(), "plan": asdict(plan), "load_before": round(load, 2)}
-    store.write_json(out / "manifest.json", {**manifest, "seconds": round(time.perf_counter() - began)})
-    from comparisons import speed_report
-
-    found = speed_report.read(out / "rows.csv")
+            began, load = time.perf_counter(), os.getloadavg()[0]
+            rows = [{"part": part, **row} for row in MEASURE[part](plan)]
+            seconds = round(time.perf_counter() - began)
+            manifest = {**store.environment(), "plan": asdict(plan), "load_before": round(load, 2), "seconds": seconds}
+            store.write_rows(out / "parts" / f"{part}.csv", rows)
+            store.write_json(out / "parts" / f"{part}.json", manifest)
+    found = speed_report.read([path for path in (out / "parts" / f"{part}.csv" for part in PARTS) if path.exists()])
+    store.write(out / "rows.csv", found.to_csv(index=False, lineterminator="\n"))
     store.write(out / "table.md", speed_report.markdown(found))
     store.write(out / "figure.svg", speed_report.figure(found))
     print(speed_report.markdown(found))
@@ -202,9 +202,11 @@ def memory(plan: Plan) -> Iterator[dict[str, Any]]:
         yield {**told, "quantity": "peak_mb", "repeat": 0, "value": megabytes}
 
 
-# A run as a comparison makes it; the data are MNIST's in size, not in content.
+# A run as a comparison makes it; the data are MNIST's in size, not in content. The kernel's VmHWM is this program's own
+# peak; what getrusage tells begins with that of the process it was forked from.
 ALONE = """
-import resource
+import re
+from pathlib import Path
 import numpy as np
 from comparisons.data import Data
 from comparisons.experiment import Experiment
@@ -218,7 +220,7 @@ experiment = Experiment(
     eval_points=10_000, evidence=("none",), threads={threads}, compile="on",
 )
 list(run("speed", "cell", experiment, data))
-print(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(1024 * int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]))
 """
 
 

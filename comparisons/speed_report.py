@@ -1,7 +1,7 @@
 """What was measured of speed, as ratios, a table and a figure: pure functions of the rows."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,9 @@ AXES = {
 }
 
 
-def read(path: Path) -> pd.DataFrame:
-    """Read rows.csv."""
-    return pd.read_csv(path)
+def read(parts: Sequence[Path]) -> pd.DataFrame:
+    """Read the rows of parts, one file each."""
+    return pd.concat([pd.read_csv(path) for path in parts], ignore_index=True)
 
 
 def medians(rows: pd.DataFrame, part: str, quantity: str, by: list[str]) -> pd.DataFrame:
@@ -114,11 +114,11 @@ def figure(rows: pd.DataFrame) -> str:
                     mark = {"numpyro": "x-", "pyro": "o--"}[engine]
                     panel.plot(line[axis], line["median"], mark, color=COLOURS[backend], label=f"{backend}, {engine}")
             panel.set_xscale("log")
-            panel.set_yscale("log" if axis != "n_train" else "linear")
-            panel.set_ylim(bottom=0 if axis == "n_train" else None)
+            panel.set_ylim(bottom=0)
+            values = sorted({value for (name, _), line in lines if name == axis for value in line[axis]})
+            panel.xaxis.set_major_locator(ticker.FixedLocator(values))
             panel.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
             panel.xaxis.set_minor_locator(ticker.NullLocator())
-            panel.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
             panel.set_xlabel(AXES[axis])
             panel.set_ylabel("ms a step")
             panel.legend(frameon=False, fontsize=7)
@@ -137,8 +137,6 @@ def _bars(axis: Any, told: Any, group: pd.DataFrame, labelled: bool) -> None:
     axis.barh(places, group["median"], color=colour, height=0.7)
     axis.errorbar(group["median"], places, xerr=error, fmt="none", ecolor="0.2", elinewidth=0.8)
     axis.set_yticks(places, group.apply(_name, axis=1) if labelled else [""] * len(group), fontsize=8)
-    axis.set_xscale("log")
-    axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axis.set_xlabel("ms a step: median, least and most")
     axis.set_title(f"{int(told[0])} hidden units, {int(told[1])} latent variables", fontsize=9)
 

@@ -4,6 +4,7 @@ Tests marked `fault(injection, expected)` do some harm to the suite. With `--rel
 table there (`make torture`).
 """
 
+import csv
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -68,34 +69,58 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         from comparisons import store
         from comparisons.tables import pipe
 
-        whole = exitstatus != pytest.ExitCode.INTERRUPTED
-        store.write(Path(folder) / "table.md", _reliability(session.config.stash.get(FAULTS, []), whole, pipe))
-        store.write_json(
-            Path(folder) / "manifest.json",
-            {**store.environment(), "command": f"TORTURE={os.environ.get('TORTURE', 0)} python -m pytest -m fault"},
-        )
+        path = Path(folder) / "rows.csv"
+        rows = _observed(session.config.stash.get(FAULTS, []))
+        known: list[dict[str, Any]] = []
+        if path.exists():
+            with path.open(newline="") as file:
+                known = list(csv.DictReader(file))
+        # What ran again takes the place of what was seen before.
+        rows = [*(row for row in known if row["injection"] not in {one["injection"] for one in rows}), *rows]
+        store.write_rows(path, rows)
+        store.write(Path(folder) / "table.md", _reliability(rows, pipe))
+        command = f"TORTURE={os.environ.get('TORTURE', 0)} python -m pytest -m fault"
+        store.write_json(Path(folder) / "manifest.json", {**store.environment(), "command": command})
 
 
-def _reliability(seen: list[tuple[str, str, str, dict[str, Any]]], whole: bool, pipe: Any) -> str:
-    """Return the table: a line for each injection, its cases and what became of them."""
+def _observed(seen: list[tuple[str, str, str, dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Return a row for each injection: its cases, what became of them, and of what code."""
+    from comparisons import store
+
     lines: dict[tuple[str, str], list[tuple[str, dict[str, Any]]]] = {}
     for injection, expected, outcome, properties in seen:
         lines.setdefault((injection, expected), []).append((outcome, properties))
-    body, kills, wrong = [], 0, 0
-    for (injection, expected), cases in lines.items():
-        passed = sum(outcome == "passed" for outcome, _ in cases)
-        failed = sum(outcome == "failed" for outcome, _ in cases)
-        rounds = sum(properties.get("rounds", 1) for _, properties in cases)
-        kills += sum(properties.get("kills", 0) for _, properties in cases)
-        wrong += failed
-        observed = (
-            "as expected" if passed == len(cases) else f"{failed} otherwise, {len(cases) - passed - failed} skipped"
-        )
-        body.append([injection, expected, observed, str(len(cases)), str(passed), str(rounds)])
+    here = store.environment()
+    return [
+        {
+            "injection": injection,
+            "expected": expected,
+            "cases": len(cases),
+            "passed": sum(outcome == "passed" for outcome, _ in cases),
+            "failed": sum(outcome == "failed" for outcome, _ in cases),
+            "rounds": sum(properties.get("rounds", 1) for _, properties in cases),
+            "kills": sum(properties.get("kills", 0) for _, properties in cases),
+            "torture": os.environ.get("TORTURE", "0"),
+            "commit": here["commit"],
+            "processor": here["processor"],
+            "python": here["python"],
+        }
+        for (injection, expected), cases in lines.items()
+    ]
+
+
+def _reliability(rows: list[dict[str, Any]], pipe: Any) -> str:
+    """Return the table: a line for each injection, its cases and what became of them."""
+    counts = {name: sum(int(row[name]) for row in rows) for name in ("cases", "kills", "failed")}
+    body = []
+    for row in rows:
+        cases, passed, failed = (int(row[name]) for name in ("cases", "passed", "failed"))
+        observed = "as expected" if passed == cases else f"{failed} otherwise, {cases - passed - failed} skipped"
+        body.append([row["injection"], row["expected"], observed, str(cases), str(passed), str(row["rounds"])])
     head = ["injection", "expected", "observed", "cases", "passed", "rounds"]
     return (
         "# What the suite survives\n\n"
-        f"{sum(len(cases) for cases in lines.values())} cases, {kills} rounds in which a process was killed, "
-        f"{wrong} wrong results. {'' if whole else 'The run was broken off: these are the cases up to then.'}\n\n"
+        f"{counts['cases']} cases, {counts['kills']} rounds in which a process was killed, {counts['failed']} wrong "
+        "results. `rows.csv` says which commit each was seen of; `make torture` sees them all again.\n\n"
         + pipe(head, body)
     )

@@ -16,11 +16,13 @@ def test_text_is_escaped_once_and_markup_never() -> None:
     assert text(Markup("<b>")) == "<b>" and text(3) == "3"
 
 
+@pytest.mark.fault("HTML, Markdown and CSV in the name of a model or backend", "shown as text, or refused as a name")
 def test_content_and_attributes_are_escaped() -> None:
     assert tag("p", HOSTILE, "a", class_=HOSTILE) == f'<p class="{text(HOSTILE)}">{text(HOSTILE)}a</p>'
     assert tag("a", tag("b", "<"), aria_label="x", id=None) == '<a aria-label="x"><b>&lt;</b></a>'
 
 
+@pytest.mark.fault("HTML, Markdown and CSV in the name of a model or backend", "shown as text, or refused as a name")
 @pytest.mark.parametrize("part", ["head", "body", "label"])
 def test_tables_are_escaped(part: str) -> None:
     given = {"label": "l", "head": "h", "body": "b"} | {part: HOSTILE}

@@ -200,6 +200,7 @@ def test_auto_takes_quadrature_for_a_model_it_does_not_know(files: Path) -> None
 # What is refused
 
 
+@pytest.mark.fault("a hostile or broken file, or name of one, as a model or backend", "one line, exit code 2")
 @pytest.mark.parametrize("flag", ["model", "backend"])
 @pytest.mark.parametrize(
     ("text", "words"),
@@ -287,6 +288,7 @@ def test_a_path_that_no_file_can_have_is_a_flag_error(tmp_path: Path) -> None:
 # What runs, and when
 
 
+@pytest.mark.fault("an experiment read back from a manifest that names a file", "refused; nothing of it is run")
 def test_a_plain_string_is_never_loaded(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Settings read back from a manifest hold plain strings: no file is found through them, let alone run."""
     (files / "trap.py").write_text("raise SystemError('was run')\n")

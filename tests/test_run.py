@@ -243,6 +243,28 @@ def test_a_full_e_step_runs_through_the_command(tmp_path: Path, monkeypatch: pyt
 # Runs that go wrong
 
 
+@pytest.mark.fault("data in which every value is the same", "finite rows from every backend on both engines")
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+def test_constant_data(value: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    same = np.full((300, 6), value, np.float32)
+    data = Data("digits", same, same[:100], (1, 6), "unit", "", False)
+    monkeypatch.setattr(grid, "load", lambda *_: data)
+    assert command(tmp_path, "--backend", "all", "--engine", "all", "--n-latent", "2") == 0
+    rows = read(tmp_path)
+    assert set(rows.status) == {"ok"} and np.isfinite(rows.value.astype(float)).all()
+    assert set(rows.backend) == set(BACKENDS) and set(rows.engine) == set(ENGINES)
+
+
+@pytest.mark.fault("a step size of a million", "rows say that the run diverged, or hold finite numbers")
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_step_size_of_a_million(engine: str, tmp_path: Path) -> None:
+    code = command(tmp_path, "--step-size", "1e6", "--backend", "all", "--engine", engine, "--evidence", "none")
+    rows = read(tmp_path)
+    assert code == (1 if "diverged" in set(rows.status) else 0) and set(rows.backend) == set(BACKENDS)
+    assert np.isfinite(rows[rows.status == "ok"].value.astype(float)).all()
+    assert set(rows[rows.status == "diverged"].value) <= {""}
+
+
 @pytest.mark.fault("a run that diverges", "rows say so, the others finish, exit code 1")
 def test_a_run_that_diverges_says_so_and_the_others_finish(
     finished: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]

@@ -112,10 +112,10 @@ def test_ratios_are_of_medians() -> None:
 def test_the_report_is_a_function_of_the_rows(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     measured().to_csv(path, index=False)
-    rows = speed_report.read(path)
+    rows = speed_report.read([path])
     text = speed_report.markdown(rows)
     assert "| aevb, numpyro | 1.25 | 1.12 | 6.25 | 1.25 x | 6.40 x | 2.40 x | 7.0 |" in text
     assert "1,000: 2.00, 1,000,000: 2.10" in text and "| 960 |" in text
-    assert speed_report.figure(rows) == speed_report.figure(speed_report.read(path))
+    assert speed_report.figure(rows) == speed_report.figure(speed_report.read([path]))
     empty = rows[rows.part == "nothing"]
     assert speed_report.markdown(empty) == "" and speed_report.ratios(empty) == {}
