@@ -79,7 +79,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         rows = [*(row for row in known if row["injection"] not in {one["injection"] for one in rows}), *rows]
         store.write_rows(path, rows)
         store.write(Path(folder) / "table.md", _reliability(rows, pipe))
-        command = f"TORTURE={os.environ.get('TORTURE', 0)} python -m pytest -m fault"
+        flags = " ".join(map(str, session.config.invocation_params.args))
+        command = f"TORTURE={os.environ.get('TORTURE', 0)} python -m pytest {flags}"  # of the rows of this commit
         store.write_json(Path(folder) / "manifest.json", {**store.environment(), "command": command})
 
 
