@@ -220,10 +220,8 @@ def _log_sum(values: np.ndarray, owner: np.ndarray, n: int) -> np.ndarray:
 
 def _shared(engine: Engine, model: Model, theta: Params, x: Array, z: np.ndarray) -> np.ndarray:
     """Return log p(x_i, z_j) for all pairs, [n, g]."""
-    # Far from the origin a normal's sufficient statistics cancel badly in float32: measure x from its centre.
-    centre = x.mean(0)
     score = _all_pairs(engine, model)
-    parts = [engine.numpy(score(theta, x, centre, engine.array(part))) for part, _ in _padded(z, PAIRS)]
+    parts = [engine.numpy(score(theta, x, engine.array(part))) for part, _ in _padded(z, PAIRS)]
     return np.concatenate(parts, 1)[:, : len(z)].astype(np.float64)
 
 
@@ -233,12 +231,13 @@ def _score(
     """Return log p(x_owner, z) for pairs, [p].
 
     Cells of one level lie on one lattice of half its spacing, and datapoints share most of them: where they do, each
-    node is decoded once and scored against all open datapoints, by matrix products.
+    node is decoded once and scored against all datapoints that have it or a neighbour, by matrix products.
     """
-    points, row = np.unique(owner, return_inverse=True)
-    place = np.round(2 * z / spacing).astype(np.int64) + 2**19  # 20 bits an axis: one integer for each node
-    code = (place << np.arange(0, 20 * z.shape[1], 20)).sum(1)
-    _, first, node = np.unique(code, return_index=True, return_inverse=True)
+    code = _by_box(z, spacing / 2)
+    order = np.argsort(code, kind="stable")
+    code = code[order]
+    new = np.concatenate([[True], code[1:] != code[:-1]])
+    first = order[new]
     if len(z) < 2 * len(first):
         score = _given_pairs(engine, model)
         parts = [
@@ -246,16 +245,36 @@ def _score(
             for (rows, _), (part, count) in zip(_padded(owner, PAIRS), _padded(z, PAIRS), strict=True)
         ]
         return np.concatenate(parts).astype(np.float64)
-    filled = np.resize(points, -(-len(points) // 256) * 256)  # few different lengths: few compilations
-    among = x[engine.array(filled)]
-    order = np.argsort(node, kind="stable")
-    ends = np.searchsorted(node[order], np.arange(0, len(first) + PAIRS, PAIRS))
+    shared = _all_pairs(engine, model)
+    begin = np.append(np.flatnonzero(new), len(z))  # of each node's pairs, among the ordered ones
     result = np.empty(len(z))
-    for chunk, start in enumerate(range(0, len(first), PAIRS)):
-        table = _shared(engine, model, theta, among, z[first[start : start + PAIRS]])
-        pairs = order[ends[chunk] : ends[chunk + 1]]
-        result[pairs] = table[row[pairs], node[pairs] - start]
+    for start in range(0, len(first), PAIRS):
+        nodes = first[start : start + PAIRS]
+        pairs = order[begin[start] : begin[start + len(nodes)]]
+        node = np.repeat(np.arange(len(nodes)), np.diff(begin[start : start + len(nodes) + 1]))
+        present = np.zeros(len(x), bool)
+        present[owner[pairs]] = True
+        points = np.flatnonzero(present)
+        filled = np.resize(points, -(-len(points) // 128) * 128)  # few different lengths: few compilations
+        padded, _ = next(_padded(z[nodes], PAIRS))
+        table = engine.numpy(shared(theta, x[engine.array(filled)], engine.array(padded)))
+        result[pairs] = table[(np.cumsum(present) - 1)[owner[pairs]], node]
     return result
+
+
+def _by_box(z: np.ndarray, spacing: float) -> np.ndarray:
+    """Return one integer for each z [p, k], by its place on a lattice: [p], in the order of boxes of about 4096 nodes.
+
+    Nodes that follow one another in this order are near, and so are of interest to the same datapoints.
+    """
+    k = z.shape[1]
+    bits = 12 // k + 1  # of an axis's 20: a level's nodes are two places apart
+    code = np.zeros(len(z), np.int64)
+    for axis in range(k):
+        place = np.rint(z[:, axis] / spacing).astype(np.int64) + 2**19
+        code += (place >> bits) << (bits * k + (20 - bits) * axis)
+        code += (place & (2**bits - 1)) << (bits * axis)
+    return code
 
 
 def _padded(array: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, int]]:
@@ -295,7 +314,7 @@ def _log_joint_and_gradient(engine: Engine, model: Model) -> Any:
 def _all_pairs(engine: Engine, model: Model) -> Any:
     xp = engine.ppl.xp
 
-    def score(theta: Params, x: Array, centre: Array, z: Array) -> Array:
+    def score(theta: Params, x: Array, z: Array) -> Array:
         """Return log p(x_i, z_j) as [n, g], by matrix products where the decoder is a Bernoulli or a normal."""
         # The value given for x only stops the program from drawing one.
         decoder = engine.conditional(model.generative, "x", {"z": z, "x": z[:, :1]}, theta, z.shape[0])
@@ -306,6 +325,8 @@ def _all_pairs(engine: Engine, model: Model) -> Any:
             normalizer = (xp.clip(logits, min=0.0) + xp.log1p(xp.exp(-xp.abs(logits)))).sum(-1)  # softplus
             return xp.matmul(x, logits.T) - normalizer + log_prior
         if type(base).__name__ == "Normal":
+            # Far from the origin a normal's sufficient statistics cancel badly in float32: measure x from its centre.
+            centre = x.mean(0)
             loc, residual = base.loc - centre, x - centre
             precision = base.scale**-2.0 + xp.zeros_like(loc)
             normalizer = 0.5 * (loc**2 * precision - xp.log(precision) + LOG_2PI).sum(-1)
