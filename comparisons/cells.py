@@ -125,7 +125,7 @@ def run_cell(
         if changed:
             print(f"{cell} goes on under other versions than it began with: {changed}", file=sys.stderr)
             resumed[-1]["changed"] = changed
-    manifest = {**environment, "settings": asdict(experiment)}
+    manifest = {**environment, "settings": asdict(experiment), "numbers_version": NUMBERS_VERSION}
     while True:
         try:
             with stopping.deferred():

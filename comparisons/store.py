@@ -10,6 +10,7 @@
 A cell is finished when its manifest says so and the rows have the SHA-256 that it names.
 """
 
+import dataclasses
 import fcntl
 import hashlib
 import json
@@ -172,13 +173,31 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def collect(out: Path) -> "pd.DataFrame":
-    """Gather every cell's rows, write `<out>/rows.csv`, and return them. Raises StorageError for a damaged file."""
+    """Gather every cell's rows, write `<out>/rows.csv`, and return them. Raises StorageError for a damaged file.
+
+    A cell that another one with the same settings has superseded stays out: a mean over both would count a seed twice.
+    """
     import pandas as pd
 
-    frames = [read_rows(path) for path in sorted((out / "cells").glob("*/rows.csv"))]
+    past = superseded(out)
+    frames = [read_rows(path) for path in sorted((out / "cells").glob("*/rows.csv")) if path.parent.name not in past]
     rows = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(COLUMNS))
     write(out / "rows.csv", rows.to_csv(index=False, lineterminator="\n"))
     return rows
+
+
+def superseded(out: Path) -> set[str]:
+    """Return the cells whose numbers are of an earlier version than another finished cell's with the same settings."""
+    from comparisons.experiment import Experiment  # which, like most, has no need of a store
+
+    defaults = {field.name: field.default for field in dataclasses.fields(Experiment)}
+    versions: dict[str, dict[str, int]] = {}
+    for path in sorted((out / "cells").glob("*/rows.csv")):
+        manifest = read_manifest(out, path.parent.name)
+        if manifest.get("status") in FINISHED or "status" not in manifest:  # the first cells had none
+            settings = json.dumps({**defaults, **manifest.get("settings", {})}, sort_keys=True, default=str)
+            versions.setdefault(settings, {})[path.parent.name] = int(manifest.get("numbers_version", 0))
+    return {cell for cells in versions.values() for cell in cells if cells[cell] < max(cells.values())}
 
 
 def read_rows(path: Path) -> "pd.DataFrame":

@@ -6,7 +6,7 @@ are experiments on the cause of a difference. `main` chooses, by these rules:
 1. Nothing that departs from the paper's method (`ALLOWED` names what does not).
 2. The longest run.
 3. What chooses its step size and warm-up on training data (`=auto`), before what leaves them at their defaults, before
-   what was told them.
+   what was told them; of two that choose, the one that tries each step size for longer.
 4. NumPyro before Pyro; then by name, so that the choice is one.
 """
 
@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from comparisons.evidence.settings import JudgeSettings
+from comparisons.experiment import Experiment
 from comparisons.paper import WHOLE, Curve, value_at
 
 HIDDEN = {("figure2", "mnist"): 500, ("figure2", "frey"): 200, ("figure3", "mnist"): 100}  # the paper's section 5
@@ -113,10 +114,17 @@ def departures(method: str, tolerated: tuple[str, ...] = ()) -> list[str]:
     return [one for one in method.split() if one not in tolerated and one.partition("=")[0] not in ALLOWED]
 
 
-def _rank(one: Configuration) -> tuple[int, int, int, str]:
-    tuned = [setting for setting in one.method.split() if setting.startswith(("step_size=", "warmup="))]
-    told = sum(1 if not setting.endswith("=auto") else -1 for setting in tuned)
-    return (-one.samples, told, ENGINES.index(one.engine) if one.engine in ENGINES else len(ENGINES), one.method)
+def _rank(one: Configuration) -> tuple[int, int, int, int, str]:
+    told = dict(setting.split("=", 1) for setting in one.method.split())
+    tuned = sum(1 if told[name] != "auto" else -1 for name in ("step_size", "warmup") if name in told)
+    pilot = int(told.get("pilot_steps", Experiment.pilot_steps))
+    return (
+        -one.samples,
+        tuned,
+        -pilot,
+        ENGINES.index(one.engine) if one.engine in ENGINES else len(ENGINES),
+        one.method,
+    )
 
 
 def points(rows: pd.DataFrame) -> list[Point]:

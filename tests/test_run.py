@@ -128,6 +128,26 @@ def test_tables_and_figures_are_a_pure_function_of_the_rows(finished: Path) -> N
     assert tables.summary(rows).to_csv(index=False, lineterminator="\n") == (finished / "table.csv").read_text()
 
 
+def test_numbers_of_an_earlier_version_make_way_for_those_of_a_later_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both cells lie there; a seed is not counted twice, and nothing makes way before the later one is finished."""
+    monkeypatch.setattr("comparisons.experiment.NUMBERS_VERSION", 1)
+    monkeypatch.setattr("comparisons.cells.NUMBERS_VERSION", 1)
+    assert command(tmp_path, "--backend", "wake_sleep", "--engine", "pyro", "--seeds", "0", "1") == 0
+    first = set(read(tmp_path).cell)
+    monkeypatch.undo()
+    assert command(tmp_path, "--backend", "wake_sleep", "--engine", "pyro") == 0
+    both = read(tmp_path)
+    assert len({path.name for path in (tmp_path / "cells").iterdir()}) == 3
+    assert len(both.groupby("seed").cell.unique()) == both.cell.nunique() == 2
+    assert len(set(both.cell) & first) == 1
+    later = next(iter(set(both.cell) - first))
+    manifest = store.read_manifest(tmp_path, later)
+    store.write_json(tmp_path / "cells" / later / "manifest.json", {**manifest, "status": "running"})
+    assert store.superseded(tmp_path) == set()
+
+
 def test_gathering_again_changes_no_byte(finished: Path) -> None:
     before = (finished / "rows.csv").read_bytes()
     store.collect(finished)

@@ -52,6 +52,8 @@ def verdict(rows: list[dict[str, Any]], one: Curve | None = None) -> list[Verdic
         ([("step_size=0.02", 10**6), ("warmup=auto", 10**6)], "warmup=auto"),
         ([("", 10**6), ("warmup=auto", 10**6)], "warmup=auto"),
         ([("", 10**7), ("warmup=auto", 10**6)], ""),
+        ([("warmup=0", 10**7), ("warmup=0 pilot_steps=3000", 10**7)], "warmup=0 pilot_steps=3000"),
+        ([("warmup=0 step_size=0.02", 10**7), ("warmup=0 pilot_steps=3000", 10**7)], "warmup=0 pilot_steps=3000"),
         ([("", 10**6), ("tolerance=0.03", 10**7)], "tolerance=0.03"),
         ([("backend_sha256=0123", 10**7)], None),
     ],
