@@ -131,6 +131,8 @@ def run_cell(
             with stopping.deferred():
                 for result in run(comparison, cell, experiment, data, progress, keep, kept, checkpoint_seconds):
                     told = {**manifest, "status": result.status, **({"resumed": resumed} if resumed else {})}
+                    if result.pilot:  # as text: JSON has no infinity
+                        told["pilot"] = {size: str(score) for size, score in result.pilot.items()}
                     store.save_cell(out, cell, result.rows, told, result.state)
             break
         except MisfitError as error:

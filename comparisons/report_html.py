@@ -146,7 +146,11 @@ def _reproduced(found: Found, figure: str, drawn: list[Plot], folder: str) -> It
         yield tag("h3", "Experiments on the cause")
         text = "The same curves under other settings, engines or lengths: what a difference from the paper hangs on."
         yield tag("p", text)
-        yield page.table("Experiments on the cause", reproduction.EXPERIMENT_HEAD, others, (6, 7, 8))
+        yield page.table("Experiments on the cause", reproduction.EXPERIMENT_HEAD, others, (6, 7, 8, 10))
+    worse = reproduction.causes(found, figure)
+    if worse:
+        lines = tag("ul", *(tag("li", line) for line in worse))
+        yield details(f"Worse than the paper at {len(worse)} points of its curves: what other settings do there", lines)
     yield from _made(reproduction.made_by(found, figure))
     if drawn:
         rows, table = link(f"{folder}/rows.csv", "every row"), link(f"{folder}/table.md", "all runs as a table")

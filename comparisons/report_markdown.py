@@ -42,6 +42,10 @@ def readme(found: Found, drawn: dict[str, list[Plot]]) -> str:
         if others:
             parts.append("Experiments on the cause: the same curves under other settings, engines or lengths.\n")
             parts.append(_table(reproduction.EXPERIMENT_HEAD, others))
+        worse = reproduction.causes(found, figure)
+        if worse:
+            parts.append("Where ours is worse than the paper's, and what other settings do there:\n")
+            parts.append("\n".join(f"- {escape(line)}" for line in worse) + "\n")
     for folder, title, text in (
         ("manifold", "Figure 4: learned manifolds", MANIFOLD),
         ("samples", "Figure 5: random samples", SAMPLES),

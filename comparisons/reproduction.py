@@ -19,10 +19,12 @@ from comparisons.verdicts import (
     TRUTH,
     Claim,
     Configuration,
+    Point,
     Verdict,
     configurations,
     count,
     in_order,
+    judged,
     line,
     main,
     number,
@@ -166,7 +168,7 @@ def verdict_rows(found: Iterable[Verdict]) -> list[list[str]]:
         paper = "-" if np.isnan(v.paper) else f"{v.paper:.1f}"
         body.append(
             [TITLES[c.data], size, NAMES[c.backend], c.split, *by, count(v.n_seen), ours, paper, difference(v),
-             word(v), run_of(v.configuration), str(v.point.seeds)]
+             word(v), run_of(v.configuration), steps(v.point), str(v.point.seeds)]
         )  # fmt: skip
     return body
 
@@ -175,7 +177,12 @@ def verdict_head(figure: str) -> list[str]:
     """Return the head of that table."""
     by = [] if figure == "figure2" else ["judged by"]
     return ["data", "panel", "method", "split", *by, "points seen", "ours", "paper", "ours - paper", "verdict", "run",
-            "seeds"]  # fmt: skip
+            "step size", "seeds"]  # fmt: skip
+
+
+def steps(point: Point) -> str:
+    """Return the step sizes of the runs behind a point."""
+    return " ".join(f"{size:g}" for size in point.step_sizes) or "-"
 
 
 def word(v: Verdict) -> str:
@@ -227,15 +234,50 @@ def experiments(found: Found, figure: str) -> list[list[str]]:
                 continue
             end = along[-1]
             paper = value_at(curve, end.n_seen)
+            off = "-" if np.isnan(end.value - paper) else f"{end.value - paper:+.1f}"
             size = f"{curve.n_latent} latent" if figure == "figure2" else f"N = {curve.n_train:,}"
             body.append(
                 [TITLES[curve.data], size, NAMES[curve.backend], other.method or "defaults", other.engine,
-                 count(end.n_seen), number(end), "-" if np.isnan(paper) else f"{paper:.1f}", str(end.seeds)]
+                 count(end.n_seen), number(end), "-" if np.isnan(paper) else f"{paper:.1f}", off, steps(end),
+                 str(end.seeds)]
             )  # fmt: skip
     return body
 
 
-EXPERIMENT_HEAD = ["data", "panel", "method", "settings", "engine", "points seen", "ours, test", "paper", "seeds"]
+EXPERIMENT_HEAD = ["data", "panel", "method", "settings", "engine", "points seen", "ours, test", "paper",
+                   "ours - paper", "step size", "seeds"]  # fmt: skip
+
+
+def causes(found: Found, figure: str) -> list[str]:
+    """Return a line for each point that is worse than the paper's: what the experiments say of it, the best first.
+
+    Compared are runs of the same panel, backend, split and estimator, judged after the same number of points.
+    """
+    rows = found.figure2 if figure == "figure2" else found.figure3
+    lines = []
+    for v in found.verdicts:
+        if v.word != "worse" or v.point is None or v.curve.figure != figure:
+            continue
+        ours, tried = line(rows, v.curve, v.metric), []
+        for other in configurations(ours):
+            near = [point for point in points(of(ours, other)) if abs(point.n_seen - v.n_seen) <= 0.01 * v.n_seen]
+            if other != v.configuration and near and not np.isnan(near[0].value):
+                tried.append((near[0].value, other, near[0]))
+        tried.sort(key=lambda one: (-one[0], one[1]))
+        c = v.curve
+        size = f"{c.n_latent} latent variables" if figure == "figure2" else f"N = {c.n_train:,}"
+        by = f" by {ESTIMATORS[v.metric]}" if figure == "figure3" else ""
+        each = "; ".join(
+            f"{number(point)} ({judged(c.data, value - v.paper, v.paper)}) with {other.method or 'defaults'}, "
+            f"{other.engine}, step size {steps(point)}"
+            for value, other, point in tried
+        )
+        lines.append(
+            f"{TITLES[c.data]}, {size}, {NAMES[c.backend]} on {c.split}{by} at {count(v.n_seen)} points: "
+            f"{difference(v)} with step size {steps(v.point)}. "
+            + (f"At the same points seen: {each}." if tried else "No other run was judged there.")
+        )
+    return lines
 
 
 def summary(found: Found) -> str:

@@ -54,6 +54,7 @@ class Result(NamedTuple):
     rows: list[Row]
     state: dict[str, Any]  # the backend's, in NumPy: nested dicts
     status: str  # "running", "done" or "diverged"
+    pilot: dict[str, float]  # the objective that each step size reached, where one was chosen; -inf: it diverged
 
 
 class DivergedError(Exception):
@@ -104,9 +105,9 @@ def run(
                 fit.advance(step)
                 fit.judge(common)
                 status = "done" if step == last else "running"
-                yield Result(list(fit.rows), numpys(engine, fit.state), status)
+                yield Result(list(fit.rows), numpys(engine, fit.state), status, fit.pilot)
     except DivergedError:
-        yield Result([*fit.rows, *({**common, **row} for row in fit.lost())], {}, "diverged")
+        yield Result([*fit.rows, *({**common, **row} for row in fit.lost())], {}, "diverged", fit.pilot)
 
 
 def identifying(comparison: str, cell: str, experiment: Experiment, n_train: int) -> Row:
@@ -372,6 +373,11 @@ class _Fit:
         """Rows of one step, without repetition within it: from (seed, step) alone, the same for every engine."""
         rng = np.random.default_rng([self.experiment.seed, step])
         return rng.choice(len(self.data.train), self.rows_per_step, replace=False, shuffle=False)
+
+    @property
+    def pilot(self) -> dict[str, float]:
+        """The scores of the step sizes that were tried."""
+        return {str(size): score for size, score in zip(STEP_SIZES, self.scores, strict=False)}
 
     def _choose_step_size(self) -> float:
         """Return the candidate with the best mean objective over the last chunk of a short run on the training set."""

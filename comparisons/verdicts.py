@@ -58,6 +58,7 @@ class Point(NamedTuple):
     error: float
     stderr: float
     seeds: int
+    step_sizes: tuple[float, ...] = ()  # that the runs had, or chose
 
 
 class Verdict(NamedTuple):
@@ -138,13 +139,14 @@ def points(rows: pd.DataFrame) -> list[Point]:
 def _point(rows: pd.DataFrame, n_seen: int, lost: int) -> Point:
     seeds = rows.groupby("seed").value.mean()
     count = len(seeds) + lost
+    sizes = tuple(float(size) for size in sorted(rows.step_size.dropna().unique()))
     if lost:  # a mean over the seeds that happened to survive would flatter the method
-        return Point(n_seen, np.nan, np.nan, np.nan, count)
+        return Point(n_seen, np.nan, np.nan, np.nan, count, sizes)
     if count == 1:
         error = float(rows.stderr.iloc[0])
-        return Point(n_seen, float(seeds.iloc[0]), error, error, 1)
+        return Point(n_seen, float(seeds.iloc[0]), error, error, 1, sizes)
     error = float(seeds.std(ddof=1))
-    return Point(n_seen, float(seeds.mean()), error, error / count**0.5, count)
+    return Point(n_seen, float(seeds.mean()), error, error / count**0.5, count, sizes)
 
 
 def verdicts(figure2: pd.DataFrame, figure3: pd.DataFrame, curves: Iterable[Curve]) -> list[Verdict]:

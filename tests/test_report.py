@@ -16,7 +16,7 @@ import pytest
 from test_page import HOSTILE
 from test_verdicts import FIGURE2, FIGURE3, run
 
-from comparisons import cli, pictures, report, store
+from comparisons import cli, pictures, report, reproduction, store
 from comparisons.rows import to_csv
 
 ROOT = Path(__file__).parents[1]
@@ -209,6 +209,16 @@ def test_the_verdicts_are_written_as_rows(finished: Path) -> None:
     # seeds 0 and 1 at -140 and -141; the paper is at -153.0
     assert (float(found["value"]), found["seeds"], found["verdict"]) == (-140.5, "2", "better")
     assert float(found["error"]) == pytest.approx(0.7071) and float(found["paper"]) == pytest.approx(-153, abs=0.1)
+
+
+def test_what_is_worse_says_what_other_settings_do(finished: Path) -> None:
+    """Frey Face: -140.5, the paper at 792. And with other settings, one seed of them: -140."""
+    found = report.read(finished)
+    lines = [line for line in reproduction.causes(found, "figure2") if line.startswith("Frey Face, 10")]
+    assert len(lines) == len([v for v in found.verdicts if v.word == "worse" and v.curve.figure == "figure2"])
+    (one,) = (line for line in lines if "AEVB on test at 1 million points" in line)
+    assert "-140.0 (worse) with theta=ml, numpyro, step size" in one
+    assert "No other run" not in one
 
 
 def test_the_page_has_the_numbers_and_commands(finished: Path) -> None:

@@ -283,7 +283,7 @@ def test_a_damaged_checkpoint_is_left_behind(tmp_path: Path, capsys: pytest.Capt
     path.write_bytes(path.read_bytes()[:-1])
     assert run_cell("test", tmp_path, "cell", experiment, small(), {"data_digest": "data"}, lambda *_: None) == "done"
     assert "it starts again" in capsys.readouterr().err and not path.exists()
-    same(unbroken(experiment), run.Result(*finished_cell(tmp_path), "done"))
+    same(unbroken(experiment), run.Result(*finished_cell(tmp_path), "done", {}))
 
 
 def test_another_version_goes_on_and_says_so(

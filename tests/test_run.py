@@ -196,6 +196,10 @@ def test_the_best_step_size_is_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path:
     flags = ["--step-size", "auto", "--backend", "aevb", "--engine", "pyro", "--evidence", "none"]
     assert command(tmp_path, *flags, "--samples", "2000") == 0
     assert set(read(tmp_path).step_size) == {"0.05"}
+    (cell,) = (tmp_path / "cells").iterdir()
+    pilot = store.read_manifest(tmp_path, cell.name)["pilot"]
+    still, best, lost = (float(pilot[size]) for size in ("1e-09", "0.05", "100000000.0"))
+    assert best > still > lost == -math.inf
 
 
 def test_known_theta_is_judged_exactly(tmp_path: Path) -> None:
