@@ -17,7 +17,7 @@ compare: install
 	$(BIN)/python -m comparisons.marginal_likelihood --samples 30000 --warmup 20 --step-size 0.05 --eval-points 500 --seeds 0 1 2 --fresh
 
 test: install
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # An hour of kills and other harm; what came of it goes to reports/reliability/.
 torture: install

@@ -51,6 +51,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "gpu: needs an engine that has a GPU; skipped where there is none")
 
 
+# Minutes each: they come first, so that no worker is left with one of them while the others have nothing to do.
+LONG = ("test_faults.py", "test_readme.py", "test_calibration.py", "test_compiled.py", "test_workers.py", "test_run.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     outcome: Any = yield
