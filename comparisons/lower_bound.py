@@ -19,12 +19,12 @@ DEFAULTS = {
 # Without the authors' 100 steps of warm-up, which cost wake-sleep 2 nats and more at a million points. 300 steps choose
 # a step size that is best for 300 steps: wake-sleep's curves cross after 3000. Four draws of z for each of 10,000
 # points leave 0.01 nat of noise.
-_FIGURE = {"warmup": 0, "pilot_steps": 3000, "elbo_draws": 4}
-_MNIST = {**_FIGURE, "data": "mnist", "n_hidden": 500, "n_latent": (3, 5, 10, 20, 200)}
-_FREY = {**_FIGURE, "data": "frey", "n_hidden": 200, "n_latent": (2, 5, 10, 20)}
+FIGURE: dict[str, Any] = {"warmup": 0, "pilot_steps": 3000, "elbo_draws": 4}
+_MNIST = {**FIGURE, "data": "mnist", "n_hidden": 500, "n_latent": (3, 5, 10, 20, 200)}
+_FREY = {**FIGURE, "data": "frey", "n_hidden": 200, "n_latent": (2, 5, 10, 20)}
 PRESETS: dict[str, tuple[dict[str, Any], ...]] = {
     "quick": (
-        {**_FIGURE, "data": "digits", "n_hidden": 100, "n_latent": (3, 10), "samples": 200_000, "pilot_steps": 300},
+        {**FIGURE, "data": "digits", "n_hidden": 100, "n_latent": (3, 10), "samples": 200_000, "pilot_steps": 300},
         {**_MNIST, "n_latent": (3,), "samples": 200_000, "pilot_steps": 300},
     ),
     "standard": ({**_MNIST, "samples": 10_000_000}, {**_FREY, "samples": 10_000_000}),

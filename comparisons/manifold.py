@@ -12,7 +12,6 @@ import numpy as np
 
 from comparisons import cli, pictures, store
 from comparisons.data import load
-from comparisons.experiment import Experiment
 from comparisons.fits import fitted
 from inference import BACKENDS
 from inference.base import setting
@@ -39,11 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     store.prepare(out)
     for name in dict.fromkeys(plan.data):
         data = load(name, data_dir)
-        # As comparisons.lower_bound judges, so that each takes up the fits of the other.
-        experiment = Experiment(
-            data=name, n_latent=2, n_hidden=getattr(plan, f"{name}_hidden"), backend=plan.backend, engine=plan.engine,
-            seed=plan.seed, samples=plan.samples, threads=plan.threads, eval_points=10_000, evidence=("none",),
-        )  # fmt: skip
+        experiment = pictures.experiment(plan, name, 2, getattr(plan, f"{name}_hidden"))
         fit = fitted(experiment, data, out, [Path(folder) for folder in pictures.FOLDERS])
         pixels = pictures.sheet(pictures.decoder_means(fit, manifold(plan.grid)), data.shape, plan.grid)
         latents = (

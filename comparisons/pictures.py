@@ -14,11 +14,23 @@ import numpy as np
 from comparisons import store
 from comparisons.data import Data, digest
 from comparisons.errors import StorageError
-from comparisons.experiment import NUMBERS_VERSION
+from comparisons.experiment import NUMBERS_VERSION, Experiment
 from comparisons.fits import Fit
+from comparisons.lower_bound import FIGURE
 
 FOLDERS = ("reports/lower_bound", "reports/manifold", "reports/samples")  # where fits may lie already
 HIDDEN = {"mnist": 500, "frey": 200}  # the paper's section 5
+
+
+def experiment(plan: Any, data: str, n_latent: int, n_hidden: int) -> Experiment:
+    """Return the fit to draw, as `comparisons.lower_bound --preset` trains and judges it for Figure 2.
+
+    So each takes up the fits of the other. `plan` has the backend, engine, seed, threads and samples.
+    """
+    return Experiment(
+        data=data, n_latent=n_latent, n_hidden=n_hidden, backend=plan.backend, engine=plan.engine, seed=plan.seed,
+        samples=plan.samples, threads=plan.threads, eval_points=10_000, evidence=("none",), **FIGURE,
+    )  # fmt: skip
 
 
 def decoder_means(fit: Fit, z: np.ndarray) -> np.ndarray:

@@ -11,7 +11,6 @@ import numpy as np
 
 from comparisons import cli, pictures, store
 from comparisons.data import load
-from comparisons.experiment import Experiment
 from comparisons.fits import fitted
 from inference import BACKENDS
 from inference.base import setting
@@ -35,11 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     store.prepare(out)
     data = load(plan.data, data_dir)
     for k in dict.fromkeys(plan.latents):
-        # As comparisons.lower_bound judges, so that each takes up the fits of the other.
-        experiment = Experiment(
-            data=plan.data, n_latent=k, n_hidden=plan.n_hidden, backend=plan.backend, engine=plan.engine,
-            seed=plan.seed, samples=plan.samples, threads=plan.threads, eval_points=10_000, evidence=("none",),
-        )  # fmt: skip
+        experiment = pictures.experiment(plan, plan.data, k, plan.n_hidden)
         fit = fitted(experiment, data, out, [Path(folder) for folder in pictures.FOLDERS])
         pixels = pictures.sheet(pictures.decoder_means(fit, prior(plan.seed, k, plan.grid**2)), data.shape, plan.grid)
         latents = f"{plan.grid**2} draws of z from the prior N(0, I), by NumPy from the seeds {plan.seed} and {k}"

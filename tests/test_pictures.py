@@ -11,8 +11,8 @@ import pytest
 from conftest import arrays
 from PIL import Image
 
-from comparisons import manifold, pictures, samples
-from comparisons.cli import parse_plan
+from comparisons import lower_bound, manifold, pictures, samples
+from comparisons.cli import parse_plan, parse_preset
 from comparisons.data import Data
 from comparisons.errors import FlagError, StorageError
 from inference.base import Engine
@@ -60,6 +60,16 @@ def test_the_manifold_is_the_unit_square_through_the_inverse_normal() -> None:
     np.testing.assert_allclose(z[:4, 0], line)
     np.testing.assert_allclose(z[::4, 1], line[::-1])
     assert np.unique(z, axis=0).shape == (16, 2)
+
+
+def test_figure_2_and_the_pictures_take_up_each_others_fits() -> None:
+    requests = parse_preset("lower_bound", "", lower_bound.DEFAULTS, lower_bound.PRESETS, ["--preset", "standard"])
+    cells = {e.identity("data") for request in requests for e in request.experiments}
+    plan, _, _ = parse_plan("samples", "", samples.Plan, ["--samples", "1e7"])
+    wanted = [pictures.experiment(plan, "mnist", k, plan.n_hidden) for k in (5, 10, 20)]
+    plan, _, _ = parse_plan("manifold", "", manifold.Plan, ["--samples", "1e7"])
+    wanted.append(pictures.experiment(plan, "frey", 2, plan.frey_hidden))
+    assert {e.identity("data") for e in wanted} <= cells
 
 
 def test_draws_of_the_prior_are_of_their_seed_and_size() -> None:
