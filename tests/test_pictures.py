@@ -67,8 +67,8 @@ def test_figure_2_and_the_pictures_take_up_each_others_fits() -> None:
     cells = {e.identity("data") for request in requests for e in request.experiments}
     plan, _, _ = parse_plan("samples", "", samples.Plan, ["--samples", "1e7"])
     wanted = [pictures.experiment(plan, "mnist", k, plan.n_hidden) for k in (5, 10, 20)]
-    plan, _, _ = parse_plan("manifold", "", manifold.Plan, ["--samples", "1e7"])
-    wanted.append(pictures.experiment(plan, "frey", 2, plan.frey_hidden))
+    other, _, _ = parse_plan("manifold", "", manifold.Plan, ["--samples", "1e7"])
+    wanted.append(pictures.experiment(other, "frey", 2, other.frey_hidden))
     assert {e.identity("data") for e in wanted} <= cells
 
 
