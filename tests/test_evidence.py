@@ -12,6 +12,7 @@ from scipy.special import expit
 
 import inference
 from comparisons.evidence import elbo as elbo_module
+from comparisons.evidence import quadrature as quadrature_module
 from comparisons.evidence.base import Estimate
 from comparisons.evidence.elbo import elbo
 from comparisons.evidence.exact import exact
@@ -147,6 +148,16 @@ def test_a_tighter_tolerance_asks_for_more(judge: Engine) -> None:
     assert loose.diagnostics is not None and tight.diagnostics is not None
     assert np.all(tight.diagnostics["nodes"] >= loose.diagnostics["nodes"])
     assert np.abs(tight.value - log_px(theta, x)).max() < 1e-3
+
+
+def test_with_more_cells_than_are_halved_the_highest_are(judge: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A very narrow posterior asks for all of a coarse grid; with a limit it is found all the same."""
+    monkeypatch.setattr(quadrature_module, "MAX_CELLS", 300)
+    theta, x = linear(3, 0.02)
+    found = quadrature(judge, LinearGaussian(8, 3), on(judge, theta), judge.array(x), tolerance=0.1)
+    assert found.diagnostics is not None and np.all(found.diagnostics["nodes"] < 21**3 + 10 * 8 * 300)
+    assert np.abs(found.value - log_px(theta, x)).max() < 0.1
+    assert np.all(found.stderr <= 0.1)
 
 
 def test_quadrature_refuses_four_dimensions(judge: Engine) -> None:

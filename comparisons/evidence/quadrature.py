@@ -8,14 +8,15 @@ halving h takes it to its fourth power, and the difference between two levels sa
    log p(x | z) = T(x) . eta(z) - A(z): eta and A are computed once a node, and all datapoints are scored by one matrix
    product.
 2. A datapoint whose two levels differ has its cells halved, those alone that can hold mass, until two levels agree.
-   Cells are kept by their height below the highest one, with room for peaks between the nodes of a grid that is still
-   too coarse, so several modes are followed at once.
+   Cells are kept by their height below the mode, with room for peaks between the nodes of a grid that is still too
+   coarse, so several modes are followed at once.
 3. A datapoint whose posterior touches the grid's edge starts again on a grid twice as wide.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache, partial
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,7 +28,7 @@ from models.base import Array, Model
 HALF_WIDTH = 6.0  # of the first grid, in prior standard deviations
 SPACING = {1: 6 / 512, 2: 0.15, 3: 0.6}  # of the first grid; its half width is a multiple of twice that
 MAX_LEVELS = 10  # halvings
-MAX_CELLS = 400_000  # of one datapoint and level: beyond, its error stands as it is
+MAX_CELLS = 50_000  # of one datapoint that are halved: of more, the highest
 MAX_ROWS = 1000  # datapoints of a block
 PAIRS = 4096  # (datapoint, z) pairs scored in one call
 LOG_2PI = float(np.log(2 * np.pi))
@@ -98,45 +99,107 @@ def _block(
     touching = mass[:, edge].sum(1) > 1e-5 * mass.sum(1)
     levels, nodes = np.zeros(n, int), np.full(n, len(z))
 
-    # The cells of the datapoints that are still open, one row each; `closed` is the mass of cells no longer split.
     share = top + log_cell - value
     open_ = _open(error, share, k, tolerance) & ~touching
-    width = np.ones(n)
+    peak, width = top.copy(), np.ones(n)
     if open_.any():
         best = z[log_p[open_].argmax(1)]
-        _, covariance = posterior_mode(engine, model, theta, x[engine.array(np.flatnonzero(open_))], best)
+        _, covariance, height = posterior_mode(engine, model, theta, x[engine.array(np.flatnonzero(open_))], best)
+        peak[open_] = np.maximum(height, top[open_])
         width[open_] = np.sqrt(np.linalg.eigvalsh(covariance)[:, 0])
-    keep = open_[:, None] & (log_p > (top - _depth(spacing, width, k))[:, None])
-    owner, node = np.nonzero(keep)
-    height, centre = log_p[keep], z[node]
+    floor = partial(_floor, peak=peak, width=width, k=k, tolerance=tolerance)
+    keep = open_[:, None] & (log_p > floor(top, spacing=spacing)[:, None])
     mass[keep] = 0.0
     with np.errstate(divide="ignore"):
-        closed = top + np.log(mass.sum(1)) + log_cell
+        closed = top + np.log(mass.sum(1)) + log_cell  # the mass of cells that are not halved
+    order = _z_order(z, spacing)
+    node, owner = np.nonzero(keep.T[order])
+    cells = _Cells(z[order], node, owner, log_p.T[order[node], owner]).compact()
     del log_p, mass, keep
 
-    corners = np.stack(np.meshgrid(*[[-0.25, 0.25]] * k, indexing="ij"), -1).reshape(-1, k)
+    decode = _Decoder(engine, model, theta, x)
     for level in range(1, MAX_LEVELS + 1):
-        if not len(owner):
+        if not len(cells.owner):
             break
-        centre = (centre[:, None] + spacing * corners).reshape(-1, k)
-        owner = np.repeat(owner, 2**k)
+        above = partial(floor, spacing=spacing / 2)
+        split, rest, top, counts, cells = _halved(decode, cells, spacing, above)
         spacing, log_cell = spacing / 2, log_cell - k * np.log(2)
-        height = _score(engine, model, theta, x, owner, centre, spacing)
-        split = _log_sum(height, owner, n) + log_cell
-        finer = np.where(open_, np.logaddexp(closed, split), value)
+        finer = np.where(open_, np.logaddexp(closed, split + log_cell), value)
         error = np.where(open_, np.abs(finer - value), error)
         value = finer
         levels[open_] = level
-        counts = np.bincount(owner, minlength=n)
         nodes += counts
-        top = np.full(n, -np.inf)
-        np.maximum.at(top, owner, height)
-        share = top + log_cell - value
-        open_ &= _open(error, share, k, tolerance) & (counts < MAX_CELLS)
-        keep = open_[owner] & (height > (top - _depth(spacing, width, k))[owner])
-        closed = np.logaddexp(closed, _log_sum(np.where(keep, -np.inf, height), owner, n) + log_cell)
-        owner, height, centre = owner[keep], height[keep], centre[keep]
+        open_ &= _open(error, top + log_cell - value, k, tolerance)
+        closed = np.logaddexp(closed, rest + log_cell)
+        keep = open_[cells.owner] & (cells.height > above(top)[cells.owner]) & _highest(cells, n)
+        lost = np.where(keep, -np.inf, cells.height)
+        closed = np.logaddexp(closed, _log_sum(lost, cells.owner, n) + log_cell)
+        cells = cells.compact(keep)
     return value, error, levels, nodes, touching
+
+
+class _Cells(NamedTuple):
+    """Cells to be halved, of all datapoints: a node that several of them want is there once."""
+
+    z: np.ndarray  # [m, k], in Z-order: nodes that follow one another are near, and of interest to the same datapoints
+    node: np.ndarray  # [p], in ascending order
+    owner: np.ndarray  # [p], the datapoint
+    height: np.ndarray  # [p], log p(x_owner, z_node)
+
+    def compact(self, keep: np.ndarray | slice = slice(None)) -> "_Cells":
+        """Return the pairs to keep and their nodes."""
+        node = self.node[keep]
+        used = np.zeros(len(self.z), bool)
+        used[node] = True
+        return _Cells(self.z[used], (np.cumsum(used) - 1)[node], self.owner[keep], self.height[keep])
+
+
+def _halved(
+    decode: "_Decoder", cells: _Cells, spacing: float, floor: Callable[[np.ndarray], np.ndarray]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, _Cells]:
+    """Halve cells of this spacing along every axis, and score the new ones.
+
+    Returns, per datapoint, the log of the sum over its new cells, and over those below the floor; the highest of them
+    and how many they are, [n] each; and the cells above the floor, which rises to floor(top) as higher ones turn up.
+    """
+    n, k = len(decode.x), cells.z.shape[1]
+    corners = spacing * np.stack(np.meshgrid(*[[-0.25, 0.25]] * k, indexing="ij"), -1).reshape(-1, k)
+    split, rest, top, counts = np.full(n, -np.inf), np.full(n, -np.inf), np.full(n, -np.inf), np.zeros(n, int)
+    parts: list[_Cells] = []
+    size = PAIRS // 2**k
+    found = 0
+    bounds = np.searchsorted(cells.node, np.arange(0, len(cells.z) + size, size))
+    for number, (begin, end) in enumerate(pairwise(bounds)):
+        parents = cells.z[number * size : (number + 1) * size]
+        z = (parents[:, None] + corners).reshape(-1, k)
+        points, row = np.unique(cells.owner[begin:end], return_inverse=True)
+        wanted = np.zeros((len(points), len(parents)), bool)
+        wanted[row, cells.node[begin:end] - number * size] = True
+        height = decode(points, z, np.repeat(wanted, 2**k, axis=1))
+        highest = height.max(1)
+        top[points] = np.maximum(top[points], highest)
+        mass = np.exp(height - highest[:, None])
+        keep = height > floor(top)[points, None]
+        with np.errstate(divide="ignore"):
+            split[points] = np.logaddexp(split[points], highest + np.log(mass.sum(1, dtype=np.float64)))
+            below = np.where(keep, 0.0, mass).sum(1, dtype=np.float64)
+            rest[points] = np.logaddexp(rest[points], highest + np.log(below))
+        counts[points] += 2**k * wanted.sum(1)
+        node, row = np.nonzero(keep.T)
+        parts.append(_Cells(z, node, points[row], height[row, node]).compact())
+        parts[-1] = parts[-1]._replace(node=parts[-1].node + found)
+        found += len(parts[-1].z)
+    together = _Cells(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    return split, rest, top, counts, together
+
+
+def _highest(cells: _Cells, n: int) -> np.ndarray:
+    """Say which cells are among the MAX_CELLS highest of their datapoint, [p]."""
+    among = np.ones(len(cells.owner), bool)
+    for crowded in np.flatnonzero(np.bincount(cells.owner, minlength=n) > MAX_CELLS):
+        own = np.flatnonzero(cells.owner == crowded)
+        among[own[np.argsort(cells.height[own])[:-MAX_CELLS]]] = False
+    return among
 
 
 def _open(error: np.ndarray, share: np.ndarray, k: int, tolerance: float) -> np.ndarray:
@@ -148,20 +211,26 @@ def _open(error: np.ndarray, share: np.ndarray, k: int, tolerance: float) -> np.
     return ~(error <= tolerance) | (share > k * np.log(0.5))
 
 
-def _depth(spacing: float, width: np.ndarray, k: int) -> np.ndarray:
-    """Return how many nats below the highest cell a cell is still split, per datapoint.
+def _floor(
+    top: np.ndarray, *, peak: np.ndarray, width: np.ndarray, spacing: float, k: int, tolerance: float
+) -> np.ndarray:
+    """Return the height above which a cell is still halved, per datapoint: some nats below the mode, less some room.
 
-    Cells 6.5 nats down hold 0.5 % of a normal mass in three dimensions, and keep what the coarser level gave them. On a
-    grid coarser than the posterior a peak between nodes looks low, by up to k / 2 (h / 2 s)^2 nats; s is taken as 0.7
-    of the posterior's smallest standard deviation `width` at its mode, to have room for sharper modes elsewhere.
+    Cells 6.5 nats down hold 0.5 % of a normal mass in three dimensions, and keep what the coarser level gave them,
+    which is near it: enough for a tolerance of 0.1, and a tighter one asks for as much more. On a grid coarser than the
+    posterior a peak between nodes looks low, by up to k / 2 (h / 2 s)^2 nats; s is taken as 0.7 of the posterior's
+    smallest standard deviation `width` at its mode, to have room for sharper modes elsewhere. The highest node `top` is
+    lower than the mode's `peak` for the same reason; by more than half the room it is not believed, so that the highest
+    cells are always halved.
     """
-    return 6.5 + 0.25 * k * (spacing / width) ** 2
+    room = 0.25 * k * (spacing / width) ** 2
+    return np.minimum(peak, top + room / 2) - room - 6.5 - max(0.0, np.log(0.1 / tolerance))
 
 
 def posterior_mode(
     engine: Engine, model: Model, theta: Params, x: Array, z: np.ndarray, steps: int = 25
-) -> tuple[np.ndarray, np.ndarray]:
-    """Climb log p(x, z) from z [n, k] by damped Newton steps; return modes [n, k] and inverse negative Hessians.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Climb log p(x, z) from z [n, k] by damped Newton steps; return modes, inverse negative Hessians, and heights [n].
 
     Levenberg-Marquardt damping per datapoint; the Hessian [k, k] is a central difference of gradients.
     """
@@ -189,7 +258,7 @@ def posterior_mode(
         damping = np.clip(np.where(better, damping / 5, damping * 5), 1e-6, 1e8)
         if np.abs(np.where(better[:, None], move, 0.0)).max() < 1e-4:
             break
-    return z, np.linalg.inv(_positive(precision))
+    return z, np.linalg.inv(_positive(precision)), value
 
 
 def _positive(matrices: np.ndarray) -> np.ndarray:
@@ -225,56 +294,57 @@ def _shared(engine: Engine, model: Model, theta: Params, x: Array, z: np.ndarray
     return np.concatenate(parts, 1)[:, : len(z)].astype(np.float64)
 
 
-def _score(
-    engine: Engine, model: Model, theta: Params, x: Array, owner: np.ndarray, z: np.ndarray, spacing: float
-) -> np.ndarray:
-    """Return log p(x_owner, z) for pairs, [p].
+class _Decoder:
+    """Scores datapoints x [n, n_x] at nodes: log p(x_i, z_j)."""
 
-    Cells of one level lie on one lattice of half its spacing, and datapoints share most of them: where they do, each
-    node is decoded once and scored against all datapoints that have it or a neighbour, by matrix products.
-    """
-    code = _by_box(z, spacing / 2)
-    order = np.argsort(code, kind="stable")
-    code = code[order]
-    new = np.concatenate([[True], code[1:] != code[:-1]])
-    first = order[new]
-    if len(z) < 2 * len(first):
-        score = _given_pairs(engine, model)
+    def __init__(self, engine: Engine, model: Model, theta: Params, x: Array) -> None:
+        self.engine, self.theta, self.x = engine, theta, x
+        self.table, self.pairs = _all_pairs(engine, model), _given_pairs(engine, model)
+        z = engine.array(np.zeros((1, model.n_latent)))
+        decoder = engine.conditional(model.generative, "x", {"z": z, "x": z[:, :1]}, theta, 1)
+        self.factored = _family(decoder) in ("Bernoulli", "Normal")
+
+    def __call__(self, points: np.ndarray, z: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        """Return log p(x_i, z_j) [points, nodes] in float32 where it is `wanted`, else -inf; at most PAIRS nodes z.
+
+        Where datapoints share nodes each node is decoded once and scored against all of `points` by a matrix product.
+        """
+        # Decoding a node costs about as much as scoring it against a hundred datapoints.
+        if self.factored and wanted.sum() >= len(z) * (1 + len(points) / 100):
+            filled = np.resize(points, _round_up(len(points)))  # few different lengths: few compilations
+            padded, _ = next(_padded(z, PAIRS))
+            table = self.table(self.theta, self.x[self.engine.array(filled)], self.engine.array(padded))
+            scored = self.engine.numpy(table)[: len(points), : len(z)]
+            return scored if wanted.all() else np.where(wanted, scored, np.float32(-np.inf))
+        result = np.full(wanted.shape, -np.inf, np.float32)
+        row, node = np.nonzero(wanted)
         parts = [
-            engine.numpy(score(theta, x, engine.array(rows), engine.array(part)))[:count]
-            for (rows, _), (part, count) in zip(_padded(owner, PAIRS), _padded(z, PAIRS), strict=True)
+            self.engine.numpy(self.pairs(self.theta, self.x, self.engine.array(rows), self.engine.array(part)))[:count]
+            for (rows, _), (part, count) in zip(_padded(points[row], PAIRS), _padded(z[node], PAIRS), strict=True)
         ]
-        return np.concatenate(parts).astype(np.float64)
-    shared = _all_pairs(engine, model)
-    begin = np.append(np.flatnonzero(new), len(z))  # of each node's pairs, among the ordered ones
-    result = np.empty(len(z))
-    for start in range(0, len(first), PAIRS):
-        nodes = first[start : start + PAIRS]
-        pairs = order[begin[start] : begin[start + len(nodes)]]
-        node = np.repeat(np.arange(len(nodes)), np.diff(begin[start : start + len(nodes) + 1]))
-        present = np.zeros(len(x), bool)
-        present[owner[pairs]] = True
-        points = np.flatnonzero(present)
-        filled = np.resize(points, -(-len(points) // 128) * 128)  # few different lengths: few compilations
-        padded, _ = next(_padded(z[nodes], PAIRS))
-        table = engine.numpy(shared(theta, x[engine.array(filled)], engine.array(padded)))
-        result[pairs] = table[(np.cumsum(present) - 1)[owner[pairs]], node]
-    return result
+        result[row, node] = np.concatenate(parts)
+        return result
 
 
-def _by_box(z: np.ndarray, spacing: float) -> np.ndarray:
-    """Return one integer for each z [p, k], by its place on a lattice: [p], in the order of boxes of about 4096 nodes.
+def _round_up(count: int) -> int:
+    """Return the next of 32, 64, 128, 256, 384, ..."""
+    return max(32, 1 << (count - 1).bit_length()) if count <= 128 else -(-count // 128) * 128
 
-    Nodes that follow one another in this order are near, and so are of interest to the same datapoints.
-    """
-    k = z.shape[1]
-    bits = 12 // k + 1  # of an axis's 20: a level's nodes are two places apart
+
+def _z_order(z: np.ndarray, spacing: float) -> np.ndarray:
+    """Return the order of a grid's nodes z [g, k] by the interleaved bits of their places."""
+    place = np.rint((z - z.min(0)) / spacing).astype(np.int64)
     code = np.zeros(len(z), np.int64)
-    for axis in range(k):
-        place = np.rint(z[:, axis] / spacing).astype(np.int64) + 2**19
-        code += (place >> bits) << (bits * k + (20 - bits) * axis)
-        code += (place & (2**bits - 1)) << (bits * axis)
-    return code
+    for axis in range(z.shape[1]):
+        for bit in range(int(place.max()).bit_length()):
+            code |= (place[:, axis] >> bit & 1) << (bit * z.shape[1] + axis)
+    return np.argsort(code)
+
+
+def _family(decoder: Any) -> str:
+    """Return 'Bernoulli' or 'Normal' where log p(x | z) = T(x) . eta(z) - A(z) by matrix products, else ''."""
+    name = type(getattr(decoder, "base_dist", None)).__name__
+    return "Bernoulli" if name.startswith("Bernoulli") else name if name == "Normal" else ""
 
 
 def _padded(array: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, int]]:
@@ -318,13 +388,14 @@ def _all_pairs(engine: Engine, model: Model) -> Any:
         """Return log p(x_i, z_j) as [n, g], by matrix products where the decoder is a Bernoulli or a normal."""
         # The value given for x only stops the program from drawing one.
         decoder = engine.conditional(model.generative, "x", {"z": z, "x": z[:, :1]}, theta, z.shape[0])
+        family = _family(decoder)
         base: Any = getattr(decoder, "base_dist", None)
         log_prior = -0.5 * ((z**2).sum(-1) + model.n_latent * LOG_2PI)
-        if type(base).__name__.startswith("Bernoulli"):
+        if family == "Bernoulli":
             logits = base.logits
             normalizer = (xp.clip(logits, min=0.0) + xp.log1p(xp.exp(-xp.abs(logits)))).sum(-1)  # softplus
             return xp.matmul(x, logits.T) - normalizer + log_prior
-        if type(base).__name__ == "Normal":
+        if family == "Normal":
             # Far from the origin a normal's sufficient statistics cancel badly in float32: measure x from its centre.
             centre = x.mean(0)
             loc, residual = base.loc - centre, x - centre
