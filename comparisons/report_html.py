@@ -146,7 +146,9 @@ def _reproduced(found: Found, figure: str, drawn: list[Plot], folder: str) -> It
         yield tag("h3", "Experiments on the cause")
         text = "The same curves under other settings, engines or lengths: what a difference from the paper hangs on."
         yield tag("p", text)
-        yield page.table("Experiments on the cause", reproduction.EXPERIMENT_HEAD, others, (6, 7, 8, 10))
+        head = reproduction.experiment_head(figure)
+        right = [head.index(name) for name in ("ours, test", "paper", "ours - paper", "seeds")]
+        yield page.table("Experiments on the cause", head, others, right)
     worse = reproduction.causes(found, figure)
     if worse:
         lines = tag("ul", *(tag("li", line) for line in worse))

@@ -41,7 +41,7 @@ def readme(found: Found, drawn: dict[str, list[Plot]]) -> str:
         others = reproduction.experiments(found, figure)
         if others:
             parts.append("Experiments on the cause: the same curves under other settings, engines or lengths.\n")
-            parts.append(_table(reproduction.EXPERIMENT_HEAD, others))
+            parts.append(_table(reproduction.experiment_head(figure), others))
         worse = reproduction.causes(found, figure)
         if worse:
             parts.append("Where ours is worse than the paper's, and what other settings do there:\n")

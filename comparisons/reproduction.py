@@ -12,6 +12,7 @@ from comparisons.data import GREY
 from comparisons.paper import WHOLE, curves, value_at
 from comparisons.verdicts import (
     ESTIMATORS,
+    METRICS,
     MODEL_OF,
     NAMES,
     PAPERS,
@@ -165,6 +166,7 @@ def verdict_rows(found: Iterable[Verdict]) -> list[list[str]]:
         size = f"{c.n_latent} latent" if c.figure == "figure2" else f"N = {c.n_train:,}"
         by = [] if c.figure == "figure2" else [ESTIMATORS[v.metric]]
         ours = "diverged" if np.isnan(v.point.value) else f"{v.point.value:.2f} ± {_error(v.point.error)}"
+        ours += doubt(v.point)
         paper = "-" if np.isnan(v.paper) else f"{v.paper:.1f}"
         body.append(
             [TITLES[c.data], size, NAMES[c.backend], c.split, *by, count(v.n_seen), ours, paper, difference(v),
@@ -183,6 +185,11 @@ def verdict_head(figure: str) -> list[str]:
 def steps(point: Point) -> str:
     """Return the step sizes of the runs behind a point."""
     return " ".join(f"{size:g}" for size in point.step_sizes) or "-"
+
+
+def doubt(point: Point) -> str:
+    """Return what share of the datapoints the estimator itself does not trust, and nothing where it trusts all."""
+    return f" ({point.flagged:.0%} flagged)" if point.flagged >= 0.005 else ""
 
 
 def word(v: Verdict) -> str:
@@ -225,33 +232,38 @@ def experiments(found: Found, figure: str) -> list[list[str]]:
     rows = found.figure2 if figure == "figure2" else found.figure3
     body = []
     for curve in in_order(c for c in curves() if c.figure == figure and c.split == "test"):
-        metric = "elbo_nats" if figure == "figure2" else TRUTH
-        ours = line(rows, curve, metric)
-        chosen = main(configurations(ours))
-        for other in configurations(ours):
-            along = points(of(ours, other))
-            if other == chosen or not along:
-                continue
-            end = along[-1]
-            paper = value_at(curve, end.n_seen)
-            off = "-" if np.isnan(end.value - paper) else f"{end.value - paper:+.1f}"
-            size = f"{curve.n_latent} latent" if figure == "figure2" else f"N = {curve.n_train:,}"
-            body.append(
-                [TITLES[curve.data], size, NAMES[curve.backend], other.method or "defaults", other.engine,
-                 count(end.n_seen), number(end), "-" if np.isnan(paper) else f"{paper:.1f}", off, steps(end),
-                 str(end.seeds)]
-            )  # fmt: skip
+        for metric in METRICS[figure]:
+            ours = line(rows, curve, metric)
+            chosen = main(configurations(ours))
+            for other in configurations(ours):
+                along = points(of(ours, other))
+                if other == chosen or not along:
+                    continue
+                end = along[-1]
+                paper = value_at(curve, end.n_seen)
+                off = "-" if np.isnan(end.value - paper) else f"{end.value - paper:+.1f}"
+                size = f"{curve.n_latent} latent" if figure == "figure2" else f"N = {curve.n_train:,}"
+                by = [] if figure == "figure2" else [ESTIMATORS[metric]]
+                body.append(
+                    [TITLES[curve.data], size, NAMES[curve.backend], *by, other.method or "defaults", other.engine,
+                     count(end.n_seen), number(end) + doubt(end), "-" if np.isnan(paper) else f"{paper:.1f}", off,
+                     steps(end), str(end.seeds)]
+                )  # fmt: skip
     return body
 
 
-EXPERIMENT_HEAD = ["data", "panel", "method", "settings", "engine", "points seen", "ours, test", "paper",
-                   "ours - paper", "step size", "seeds"]  # fmt: skip
+def experiment_head(figure: str) -> list[str]:
+    """Return the head of that table."""
+    by = [] if figure == "figure2" else ["judged by"]
+    return ["data", "panel", "method", *by, "settings", "engine", "points seen", "ours, test", "paper", "ours - paper",
+            "step size", "seeds"]  # fmt: skip
 
 
 def causes(found: Found, figure: str) -> list[str]:
     """Return a line for each point that is worse than the paper's: what the experiments say of it, the best first.
 
-    Compared are runs of the same panel, backend, split and estimator, judged after the same number of points.
+    Compared are runs of the same panel, backend, split and estimator, judged after the same number of points; and
+    where the paper's estimator is worse, what quadrature says of the same runs.
     """
     rows = found.figure2 if figure == "figure2" else found.figure3
     lines = []
@@ -275,9 +287,25 @@ def causes(found: Found, figure: str) -> list[str]:
         lines.append(
             f"{TITLES[c.data]}, {size}, {NAMES[c.backend]} on {c.split}{by} at {count(v.n_seen)} points: "
             f"{difference(v)} with step size {steps(v.point)}. "
+            + _by_quadrature(rows, v)
             + (f"At the same points seen: {each}." if tried else "No other run was judged there.")
         )
     return lines
+
+
+def _by_quadrature(rows: pd.DataFrame, v: Verdict) -> str:
+    """Say how far the paper's estimator is from the truth for the runs of a verdict; nothing of another metric."""
+    if v.metric != PAPERS or v.configuration is None or v.point is None:
+        return ""
+    for truth in points(of(line(rows, v.curve, TRUTH), v.configuration)):
+        if truth.n_seen == v.point.n_seen and not np.isnan(truth.value):
+            trust = f", and flags {v.point.flagged:.0%} of the datapoints" if doubt(v.point) else ""
+            said = judged(v.curve.data, truth.value - v.paper, v.paper)
+            return (
+                f"By quadrature the same runs are at {number(truth)} ({said}): "
+                f"the estimator is {v.point.value - truth.value:+.1f} off{trust}. "
+            )
+    return ""
 
 
 def summary(found: Found) -> str:

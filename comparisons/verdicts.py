@@ -50,7 +50,7 @@ class Point(NamedTuple):
 
     `error` is the standard deviation over seeds, what one run such as the paper's scatters by; for one seed the
     estimator's own standard error. `stderr` is the error of the mean. Both are in nats, NaN where `value` is: where a
-    seed has diverged.
+    seed has diverged. `flagged` is the share of datapoints that the estimator itself says are not to be trusted.
     """
 
     n_seen: int
@@ -59,6 +59,7 @@ class Point(NamedTuple):
     stderr: float
     seeds: int
     step_sizes: tuple[float, ...] = ()  # that the runs had, or chose
+    flagged: float = 0.0
 
 
 class Verdict(NamedTuple):
@@ -140,13 +141,14 @@ def _point(rows: pd.DataFrame, n_seen: int, lost: int) -> Point:
     seeds = rows.groupby("seed").value.mean()
     count = len(seeds) + lost
     sizes = tuple(float(size) for size in sorted(rows.step_size.dropna().unique()))
+    flagged = float(rows.flagged.fillna(0.0).mean()) if "flagged" in rows else 0.0
     if lost:  # a mean over the seeds that happened to survive would flatter the method
-        return Point(n_seen, np.nan, np.nan, np.nan, count, sizes)
+        return Point(n_seen, np.nan, np.nan, np.nan, count, sizes, flagged)
     if count == 1:
         error = float(rows.stderr.iloc[0])
-        return Point(n_seen, float(seeds.iloc[0]), error, error, 1, sizes)
+        return Point(n_seen, float(seeds.iloc[0]), error, error, 1, sizes, flagged)
     error = float(seeds.std(ddof=1))
-    return Point(n_seen, float(seeds.mean()), error, error / count**0.5, count, sizes)
+    return Point(n_seen, float(seeds.mean()), error, error / count**0.5, count, sizes, flagged)
 
 
 def verdicts(figure2: pd.DataFrame, figure3: pd.DataFrame, curves: Iterable[Curve]) -> list[Verdict]:

@@ -221,6 +221,22 @@ def test_what_is_worse_says_what_other_settings_do(finished: Path) -> None:
     assert "No other run" not in one
 
 
+def test_where_the_papers_estimator_is_worse_quadrature_says_whose_fault_it_is(tmp_path: Path) -> None:
+    """One run on the paper's curve by quadrature, 60 nats below it by an estimator that doubts half its points."""
+    facts = {**FIGURE3, "n_train": 1000, "backend": "monte_carlo_em"}
+    papers = {**facts, "metric": "log_px_appendix_d_nats"}
+    rows = run({1e6: -150.0}, **{**facts, "metric": "log_px_quadrature_nats"})
+    rows += run({1e6: -210.0}, **papers, flagged=0.5) + run({1e6: -151.0}, **papers, method="start=annealed")
+    store.write(tmp_path / "marginal_likelihood" / "rows.csv", to_csv(rows))
+    found = report.read(tmp_path)
+    (line,) = reproduction.causes(found, "figure3")
+    assert "By quadrature the same runs are at -150.0 (better): the estimator is -60.0 off, and flags 50%" in line
+    assert "At the same points seen: -151.0 (reproduced) with start=annealed" in line
+    (told,) = (row for row in reproduction.experiments(found, "figure3") if "start=annealed" in row)
+    assert "the paper's estimator" in told
+    assert any("-210.00 ± 0.01 (50% flagged)" in row for row in reproduction.verdict_rows(found.verdicts))
+
+
 def test_the_page_has_the_numbers_and_commands(finished: Path) -> None:
     words = " ".join(built(finished).words)
     for expected in (
