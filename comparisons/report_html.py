@@ -152,7 +152,9 @@ def _reproduced(found: Found, figure: str, drawn: list[Plot], folder: str) -> It
     worse = reproduction.causes(found, figure)
     if worse:
         lines = tag("ul", *(tag("li", line) for line in worse))
-        yield details(f"Worse than the paper at {len(worse)} points of its curves: what other settings do there", lines)
+        yield details(
+            f"Worse than the paper, or not trusted, at {len(worse)} points of its curves: what is known there", lines
+        )
     yield from _made(reproduction.made_by(found, figure))
     if drawn:
         rows, table = link(f"{folder}/rows.csv", "every row"), link(f"{folder}/table.md", "all runs as a table")

@@ -44,7 +44,7 @@ def readme(found: Found, drawn: dict[str, list[Plot]]) -> str:
             parts.append(_table(reproduction.experiment_head(figure), others))
         worse = reproduction.causes(found, figure)
         if worse:
-            parts.append("Where ours is worse than the paper's, and what other settings do there:\n")
+            parts.append("Where ours is worse than the paper's or not trusted, and what is known there:\n")
             parts.append("\n".join(f"- {escape(line)}" for line in worse) + "\n")
     for folder, title, text in (
         ("manifold", "Figure 4: learned manifolds", MANIFOLD),

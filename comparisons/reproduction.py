@@ -17,6 +17,7 @@ from comparisons.verdicts import (
     NAMES,
     PAPERS,
     TITLES,
+    TRUSTED,
     TRUTH,
     Claim,
     Configuration,
@@ -260,15 +261,15 @@ def experiment_head(figure: str) -> list[str]:
 
 
 def causes(found: Found, figure: str) -> list[str]:
-    """Return a line for each point that is worse than the paper's: what the experiments say of it, the best first.
+    """Return a line for each point that is worse than the paper's or not trusted: what experiments say, best first.
 
     Compared are runs of the same panel, backend, split and estimator, judged after the same number of points; and
-    where the paper's estimator is worse, what quadrature says of the same runs.
+    for the paper's estimator what quadrature says of the same runs.
     """
     rows = found.figure2 if figure == "figure2" else found.figure3
     lines = []
     for v in found.verdicts:
-        if v.word != "worse" or v.point is None or v.curve.figure != figure:
+        if v.word not in ("worse", "not trusted") or v.point is None or v.curve.figure != figure:
             continue
         ours, tried = line(rows, v.curve, v.metric), []
         for other in configurations(ours):
@@ -315,8 +316,11 @@ def summary(found: Found) -> str:
     if not last:
         return "None of the paper's curves has been run yet."
     counts = ", ".join(f"{sum(v.word == w for v in last)} {w}" for w in JUDGED)
-    rest = len(curves_of) - len(last)
-    others = f" {rest} more have not been run, or not as far as the paper's axes begin." if rest else ""
+    doubted = {(v.curve[:6], v.metric) for v in found.verdicts if v.word == "not trusted"}
+    doubted -= {(v.curve[:6], v.metric) for v in last}
+    rest = len(curves_of) - len(last) - len(doubted)
+    others = f" In {len(doubted)} more the estimator flags its own result." if doubted else ""
+    others += f" {rest} more have not been run, or not as far as the paper's axes begin." if rest else ""
     return (
         f"Of {len(curves_of)} comparisons, one for each curve of Figures 2 and 3 and each estimator, {len(last)} "
         f"can be made: {counts}.{others}"
@@ -325,7 +329,7 @@ def summary(found: Found) -> str:
 
 TOLERANCE = (
     "Reproduced means within 2 nats on MNIST and within 5 % on Frey Face, of the paper's curve at the same number of "
-    "training points seen."
+    f"training points seen. Where an estimator flags over {TRUSTED:.0%} of its datapoints no verdict rests on it."
 )
 ERRORS = (
     "± is the standard deviation over seeds: what a single run, such as the paper's, scatters by. For one seed it is "

@@ -14,7 +14,7 @@ import pandas as pd
 
 from comparisons.figures import COLOURS, OTHERS
 from comparisons.paper import Curve
-from comparisons.verdicts import METRICS, NAMES, NATS, TRUTH, Point, Verdict, configurations, main, of, points
+from comparisons.verdicts import METRICS, NAMES, NATS, TRUSTED, TRUTH, Point, Verdict, configurations, main, of, points
 
 SIZE = (4.0, 3.6)  # inches: at 96 pixels each about the width of a phone
 STYLE = {
@@ -154,8 +154,9 @@ def _differences(axis: Any, title: str, unit: str, group: list[Verdict]) -> None
         drawn.add(_row(v))
     for row in rows:
         if row not in drawn:
-            ran = any(_row(v) == row and v.point for v in group)
-            word = "off the paper's axes" if ran else "not run"
+            words = {v.word for v in group if _row(v) == row}
+            word = next((w for w in ("not trusted", "no curve") if w in words), "not run")
+            word = "off the paper's axes" if word == "no curve" else word
             axis.text(0, len(rows) - 1 - rows.index(row), word, color="0.4", ha="center", va="center", fontsize=9.5)
     axis.set_yticks(range(len(rows)), [f"{row[0]}, {row[1]}" for row in reversed(rows)])
     axis.set_ylim(-0.7, len(rows) - 0.3)
@@ -194,12 +195,19 @@ def _axes(axis: Any, ours: list[Line], papers: list[Curve], x: str, quantity: st
     axis.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
     axis.xaxis.set_minor_locator(ticker.NullLocator())
     axis.set_ylim(*_limits(ours, papers))
+    if any(not _trusted(line) and line.points[-1].value < axis.get_ylim()[0] for line in ours):
+        axis.text(0.98, 0.03, "appendix D: below, flagged", transform=axis.transAxes, ha="right", color="0.4",
+                  fontsize=9.5)  # fmt: skip
     axis.set_xlabel(AXES[x])
     axis.set_ylabel(f"{quantity} [nats]")
 
 
 def _limits(ours: list[Line], papers: list[Curve]) -> tuple[float, float]:
-    """Return the y axis: all of the paper's curves and of ours, but not the first steep stretch of either."""
+    """Return the y axis: all of the paper's curves and of ours, but not the first steep stretch of either.
+
+    Ours are those that their estimator trusts.
+    """
+    ours = [line for line in ours if _trusted(line)] or ours
     late = [v for c in papers for n, v in zip(c.n_seen, c.value, strict=True) if n >= min(7e5, c.n_seen[-1])]
     late += [p.value for line in ours for p in line.points[len(line.points) // 2 :]]
     tops = [p.value + (p.error if p.seeds > 1 else 0.0) for line in ours for p in line.points]
@@ -208,6 +216,10 @@ def _limits(ours: list[Line], papers: list[Curve]) -> tuple[float, float]:
     span = max(top - usual, 0.02 * abs(top), 0.1)
     # A run that has gone astray may leave the panel.
     return max(min(late, default=usual) - 0.05 * span, usual - 0.5 * span), top + 0.08 * span
+
+
+def _trusted(line: Line) -> bool:
+    return all(point.flagged <= TRUSTED for point in line.points)
 
 
 def _name(axis: Any, papers: list[Curve]) -> None:

@@ -27,7 +27,8 @@ METRICS = {  # what is held against a figure
     "figure3": ("log_px_quadrature_nats", "log_px_appendix_d_nats"),
 }
 TRUTH, PAPERS = METRICS["figure3"]
-WORDS = ("reproduced", "better", "worse", "not run")
+WORDS = ("reproduced", "better", "worse", "not trusted", "not run")
+TRUSTED = 0.1  # share of its datapoints that an estimator may flag and still give a verdict
 NATS = {"mnist": 2.0}  # how near is reproduced, in nats
 SHARE = {"frey": 0.05}  # the same, as a share of the paper's value
 STOPS = (1e6, 1e7)  # points seen at which curves are compared, besides the end of the run
@@ -189,6 +190,8 @@ def _verdict(
         word = "not run"
     elif np.isnan(paper):
         word = "no curve"
+    elif point.flagged > TRUSTED:
+        word = "not trusted"
     else:
         word = judged(curve.data, difference, paper)
     return Verdict(curve, metric, at, n_seen, chosen if point else None, point, paper, difference, word)

@@ -221,7 +221,7 @@ def test_what_is_worse_says_what_other_settings_do(finished: Path) -> None:
     assert "No other run" not in one
 
 
-def test_where_the_papers_estimator_is_worse_quadrature_says_whose_fault_it_is(tmp_path: Path) -> None:
+def test_no_verdict_rests_on_what_the_estimator_flags_and_quadrature_says_how_far_it_is_off(tmp_path: Path) -> None:
     """One run on the paper's curve by quadrature, 60 nats below it by an estimator that doubts half its points."""
     facts = {**FIGURE3, "n_train": 1000, "backend": "monte_carlo_em"}
     papers = {**facts, "metric": "log_px_appendix_d_nats"}
@@ -234,7 +234,9 @@ def test_where_the_papers_estimator_is_worse_quadrature_says_whose_fault_it_is(t
     assert "At the same points seen: -151.0 (reproduced) with start=annealed" in line
     (told,) = (row for row in reproduction.experiments(found, "figure3") if "start=annealed" in row)
     assert "the paper's estimator" in told
-    assert any("-210.00 ± 0.01 (50% flagged)" in row for row in reproduction.verdict_rows(found.verdicts))
+    shown = [row for row in reproduction.verdict_rows(found.verdicts) if "-210.00 ± 0.01 (50% flagged)" in row]
+    assert shown and all("not trusted" in row for row in shown)
+    assert "In 1 more the estimator flags its own result" in reproduction.summary(found)
 
 
 def test_the_page_has_the_numbers_and_commands(finished: Path) -> None:
