@@ -12,6 +12,7 @@ from comparisons.data import GREY
 from comparisons.paper import WHOLE, curves, value_at
 from comparisons.verdicts import (
     ESTIMATORS,
+    JUDGED,
     METRICS,
     MODEL_OF,
     NAMES,
@@ -32,10 +33,11 @@ from comparisons.verdicts import (
     number,
     of,
     panel,
+    panel_name,
     points,
+    said,
 )  # fmt: skip
 
-JUDGED = ("reproduced", "better", "worse")
 SIZES = (1000, 50_000)  # training points of Figure 3
 SPLITS = {"train": "train", "test": "test"}
 VERSIONS = ("numpyro", "jax", "pyro-ppl", "torch", "numpy")
@@ -164,14 +166,13 @@ def verdict_rows(found: Iterable[Verdict]) -> list[list[str]]:
         if v.point is None or v.configuration is None:
             continue
         c = v.curve
-        size = f"{c.n_latent} latent" if c.figure == "figure2" else f"N = {c.n_train:,}"
         by = [] if c.figure == "figure2" else [ESTIMATORS[v.metric]]
         ours = "diverged" if np.isnan(v.point.value) else f"{v.point.value:.2f} ± {_error(v.point.error)}"
         ours += doubt(v.point)
         paper = "-" if np.isnan(v.paper) else f"{v.paper:.1f}"
         body.append(
-            [TITLES[c.data], size, NAMES[c.backend], c.split, *by, count(v.n_seen), ours, paper, difference(v),
-             word(v), run_of(v.configuration), steps(v.point), str(v.point.seeds)]
+            [TITLES[c.data], panel_name(c), NAMES[c.backend], c.split, *by, count(v.n_seen), ours, paper, difference(v),
+             said(v.word), run_of(v.configuration), steps(v.point), str(v.point.seeds)]
         )  # fmt: skip
     return body
 
@@ -193,11 +194,6 @@ def doubt(point: Point) -> str:
     return f" ({point.flagged:.0%} flagged)" if point.flagged >= 0.005 else ""
 
 
-def word(v: Verdict) -> str:
-    """Return a verdict's word as people read it."""
-    return "off the paper's axes" if v.word == "no curve" else v.word
-
-
 def difference(v: Verdict) -> str:
     """Return ours minus the paper's in nats, and for Frey Face as a share too."""
     if np.isnan(v.difference):
@@ -217,9 +213,8 @@ def not_run(found: Iterable[Verdict]) -> list[str]:
     for v in found:
         if v.point is None and v.curve.split == "test":
             c = v.curve
-            where = (
-                f"{TITLES[c.data]}, {c.n_latent} latent variables" if c.figure == "figure2" else f"N = {c.n_train:,}"
-            )
+            where = panel_name(c, "latent variables")
+            where = f"{TITLES[c.data]}, {where}" if c.figure == "figure2" else where
             by = f" by {ESTIMATORS[v.metric]}" if c.figure == "figure3" else ""
             missing.setdefault(where, {}).setdefault(NAMES[c.backend] + by, []).append(count(v.n_seen))
     return [
@@ -243,11 +238,10 @@ def experiments(found: Found, figure: str) -> list[list[str]]:
                 end = along[-1]
                 paper = value_at(curve, end.n_seen)
                 off = "-" if np.isnan(end.value - paper) else f"{end.value - paper:+.1f}"
-                size = f"{curve.n_latent} latent" if figure == "figure2" else f"N = {curve.n_train:,}"
                 by = [] if figure == "figure2" else [ESTIMATORS[metric]]
                 body.append(
-                    [TITLES[curve.data], size, NAMES[curve.backend], *by, other.method or "defaults", other.engine,
-                     count(end.n_seen), number(end) + doubt(end), "-" if np.isnan(paper) else f"{paper:.1f}", off,
+                    [TITLES[curve.data], panel_name(curve), NAMES[curve.backend], *by, other.method or "defaults",
+                     other.engine, count(end.n_seen), number(end) + doubt(end), "-" if np.isnan(paper) else f"{paper:.1f}", off,
                      steps(end), str(end.seeds)]
                 )  # fmt: skip
     return body
@@ -278,15 +272,15 @@ def causes(found: Found, figure: str) -> list[str]:
                 tried.append((near[0].value, other, near[0]))
         tried.sort(key=lambda one: (-one[0], one[1]))
         c = v.curve
-        size = f"{c.n_latent} latent variables" if figure == "figure2" else f"N = {c.n_train:,}"
         by = f" by {ESTIMATORS[v.metric]}" if figure == "figure3" else ""
         each = "; ".join(
             f"{number(point)} ({judged(c.data, value - v.paper, v.paper)}) with {other.method or 'defaults'}, "
             f"{other.engine}, step size {steps(point)}"
             for value, other, point in tried
         )
+        where = panel_name(c, "latent variables")
         lines.append(
-            f"{TITLES[c.data]}, {size}, {NAMES[c.backend]} on {c.split}{by} at {count(v.n_seen)} points: "
+            f"{TITLES[c.data]}, {where}, {NAMES[c.backend]} on {c.split}{by} at {count(v.n_seen)} points: "
             f"{difference(v)} with step size {steps(v.point)}. "
             + _by_quadrature(rows, v)
             + (f"At the same points seen: {each}." if tried else "No other run was judged there.")

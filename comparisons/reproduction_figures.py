@@ -14,7 +14,22 @@ import pandas as pd
 
 from comparisons.figures import COLOURS, OTHERS
 from comparisons.paper import Curve
-from comparisons.verdicts import METRICS, NAMES, NATS, TRUSTED, TRUTH, Point, Verdict, configurations, main, of, points
+from comparisons.verdicts import (
+    JUDGED,
+    METRICS,
+    NAMES,
+    NATS,
+    TRUSTED,
+    TRUTH,
+    Point,
+    Verdict,
+    configurations,
+    main,
+    of,
+    panel_name,
+    points,
+    said,
+)  # fmt: skip
 
 SIZE = (4.0, 3.6)  # inches: at 96 pixels each about the width of a phone
 STYLE = {
@@ -155,8 +170,7 @@ def _differences(axis: Any, title: str, unit: str, group: list[Verdict]) -> None
     for row in rows:
         if row not in drawn:
             words = {v.word for v in group if _row(v) == row}
-            word = next((w for w in ("not trusted", "no curve") if w in words), "not run")
-            word = "off the paper's axes" if word == "no curve" else word
+            word = said(next((w for w in ("not trusted", "no curve") if w in words), "not run"))
             axis.text(0, len(rows) - 1 - rows.index(row), word, color="0.4", ha="center", va="center", fontsize=9.5)
     axis.set_yticks(range(len(rows)), [f"{row[0]}, {row[1]}" for row in reversed(rows)])
     axis.set_ylim(-0.7, len(rows) - 0.3)
@@ -172,14 +186,13 @@ def furthest(group: list[Verdict]) -> list[Verdict]:
     """Return, for each curve and estimator, the verdict at the most points seen that could be given."""
     last: dict[Any, Verdict] = {}
     for v in group:
-        if v.word in ("reproduced", "better", "worse"):
+        if v.word in JUDGED:
             last[v.curve[:6], v.metric] = max(v, last.get((v.curve[:6], v.metric), v), key=lambda one: one.n_seen)
     return list(last.values())
 
 
 def _row(v: Verdict) -> tuple[str, str]:
-    size = f"{v.curve.n_latent} latent" if v.curve.figure == "figure2" else f"N = {v.curve.n_train:,}"
-    return size, SHORT.get(v.curve.backend, NAMES[v.curve.backend])
+    return panel_name(v.curve), SHORT.get(v.curve.backend, NAMES[v.curve.backend])
 
 
 def _axes(axis: Any, ours: list[Line], papers: list[Curve], x: str, quantity: str) -> None:

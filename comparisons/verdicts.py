@@ -27,7 +27,7 @@ METRICS = {  # what is held against a figure
     "figure3": ("log_px_quadrature_nats", "log_px_appendix_d_nats"),
 }
 TRUTH, PAPERS = METRICS["figure3"]
-WORDS = ("reproduced", "better", "worse", "not trusted", "not run")
+JUDGED = ("reproduced", "better", "worse")
 TRUSTED = 0.1  # share of its datapoints that an estimator may flag and still give a verdict
 NATS = {"mnist": 2.0}  # how near is reproduced, in nats
 SHARE = {"frey": 0.05}  # the same, as a share of the paper's value
@@ -74,7 +74,7 @@ class Verdict(NamedTuple):
     point: Point | None
     paper: float  # nats; NaN where the paper's figure shows no curve there
     difference: float  # ours minus the paper's, nats
-    word: str  # one of WORDS, or "no curve"
+    word: str  # one of JUDGED, or "not trusted", "not run", "no curve"
 
 
 class Claim(NamedTuple):
@@ -144,12 +144,11 @@ def _point(rows: pd.DataFrame, n_seen: int, lost: int) -> Point:
     sizes = tuple(float(size) for size in sorted(rows.step_size.dropna().unique()))
     flagged = float(rows.flagged.fillna(0.0).mean()) if "flagged" in rows else 0.0
     if lost:  # a mean over the seeds that happened to survive would flatter the method
-        return Point(n_seen, np.nan, np.nan, np.nan, count, sizes, flagged)
-    if count == 1:
-        error = float(rows.stderr.iloc[0])
-        return Point(n_seen, float(seeds.iloc[0]), error, error, 1, sizes, flagged)
-    error = float(seeds.std(ddof=1))
-    return Point(n_seen, float(seeds.mean()), error, error / count**0.5, count, sizes, flagged)
+        value = error = np.nan
+    else:
+        value = float(seeds.mean())
+        error = float(seeds.std(ddof=1)) if count > 1 else float(rows.stderr.iloc[0])
+    return Point(n_seen, value, error, error / count**0.5, count, sizes, flagged)
 
 
 def verdicts(figure2: pd.DataFrame, figure3: pd.DataFrame, curves: Iterable[Curve]) -> list[Verdict]:
@@ -195,6 +194,16 @@ def _verdict(
     else:
         word = judged(curve.data, difference, paper)
     return Verdict(curve, metric, at, n_seen, chosen if point else None, point, paper, difference, word)
+
+
+def said(word: str) -> str:
+    """Return a verdict's word as people read it."""
+    return "off the paper's axes" if word == "no curve" else word
+
+
+def panel_name(curve: Curve, unit: str = "latent") -> str:
+    """Return what tells a curve's panel from the figure's others: its latent variables, or its training points."""
+    return f"{curve.n_latent} {unit}" if curve.figure == "figure2" else f"N = {curve.n_train:,}"
 
 
 def judged(data: str, difference: float, paper: float) -> str:
