@@ -241,8 +241,8 @@ def experiments(found: Found, figure: str) -> list[list[str]]:
                 by = [] if figure == "figure2" else [ESTIMATORS[metric]]
                 body.append(
                     [TITLES[curve.data], panel_name(curve), NAMES[curve.backend], *by, other.method or "defaults",
-                     other.engine, count(end.n_seen), number(end) + doubt(end), "-" if np.isnan(paper) else f"{paper:.1f}", off,
-                     steps(end), str(end.seeds)]
+                     other.engine, count(end.n_seen), number(end) + doubt(end),
+                     "-" if np.isnan(paper) else f"{paper:.1f}", off, steps(end), str(end.seeds)]
                 )  # fmt: skip
     return body
 
