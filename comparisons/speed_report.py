@@ -231,8 +231,8 @@ def _grid(rows: pd.DataFrame) -> Iterator[str]:
         each = medians(rows, "grid", "cells_per_hour", ["contestant"])
         cells = int(rows[rows.part == "grid"].cells.iloc[0])
         yield f"## A grid of {cells} cells on digits: four backends, two engines\n"
-        yield "| | seconds | cells per hour |"
-        yield "| --- | --- | --- |"
+        yield "| | seconds, median | least to most | cells per hour |"
+        yield "| --- | --- | --- | --- |"
         for one, two in zip(seconds.itertuples(), each.itertuples(), strict=True):
-            yield f"| {one.contestant} | {one.median:.0f} | {two.median:.0f} |"
+            yield f"| {one.contestant} | {one.median:.0f} | {one.least:.0f} to {one.most:.0f} | {two.median:.0f} |"
         yield ""
