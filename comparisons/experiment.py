@@ -51,6 +51,7 @@ class Experiment(JudgeSettings, Settings):
     )
     engine: str = setting("numpyro", "PPL and array library", choices=tuple(ENGINES))
     seed: int = setting(0, "seed of initial values, minibatches and noise", low=0, high=2**31 - 1)
+    initial_scale: float = setting(1.0, "factor on the model's initial values of theta and phi", above=0.0, high=1000.0)
     samples: int = setting(100_000, "training points to consume, with repetition [datapoints]", low=1, high=10**10)
     step_size: float | str = setting(
         "auto",
@@ -173,7 +174,8 @@ class Experiment(JudgeSettings, Settings):
 
         Of a model or backend from a file that is its content: two versions of one file are two methods.
         """
-        told = [*fields(Settings), *(f for f in fields(JudgeSettings) if f.name not in ("evidence", "max_memory"))]
+        judge = (f for f in fields(JudgeSettings) if f.name not in ("evidence", "max_memory"))
+        told = [*fields(Settings), *judge, self.__dataclass_fields__["initial_scale"]]
         changed = [f"{f.name}={getattr(self, f.name)}" for f in told if getattr(self, f.name) != f.default]
         if self.step_size != "auto":
             changed.append(f"step_size={self.step_size}")

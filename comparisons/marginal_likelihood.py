@@ -17,7 +17,7 @@ _FULL = {"backend": "monte_carlo_em", "e_step": "full"}  # the authors' code mov
 
 
 def _figure(samples: int) -> tuple[dict[str, Any], ...]:
-    """Return the panels of Figure 3: three seeds at N = 1000, one at N = 50,000; last, the other engine's at N = 1000."""
+    """Return the panels of Figure 3: three seeds at N = 1000, one at 50,000; last, the other engine at N = 1000."""
     small, large = (
         {**_FIGURE, "seed": (0, 1, 2), "samples": samples},
         {**_FIGURE, "n_train": 50_000, "samples": samples},

@@ -342,8 +342,9 @@ class _Fit:
         }
 
     def _restart(self, step_size: float) -> None:
-        theta, phi = self.model.init(self.experiment.seed)
-        groups = (arrays(self.engine, group) for group in (theta, phi))
+        factor = np.float32(self.experiment.initial_scale)  # 1 changes no bit
+        scaled = ({name: factor * v for name, v in group.items()} for group in self.model.init(self.experiment.seed))
+        groups = (arrays(self.engine, group) for group in scaled)
         key = self.engine.fold_in(self.key, 0)
         state = self.backend.init(key, *groups, self.x, self.engine.array(step_size))
         self.state = arrays(self.engine, numpys(self.engine, state))  # no array twice: training reuses their memory

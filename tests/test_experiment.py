@@ -270,6 +270,7 @@ def test_method_names_the_settings_that_are_not_the_defaults() -> None:
     assert Experiment().method == ""
     assert Experiment(seed=3, n_latent=2, samples=200, backend="mean_field").method == ""
     assert Experiment(step_size=0.05).method == "step_size=0.05"
+    assert Experiment(initial_scale=10).method == "initial_scale=10"
     assert Experiment(theta="ml", particles=5, step_size=0.1).method == "theta=ml particles=5 step_size=0.1"
 
 

@@ -22,6 +22,7 @@ from comparisons.rows import COLUMNS, METRICS
 from inference import BACKENDS, ENGINES
 from inference.base import Backend, Batch, Engine, Info, Key, Settings, State, pick
 from models.base import Model
+from models.vae import VaeBernoulli
 
 # Three steps, the first of which only warms up; all runs below share its shapes, so that nothing compiles twice.
 TINY = {
@@ -200,6 +201,17 @@ def test_the_best_step_size_is_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path:
     pilot = store.read_manifest(tmp_path, cell.name)["pilot"]
     still, best, lost = (float(pilot[size]) for size in ("1e-09", "0.05", "100000000.0"))
     assert best > still > lost == -math.inf
+
+
+def test_initial_values_are_the_models_times_their_scale(tmp_path: Path) -> None:
+    flags = ["--warmup", "100", "--backend", "wake_sleep", "--engine", "pyro", "--evidence", "none"]  # nothing moves
+    assert command(tmp_path, *flags, "--initial-scale", "10") == 0
+    (cell,) = (tmp_path / "cells").iterdir()
+    params = store.load_state(tmp_path, cell.name)["params"]
+    for group, values in zip(("theta", "phi"), VaeBernoulli(64, 3, 8).init(0), strict=True):
+        for name, value in values.items():
+            np.testing.assert_array_equal(pick(params, group)[name], np.float32(10) * value)
+    assert {"initial_scale=10.0" in method for method in read(tmp_path).method} == {True}
 
 
 def test_known_theta_is_judged_exactly(tmp_path: Path) -> None:
