@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from comparisons import parts
 from comparisons.data import DATA
@@ -14,6 +14,8 @@ from comparisons.limits import check
 from inference import BACKENDS, CHOICE, ENGINES
 from inference.base import Settings, setting
 from models import MODELS
+from models.base import Model
+from models.vae import VaeBernoulli, VaeGaussian
 
 AT_A_POINT = ("monte_carlo_em", "wake_sleep")  # backends that climb no bound that a q(theta) could have a part in
 DEFAULT_MODEL = {"frey": "vae_gaussian", "synthetic": "linear_gaussian"}  # vae_bernoulli for the others
@@ -52,6 +54,12 @@ class Experiment(JudgeSettings, Settings):
     engine: str = setting("numpyro", "PPL and array library", choices=tuple(ENGINES))
     seed: int = setting(0, "seed of initial values, minibatches and noise", low=0, high=2**31 - 1)
     initial_scale: float = setting(1.0, "factor on the model's initial values of theta and phi", above=0.0, high=1000.0)
+    log_variance_factor: float = setting(
+        1.0,
+        "vae_*: factor on the log-variance weights of q(z|x), and so on their step size (authors' wake-sleep: 0.1)",
+        above=0.0,
+        high=1000.0,
+    )
     samples: int = setting(100_000, "training points to consume, with repetition [datapoints]", low=1, high=10**10)
     step_size: float | str = setting(
         "auto",
@@ -131,8 +139,20 @@ class Experiment(JudgeSettings, Settings):
             raise FlagError(f"samples {self.samples} is below one full E-step over {n_train} points; raise --samples")
         if self.model == "linear_gaussian" and self.n_latent >= n_x:
             raise FlagError(f"n_latent {self.n_latent} must be below the {n_x} columns of {self.data}")
-        parts.model(self.model)(n_x, self.n_latent, self.n_hidden)
+        self.built(n_x)
         parts.backend(self.backend)
+
+    def built(self, n_x: int) -> Model:
+        """Build the model for data of `n_x` columns. Raises FlagError."""
+        model = parts.model(self.model)(n_x, self.n_latent, self.n_hidden)
+        if self.log_variance_factor == 1.0:
+            return model
+        if not isinstance(model, VaeBernoulli | VaeGaussian):
+            raise FlagError(
+                f"log_variance_factor {self.log_variance_factor} is for vae_bernoulli and vae_gaussian, "
+                f"not {self.model}; drop --log-variance-factor"
+            )
+        return replace(model, log_variance_factor=self.log_variance_factor)
 
     def fit_backend(self, has_q: bool, has_q_theta: bool) -> None:
         """Check what depends on whether the backend has a q(z|x), and can have a q(theta). Raises FlagError."""
@@ -175,7 +195,8 @@ class Experiment(JudgeSettings, Settings):
         Of a model or backend from a file that is its content: two versions of one file are two methods.
         """
         judge = (f for f in fields(JudgeSettings) if f.name not in ("evidence", "max_memory"))
-        told = [*fields(Settings), *judge, self.__dataclass_fields__["initial_scale"]]
+        mine = (self.__dataclass_fields__[name] for name in ("initial_scale", "log_variance_factor"))
+        told = [*fields(Settings), *judge, *mine]
         changed = [f"{f.name}={getattr(self, f.name)}" for f in told if getattr(self, f.name) != f.default]
         if self.step_size != "auto":
             changed.append(f"step_size={self.step_size}")

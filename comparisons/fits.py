@@ -78,7 +78,7 @@ def fitted(experiment: Experiment, data: Data, out: Path, look_in: Sequence[Path
 def restored(experiment: Experiment, cell: str, n_x: int, state: dict[str, Any], engine: Engine | None = None) -> Fit:
     """Rebuild a fit from its state in NumPy, on the engine it came from or on another: both read the same arrays."""
     engine = engine or inference.engine(experiment.engine, experiment.device, experiment.threads)
-    model = parts.model(experiment.model)(n_x, experiment.n_latent, experiment.n_hidden)
+    model = experiment.built(n_x)
     settings = Settings(**{name: getattr(experiment, name) for name in Settings.__dataclass_fields__})
     backend = parts.backend(experiment.backend)(engine, model, settings)
     return Fit(experiment, cell, engine, model, backend, arrays(engine, state))

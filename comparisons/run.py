@@ -87,7 +87,7 @@ def run(
     n_train, n_x = data.train.shape
     experiment.fit_to(n_train, n_x)
     engine = inference.engine(experiment.engine, experiment.device, experiment.threads)
-    model = parts.model(experiment.model)(n_x, experiment.n_latent, experiment.n_hidden)
+    model = experiment.built(n_x)
     settings = Settings(**{name: getattr(experiment, name) for name in Settings.__dataclass_fields__})
     # The judge's work is short: what trains may be compiled, what judges is not.
     trainer = inference.engine(experiment.engine, experiment.device, experiment.threads, experiment.compiled)

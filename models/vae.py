@@ -13,11 +13,14 @@ class _OneHiddenLayer(Model):
     """What the two decoders share: the encoder, and a hidden layer tanh(z w1 + b1) [..., n, n_hidden].
 
     Weights and hidden biases start at N(0, 0.01^2), output biases and log-variance weights at zero (authors' code).
+    The encoder's log-variance weights w5 act `log_variance_factor` times. Below 1 that limits no q(z|x); but Adagrad,
+    whose steps do not shrink with the gradient, then moves log sigma^2 more slowly by that factor.
     """
 
     n_x: int
     n_latent: int
     n_hidden: int
+    log_variance_factor: float = 1.0
 
     @property
     def theta_shapes(self) -> Mapping[str, tuple[int, ...]]:
@@ -39,10 +42,13 @@ class _OneHiddenLayer(Model):
         return {name: theta.get(name, zeros(*shape)) for name, shape in self.theta_shapes.items()}, phi
 
     def recognition(self, ppl: Ppl, phi: Params, x: Array) -> None:
-        """Sample z ~ N(mu, diag sigma^2) with h = tanh(x w3 + b3), mu = h w4 + b4, log sigma^2 = h w5 + b5."""
+        """Sample z ~ N(mu, diag sigma^2) with h = tanh(x w3 + b3), mu = h w4 + b4, log sigma^2 = f h w5 + b5."""
         hidden = ppl.xp.tanh(ppl.xp.matmul(x, phi["w3"]) + phi["b3"])
         loc = ppl.xp.matmul(hidden, phi["w4"]) + phi["b4"]
-        scale = ppl.xp.exp(0.5 * (ppl.xp.matmul(hidden, phi["w5"]) + phi["b5"]))
+        log_variance = ppl.xp.matmul(hidden, phi["w5"])
+        if self.log_variance_factor != 1.0:  # f; the appendix has none, and no step need pay for one
+            log_variance = self.log_variance_factor * log_variance
+        scale = ppl.xp.exp(0.5 * (log_variance + phi["b5"]))
         with ppl.plate("data", x.shape[0]):
             ppl.sample("z", ppl.dist.Normal(loc, scale).to_event(1))
 

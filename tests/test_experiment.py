@@ -15,6 +15,7 @@ from comparisons.experiment import STEP_SIZES, Experiment
 from inference import BACKENDS, ENGINES
 from inference.base import Settings
 from models import MODELS
+from models.vae import VaeBernoulli, VaeGaussian
 
 DIGEST = "0" * 64
 
@@ -270,7 +271,9 @@ def test_method_names_the_settings_that_are_not_the_defaults() -> None:
     assert Experiment().method == ""
     assert Experiment(seed=3, n_latent=2, samples=200, backend="mean_field").method == ""
     assert Experiment(step_size=0.05).method == "step_size=0.05"
-    assert Experiment(initial_scale=10).method == "initial_scale=10"
+    assert (
+        Experiment(initial_scale=10.0, log_variance_factor=0.1).method == "initial_scale=10.0 log_variance_factor=0.1"
+    )
     assert Experiment(theta="ml", particles=5, step_size=0.1).method == "theta=ml particles=5 step_size=0.1"
 
 
@@ -279,6 +282,13 @@ def test_method_tells_every_setting_of_backend_and_judge_apart(f: Field[Any]) ->
     if f.name in ("evidence", "max_memory"):  # which estimators ran is told by the metrics
         pytest.skip("does not tell two numbers apart")
     assert Experiment(**{f.name: changed(f)}).method == f"{f.name}={changed(f)}"
+
+
+def test_only_models_with_log_variance_weights_take_a_factor_on_them() -> None:
+    assert Experiment(log_variance_factor=0.1).built(64) == VaeBernoulli(64, 3, 100, 0.1)
+    assert Experiment(log_variance_factor=0.1, data="frey").built(560) == VaeGaussian(560, 3, 100, 0.1)
+    with pytest.raises(FlagError, match=r"log_variance_factor 0\.1 .* not linear_gaussian; drop"):
+        Experiment(log_variance_factor=0.1, data="synthetic").fit_to(2000, 10)
 
 
 def test_the_step_sizes_are_the_papers() -> None:

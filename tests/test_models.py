@@ -1,5 +1,6 @@
 """The models: one density on every engine and in NumPy, and the closed forms of `linear_gaussian`."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -99,6 +100,17 @@ def test_recognition_log_prob_against_scipy(name: str, engine: Engine) -> None:
     actual = engine.log_prob(model.recognition, {"z": engine.array(z)}, arrays(engine, phi), engine.array(x))
     expected = oracles.log_q(name, oracles.float64(phi), x.astype(np.float64), z)
     np.testing.assert_allclose(engine.numpy(actual), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["vae_bernoulli", "vae_gaussian"])
+def test_a_factor_on_the_log_variance_weights_is_one_on_w5(name: str, engine: Engine) -> None:
+    model, _, phi, z, x = case(name)
+    damped = replace(model, log_variance_factor=0.1)  # type: ignore[type-var]
+    phi["b5"] = np.linspace(-1.0, 1.0, K, dtype=np.float32)
+    args = (arrays(engine, {"z": z}), arrays(engine, phi), engine.array(x))
+    expected = oracles.log_q(name, oracles.float64(phi | {"w5": 0.1 * phi["w5"]}), x.astype(np.float64), z)
+    np.testing.assert_allclose(engine.numpy(engine.log_prob(damped.recognition, *args)), expected, rtol=1e-5)
+    assert np.abs(engine.numpy(engine.log_prob(model.recognition, *args)) - expected).max() > 0.01
 
 
 @pytest.mark.parametrize("name", MODELS)
