@@ -95,16 +95,16 @@ def panel(ours: list[Line], papers: list[Curve], title: str, x: str, labels: dic
             axis.plot(line.x, y, linestyle=dash, color=colour, linewidth=2.0, marker="o", markersize=3.5, zorder=3)
             several = np.array([p.seeds > 1 for p in line.points])
             spread = np.array([p.error for p in line.points])
-            if several.any():
+            if several.any() and _trusted(line):
                 axis.fill_between(line.x, y - spread, y + spread, where=several, color=colour, alpha=0.15, lw=0)
         _axes(axis, ours, papers, x, quantity)
         axis.set_title(title, loc="left")
         _name(axis, papers)
-        handles = [Line2D([], [], color=colours[b], lw=2, label=_label(b)) for b in colours]
+        handles = [Line2D([], [], color=colours[b], lw=2, label=SHORT.get(b, _label(b))) for b in colours]
         handles += [Line2D([], [], color="0.2", lw=1.4, linestyle=DASHES[d], label=text) for d, text in labels.items()]
         handles += [Line2D([], [], color="0.5", lw=1.0, label="the paper")] if papers else []
-        figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, handlelength=1.6,
-                      columnspacing=1.2)  # fmt: skip
+        figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, handlelength=1.5,
+                      columnspacing=1.0)  # fmt: skip
 
     return _svg(draw, SIZE)
 
