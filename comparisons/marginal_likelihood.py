@@ -22,7 +22,7 @@ def _figure(samples: int) -> tuple[dict[str, Any], ...]:
         {**_FIGURE, "seed": (0, 1, 2), "samples": samples},
         {**_FIGURE, "n_train": 50_000, "samples": samples},
     )
-    return small, {**small, **_FULL}, large, {**large, **_FULL}, {**small, "engine": "pyro"}
+    return small, large, {**small, **_FULL}, {**large, **_FULL}, {**small, "engine": "pyro"}
 
 
 PRESETS: dict[str, tuple[dict[str, Any], ...]] = {
