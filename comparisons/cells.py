@@ -12,7 +12,7 @@ from typing import Any
 from comparisons import store
 from comparisons.data import Data, digest, load, take
 from comparisons.errors import DataError, StorageError, UserError
-from comparisons.experiment import NUMBERS_VERSION, Experiment
+from comparisons.experiment import NUMBERS_VERSION, Experiment, completed
 
 CHECKPOINT_SECONDS = 60.0
 TELLING = 0.5  # seconds between two words about the progress
@@ -153,8 +153,12 @@ def _reason(error: Exception) -> str:
 
 
 def _same(mine: dict[str, Any], theirs: dict[str, Any], folder: Path) -> None:
-    """Raise StorageError, with the difference, unless a checkpoint is of the same settings and data."""
-    mine = json.loads(json.dumps(mine))  # as the checkpoint has it: lists for tuples
+    """Raise StorageError, with the difference, unless a checkpoint is of the same settings and data.
+
+    A setting that its version did not know had its default, as in the name of a cell.
+    """
+    theirs = {**theirs, "settings": completed(theirs.get("settings", {}))}
+    mine, theirs = (json.loads(json.dumps(one)) for one in (mine, theirs))  # as the checkpoint has it: lists for tuples
     if mine == theirs:
         return
     both = [_flat(one) for one in (theirs, mine)]

@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from comparisons import parts
 from comparisons.data import DATA
@@ -223,3 +224,8 @@ class Experiment(JudgeSettings, Settings):
         """Return what comes from a file, with the field's name."""
         named = [(kind, getattr(self, kind)) for kind in parts.KINDS]
         return [(kind, part) for kind, part in named if isinstance(part, parts.Part)]
+
+
+def completed(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings as a run before this version kept them, with the default of each that it did not know."""
+    return {**{f.name: f.default for f in fields(Experiment)}, **settings}

@@ -10,7 +10,6 @@
 A cell is finished when its manifest says so and the rows have the SHA-256 that it names.
 """
 
-import dataclasses
 import fcntl
 import hashlib
 import json
@@ -188,14 +187,13 @@ def collect(out: Path) -> "pd.DataFrame":
 
 def superseded(out: Path) -> set[str]:
     """Return the cells whose numbers are of an earlier version than another finished cell's with the same settings."""
-    from comparisons.experiment import Experiment  # which, like most, has no need of a store
+    from comparisons.experiment import completed  # which, like most, has no need of a store
 
-    defaults = {field.name: field.default for field in dataclasses.fields(Experiment)}
     versions: dict[str, dict[str, int]] = {}
     for path in sorted((out / "cells").glob("*/rows.csv")):
         manifest = read_manifest(out, path.parent.name)
         if manifest.get("status") in FINISHED or "status" not in manifest:  # the first cells had none
-            settings = json.dumps({**defaults, **manifest.get("settings", {})}, sort_keys=True, default=str)
+            settings = json.dumps(completed(manifest.get("settings", {})), sort_keys=True, default=str)
             versions.setdefault(settings, {})[path.parent.name] = int(manifest.get("numbers_version", 0))
     return {cell for cells in versions.values() for cell in cells if cells[cell] < max(cells.values())}
 

@@ -275,6 +275,21 @@ def test_a_checkpoint_of_another_run_is_refused(changes: dict[str, Any], words: 
     assert "--fresh" in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.fault("a checkpoint of before there was a setting", "the cell goes on, with the setting's default")
+def test_a_checkpoint_that_did_not_know_a_setting_goes_on(tmp_path: Path) -> None:
+    half_way(tmp_path, tiny(engine="pyro", step_size=0.05))
+    path = tmp_path / "cells" / "cell" / "checkpoint.safetensors"
+    arrays, facts = checkpoint.read(path)
+    assert facts["identity"]["settings"].pop("initial_scale") == 1.0
+    path.write_bytes(checkpoint.pack(arrays, facts))
+    environment = {"data_digest": "data"}
+    other = tiny(engine="pyro", step_size=0.05, initial_scale=2.0)
+    with pytest.raises(StorageError, match=r"initial_scale: 1\.0 there, 2\.0 here"):
+        run_cell("test", tmp_path, "cell", other, small(), environment, lambda *_: None)
+    run_cell("test", tmp_path, "cell", tiny(engine="pyro", step_size=0.05), small(), environment, lambda *_: None)
+    assert len(store.read_manifest(tmp_path, "cell")["resumed"]) == 1
+
+
 @pytest.mark.fault("a checkpoint that is damaged", "said in a line; the cell starts again")
 def test_a_damaged_checkpoint_is_left_behind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     experiment = tiny(engine="pyro", step_size=0.05)
