@@ -16,9 +16,9 @@ from comparisons.figures import COLOURS, OTHERS
 from comparisons.paper import Curve
 from comparisons.verdicts import (
     JUDGED,
-    METRICS,
     NAMES,
     NATS,
+    PAPERS,
     TRUSTED,
     TRUTH,
     Point,
@@ -39,7 +39,7 @@ STYLE = {
     "axes.grid": True, "grid.color": "0.92", "savefig.facecolor": "white",
 }  # fmt: skip
 GREYS = {"aevb": "0.35", "wake_sleep": "0.6", "monte_carlo_em": "0.5"}  # of the paper's curves
-DASHES: dict[str, Any] = {"train": "-", "test": (0, (4, 2)), TRUTH: "-", METRICS["figure3"][1]: (0, (1, 1.4))}
+DASHES: dict[str, Any] = {"train": "-", "test": (0, (4, 2)), TRUTH: "-", PAPERS: (0, (1, 1.4))}
 SHORT = {"monte_carlo_em": "MC EM"}  # where there is little room
 AXES = {
     "n_seen": "training points seen",
@@ -131,8 +131,9 @@ def overview(found: list[Verdict]) -> str:
         handles = [
             Line2D([], [], marker="o", label="test", **mark),
             Line2D([], [], marker="o", markerfacecolor="white", label="train", **mark),
-            Line2D([], [], marker="D", label="appendix D", **mark),
         ]
+        if any(v.metric == PAPERS for v in furthest(found)):
+            handles.append(Line2D([], [], marker="D", label="appendix D", **mark))
         figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, handletextpad=0.2,
                       columnspacing=1.0)  # fmt: skip
 
@@ -161,7 +162,7 @@ def _differences(axis: Any, title: str, unit: str, group: list[Verdict]) -> None
         size = size if np.isfinite(size) else -np.inf  # diverged
         beyond = abs(size) > edge
         colour = COLOURS[v.curve.backend]
-        marker = (">" if size > 0 else "<") if beyond else "D" if v.metric == METRICS["figure3"][1] else "o"
+        marker = (">" if size > 0 else "<") if beyond else "D" if v.metric == PAPERS else "o"
         axis.plot(
             np.clip(size, -edge, edge), place, marker, color=colour, markersize=6.5, zorder=3, clip_on=False,
             markerfacecolor=colour if v.curve.split == "test" else "white",
