@@ -16,7 +16,7 @@ from inference import BACKENDS, CHOICE, ENGINES
 from inference.base import Settings, setting
 from models import MODELS
 from models.base import Model
-from models.vae import VaeBernoulli, VaeGaussian
+from models.vae import OneHiddenLayer
 
 AT_A_POINT = ("monte_carlo_em", "wake_sleep")  # backends that climb no bound that a q(theta) could have a part in
 DEFAULT_MODEL = {"frey": "vae_gaussian", "synthetic": "linear_gaussian"}  # vae_bernoulli for the others
@@ -148,12 +148,17 @@ class Experiment(JudgeSettings, Settings):
         model = parts.model(self.model)(n_x, self.n_latent, self.n_hidden)
         if self.log_variance_factor == 1.0:
             return model
-        if not isinstance(model, VaeBernoulli | VaeGaussian):
+        if not isinstance(model, OneHiddenLayer):
             raise FlagError(
                 f"log_variance_factor {self.log_variance_factor} is for vae_bernoulli and vae_gaussian, "
                 f"not {self.model}; drop --log-variance-factor"
             )
         return replace(model, log_variance_factor=self.log_variance_factor)
+
+    @property
+    def settings(self) -> Settings:
+        """What of it the backend is told."""
+        return Settings(**{f.name: getattr(self, f.name) for f in fields(Settings)})
 
     def fit_backend(self, has_q: bool, has_q_theta: bool) -> None:
         """Check what depends on whether the backend has a q(z|x), and can have a q(theta). Raises FlagError."""

@@ -13,7 +13,7 @@ from comparisons.data import Data, digest
 from comparisons.errors import NumericsError
 from comparisons.experiment import Experiment
 from comparisons.run import arrays, numpys, points
-from inference.base import Array, Backend, Engine, Params, Posterior, Settings, State
+from inference.base import Array, Backend, Engine, Params, Posterior, State
 from models.base import Model
 
 
@@ -79,6 +79,5 @@ def restored(experiment: Experiment, cell: str, n_x: int, state: dict[str, Any],
     """Rebuild a fit from its state in NumPy, on the engine it came from or on another: both read the same arrays."""
     engine = engine or inference.engine(experiment.engine, experiment.device, experiment.threads)
     model = experiment.built(n_x)
-    settings = Settings(**{name: getattr(experiment, name) for name in Settings.__dataclass_fields__})
-    backend = parts.backend(experiment.backend)(engine, model, settings)
+    backend = parts.backend(experiment.backend)(engine, model, experiment.settings)
     return Fit(experiment, cell, engine, model, backend, arrays(engine, state))

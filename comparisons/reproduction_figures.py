@@ -100,7 +100,7 @@ def panel(ours: list[Line], papers: list[Curve], title: str, x: str, labels: dic
         _axes(axis, ours, papers, x, quantity)
         axis.set_title(title, loc="left")
         _name(axis, papers)
-        handles = [Line2D([], [], color=colours[b], lw=2, label=SHORT.get(b, _label(b))) for b in colours]
+        handles = [Line2D([], [], color=colours[b], lw=2, label=_label(b)) for b in colours]
         handles += [Line2D([], [], color="0.2", lw=1.4, linestyle=DASHES[d], label=text) for d, text in labels.items()]
         handles += [Line2D([], [], color="0.5", lw=1.0, label="the paper")] if papers else []
         figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, handlelength=1.5,
@@ -193,7 +193,7 @@ def furthest(group: list[Verdict]) -> list[Verdict]:
 
 
 def _row(v: Verdict) -> tuple[str, str]:
-    return panel_name(v.curve), SHORT.get(v.curve.backend, NAMES[v.curve.backend])
+    return panel_name(v.curve), _label(v.curve.backend)
 
 
 def _axes(axis: Any, ours: list[Line], papers: list[Curve], x: str, quantity: str) -> None:
@@ -247,14 +247,14 @@ def _name(axis: Any, papers: list[Curve]) -> None:
     for backend, values in sorted(ends.items(), key=lambda item: float(np.mean(item[1]))):
         place = max(float(np.mean(values)), placed + 0.075 * (high - low))
         axis.annotate(
-            SHORT.get(backend, NAMES[backend]), (right, place), (4, 0), textcoords="offset points",
+            _label(backend), (right, place), (4, 0), textcoords="offset points",
             fontsize=9.5, color="0.4", va="center",
         )  # fmt: skip
         placed = place
 
 
 def _label(backend: str) -> str:
-    return NAMES.get(backend, backend.lstrip("_") or "-")
+    return SHORT.get(backend) or NAMES.get(backend, backend.lstrip("_") or "-")
 
 
 def _svg(draw: Callable[[Any, Any], None], size: tuple[float, float], heights: list[float] | None = None) -> str:

@@ -88,10 +88,9 @@ def run(
     experiment.fit_to(n_train, n_x)
     engine = inference.engine(experiment.engine, experiment.device, experiment.threads)
     model = experiment.built(n_x)
-    settings = Settings(**{name: getattr(experiment, name) for name in Settings.__dataclass_fields__})
     # The judge's work is short: what trains may be compiled, what judges is not.
     trainer = inference.engine(experiment.engine, experiment.device, experiment.threads, experiment.compiled)
-    backend, train = training(trainer, model, experiment.backend, settings, data.fresh)
+    backend, train = training(trainer, model, experiment.backend, experiment.settings, data.fresh)
     experiment.fit_backend(backend.posterior is not None, backend.theta_posterior is not None)
     fit = _Fit(experiment, data, engine, model, backend, train, progress, keep, every)
     if kept:

@@ -9,7 +9,7 @@ from models.base import Array, Model, Params, Ppl, small_normal, standard_normal
 
 
 @dataclass(frozen=True)
-class _OneHiddenLayer(Model):
+class OneHiddenLayer(Model):
     """What the two decoders share: the encoder, and a hidden layer tanh(z w1 + b1) [..., n, n_hidden].
 
     Weights and hidden biases start at N(0, 0.01^2), output biases and log-variance weights at zero (authors' code).
@@ -54,7 +54,7 @@ class _OneHiddenLayer(Model):
 
 
 @dataclass(frozen=True)
-class VaeBernoulli(_OneHiddenLayer):
+class VaeBernoulli(OneHiddenLayer):
     """Bernoulli decoder (appendix C.1): x ~ Bernoulli(sigmoid(tanh(z w1 + b1) w2 + b2)).
 
     Grey values in [0, 1] are accepted, as in the paper: the site's score is then minus a cross-entropy, not a
@@ -71,7 +71,7 @@ class VaeBernoulli(_OneHiddenLayer):
 
 
 @dataclass(frozen=True)
-class VaeGaussian(_OneHiddenLayer):
+class VaeGaussian(OneHiddenLayer):
     """Gaussian decoder (appendix C.2): x ~ N(sigmoid(h w2 + b2), diag exp(h w3 + b3)) with h = tanh(z w1 + b1).
 
     The mean passes through a sigmoid because Frey Face pixels lie in [0, 1] (the paper's section 5).
