@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from comparisons.tables import BOUND, EVIDENCE, PANEL, note, summary
+from comparisons.rows import PANEL
+from comparisons.tables import BOUND, EVIDENCE, note, summary
 
 # Okabe & Ito's colours, safe for colour-blind readers; a backend keeps its colour in every figure.
 COLOURS = {"aevb": "#0072B2", "wake_sleep": "#D55E00", "monte_carlo_em": "#009E73", "mean_field": "#CC79A7"}

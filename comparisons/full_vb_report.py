@@ -32,7 +32,8 @@ def by_theta(rows: "pd.DataFrame") -> "pd.DataFrame":
 
 def markdown(rows: "pd.DataFrame") -> str:
     """Return the table, a section for each model and data: five lines for ml, map and the three readings of vb."""
-    from comparisons.tables import PANEL, escape, note, pipe, summary
+    from comparisons.rows import PANEL
+    from comparisons.tables import escape, note, pipe, summary
 
     rows = by_theta(rows)
     last = rows[rows.n_seen == rows.groupby("cell").n_seen.transform("max")]
@@ -72,7 +73,7 @@ def figure(rows: "pd.DataFrame") -> str:
     from matplotlib import ticker
     from matplotlib.lines import Line2D
 
-    from comparisons.tables import PANEL
+    from comparisons.rows import PANEL
 
     rows = by_theta(rows[rows.value.notna()])
     panels = list(rows.groupby(PANEL, sort=True))

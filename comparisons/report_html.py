@@ -155,6 +155,13 @@ def _reproduced(found: Found, figure: str, drawn: list[Plot], folder: str) -> It
         yield details(
             f"Worse than the paper, or not trusted, at {len(worse)} points of its curves: what is known there", lines
         )
+    said, compared = reproduction.engines(found, figure)
+    if compared:
+        yield tag("h3", "The two engines")
+        yield tag("p", f"{reproduction.ENGINES} {said}")
+        head = reproduction.ENGINES_HEAD
+        right = [head.index(name) for name in ("training points", "NumPyro - Pyro", "in standard errors", "runs")]
+        yield details("Each difference", page.table("NumPyro minus Pyro", head, compared, right))
     yield from _made(reproduction.made_by(found, figure))
     if drawn:
         rows, table = link(f"{folder}/rows.csv", "every row"), link(f"{folder}/table.md", "all runs as a table")

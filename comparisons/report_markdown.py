@@ -46,6 +46,10 @@ def readme(found: Found, drawn: dict[str, list[Plot]]) -> str:
         if worse:
             parts.append("Where ours is worse than the paper's or not trusted, and what is known there:\n")
             parts.append("\n".join(f"- {escape(line)}" for line in worse) + "\n")
+        said, compared = reproduction.engines(found, figure)
+        if compared:
+            parts.append(f"The two engines. {reproduction.ENGINES} {said}\n")
+            parts.append(_table(reproduction.ENGINES_HEAD, compared))
     for folder, title, text in (
         ("manifold", "Figure 4: learned manifolds", MANIFOLD),
         ("samples", "Figure 5: random samples", SAMPLES),

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 
 from comparisons import reproduction_figures as figures
+from comparisons import tables
+from comparisons.agreement import agreement, verdict
 from comparisons.data import GREY
 from comparisons.paper import WHOLE, curves, value_at
 from comparisons.verdicts import (
@@ -254,6 +256,29 @@ def experiment_head(figure: str) -> list[str]:
             "step size", "seeds"]  # fmt: skip
 
 
+def engines(found: Found, figure: str) -> tuple[str, list[list[str]]]:
+    """Return a sentence and the lines of a table: numpyro minus pyro, wherever several seeds of both were run."""
+    rows = found.figure2 if figure == "figure2" else found.figure3
+    compared = agreement(tables.summary(rows))
+    body = [
+        [TITLES.get(c.data, c.data), f"{c.n_train:,}", count(c.samples), NAMES.get(c.backend, c.backend),
+         c.method or "defaults", _quantity(c.quantity), f"{c.difference:+.2f} ± {c.stderr:.2f}", f"{c.z:+.1f}",
+         str(c.seeds)]
+        for c in compared.itertuples()
+    ]  # fmt: skip
+    return verdict(compared) if body else "", body
+
+
+ENGINES_HEAD = ["data", "training points", "points seen", "method", "settings", "quantity", "NumPyro - Pyro",
+                "in standard errors", "runs"]  # fmt: skip
+
+
+def _quantity(column: str) -> str:
+    """Return what a column of a summary holds, as people read it."""
+    name, _, split = column.rpartition("_")
+    return f"{'log p(x)' if name == 'log_px' else 'lower bound'}, {split}"
+
+
 def causes(found: Found, figure: str) -> list[str]:
     """Return a line for each point that is worse than the paper's or not trusted: what experiments say, best first.
 
@@ -321,6 +346,10 @@ def summary(found: Found) -> str:
     )
 
 
+ENGINES = (
+    "One program and one backend run on NumPyro and on Pyro, from the same initial values, by other random numbers. Do "
+    "they end at the same value, as far as seeds can tell? Nats per datapoint, ± is the standard error over seeds."
+)
 TOLERANCE = (
     "Reproduced means within 2 nats on MNIST and within 5 % on Frey Face, of the paper's curve at the same number of "
     f"training points seen. Where an estimator flags over {TRUSTED:.0%} of its datapoints no verdict rests on it."

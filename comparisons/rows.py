@@ -30,6 +30,8 @@ METRICS = {
     "log_px_predictive_nats": "log posterior predictive density",
 }
 
+PANEL = ["data", "n_train", "model", "n_latent", "n_hidden", "samples"]  # one table, or one row of figures, for each
+
 Row = dict[str, Any]
 
 

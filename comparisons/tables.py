@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 
+from comparisons.agreement import agreement
 from comparisons.data import GREY
-from comparisons.rows import METRICS
+from comparisons.rows import METRICS, PANEL
 
-PANEL = ["data", "n_train", "model", "n_latent", "n_hidden", "samples"]  # one table, or one row of figures, for each
 CELL = [*PANEL, "backend", "method", "engine"]  # one line of a table; seeds are averaged over
 BOUND = "elbo_nats"
 EVIDENCE = [name for name, what in METRICS.items() if what == "log p(x)"]  # the most exact first: that one is shown
@@ -53,28 +53,6 @@ def estimators(rows: pd.DataFrame) -> pd.DataFrame:
                 line[name], line[f"{name}_stderr"] = over_seeds(part)
                 line[f"{name}_flagged"] = part.flagged.mean()
             lines.append(line)
-    return pd.DataFrame(lines)
-
-
-def agreement(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the engines' difference (numpyro - pyro) for each backend and quantity, with its standard error.
-
-    Errors of the two engines add in quadrature; `z` is the difference in standard errors. Needs several seeds.
-    """
-    lines = []
-    for key, group in table.groupby([*PANEL, "backend", "method"], sort=True):
-        by_engine = group.set_index("engine")
-        if set(by_engine.index) != {"pyro", "numpyro"} or (by_engine.seeds < 2).any():
-            continue
-        for name in ("lower_bound_train", "lower_bound_test", "log_px_train", "log_px_test"):
-            one, other = (by_engine.loc[engine] for engine in ("numpyro", "pyro"))
-            difference, error = one[name] - other[name], np.hypot(one[f"{name}_stderr"], other[f"{name}_stderr"])
-            if np.isfinite(difference):
-                line = dict(zip([*PANEL, "backend", "method"], key, strict=True))
-                lines.append(
-                    line
-                    | {"quantity": name, "difference": difference, "stderr": error, "z": _in_errors(difference, error)}
-                )
     return pd.DataFrame(lines)
 
 
@@ -163,13 +141,6 @@ def plain(rows: pd.DataFrame) -> str:
     frame = pd.DataFrame(lines, columns=[*head, "points seen", "seconds"])
     keep = [name for name in frame.columns if name != "method" or frame.method.ne("").any()]
     return frame[keep].to_string(index=False)
-
-
-def _in_errors(difference: float, error: float) -> float:
-    """Return a difference in standard errors: 0 for no difference, infinite for one without an error."""
-    if error > 0 or difference == 0:
-        return difference / error if error > 0 else 0.0
-    return float(np.copysign(np.inf, difference))
 
 
 def over_seeds(part: pd.DataFrame) -> tuple[float, float]:

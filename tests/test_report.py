@@ -239,6 +239,23 @@ def test_no_verdict_rests_on_what_the_estimator_flags_and_quadrature_says_how_fa
     assert "In 1 more the estimator flags its own result" in reproduction.summary(found)
 
 
+def test_the_engines_are_compared_over_seeds(tmp_path: Path) -> None:
+    """NumPyro at -99 and -101, Pyro at -97 and -101: means -100 and -99, standard errors 1 and 2."""
+    facts = {**FIGURE3, "n_train": 1000, "backend": "aevb"}
+    ours = {"numpyro": (-99.0, -101.0), "pyro": (-97.0, -101.0)}
+    rows = [
+        one for engine, values in ours.items() for seed, value in enumerate(values)
+        for one in run({1e6: value}, **{**facts, "engine": engine}, seed=seed)
+    ]  # fmt: skip
+    store.write(tmp_path / "marginal_likelihood" / "rows.csv", to_csv(rows))
+    assert report.main(["--out", str(tmp_path)]) == 0
+    line = ("MNIST", "1,000", "1 million", "AEVB", "defaults", "log p(x), test", "-1.00 ± 2.24", "-0.4", "4")
+    said = "within two standard errors: 1 of 1, where 0.8 are to be expected of engines that agree; the largest is 0.4"
+    for text in ((tmp_path / "README.md").read_text(), " ".join(built(tmp_path).words)):
+        assert said in text and all(word in text for word in line)
+    assert f"| {' | '.join(line)} |" in (tmp_path / "README.md").read_text()
+
+
 def test_the_page_has_the_numbers_and_commands(finished: Path) -> None:
     words = " ".join(built(finished).words)
     for expected in (

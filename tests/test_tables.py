@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from comparisons import figures, tables
+from comparisons import agreement, figures, tables
 from comparisons.data import GREY
 from comparisons.rows import COLUMNS, to_csv
 
@@ -122,7 +122,7 @@ def test_a_diverged_seed_takes_the_mean_with_it() -> None:
 
 def test_agreement_is_the_difference_in_standard_errors() -> None:
     rows = seeds("numpyro", [1.0, 2.0, 6.0]) + seeds("pyro", [0.0, 1.0, 2.0])
-    (line,) = tables.agreement(tables.summary(frame(*rows))).itertuples()
+    (line,) = agreement.agreement(tables.summary(frame(*rows))).itertuples()
     # means 3 and 1; squared standard errors 7 / 3 and 1 / 3
     assert (line.quantity, line.difference) == ("lower_bound_train", 2.0)
     assert line.stderr == pytest.approx(math.sqrt(8 / 3), rel=1e-14)
@@ -131,18 +131,26 @@ def test_agreement_is_the_difference_in_standard_errors() -> None:
     assert "| aevb | lower bound train | +2.000 ± 1.633 | +1.2 |" in text
 
 
+def test_the_verdict_on_agreement_counts_what_chance_leaves_within_two_standard_errors() -> None:
+    compared = pd.DataFrame({"z": [0.5, -2.5, 1.0, -1.9], "seeds": [4, 4, 6, 1002]})
+    text = agreement.verdict(compared)
+    assert "within two standard errors: 3 of 4" in text and "the largest is 2.5." in text
+    # Student's t within 2: for 2 degrees of freedom sqrt(2 / 3), for 4 (sqrt(2) * 5 / 8), for 1000 nearly a normal's
+    assert f"{2 * math.sqrt(2 / 3) + math.sqrt(2) * 5 / 8 + math.erf(math.sqrt(2)):.1f} are to be expected" in text
+
+
 def test_agreement_needs_both_engines_and_several_seeds() -> None:
     one_engine = seeds("pyro", [0.0, 1.0, 2.0])
     one_seed = [row(engine="pyro"), row(engine="numpyro")]
     uneven = [*seeds("pyro", [0.0, 1.0]), row(engine="numpyro")]
     for rows in (one_engine, one_seed, uneven):
-        assert tables.agreement(tables.summary(frame(*rows))).empty
+        assert agreement.agreement(tables.summary(frame(*rows))).empty
         assert "Do the engines agree" not in tables.markdown(frame(*rows))
 
 
 def test_agreement_leaves_out_what_diverged() -> None:
     rows = seeds("pyro", [0.0, 1.0]) + seeds("numpyro", [math.nan, 1.0], status="diverged")
-    assert tables.agreement(tables.summary(frame(*rows))).empty
+    assert agreement.agreement(tables.summary(frame(*rows))).empty
 
 
 def test_engines_that_agree_to_the_last_bit_have_no_difference() -> None:
