@@ -35,6 +35,7 @@ STOPS = (1e6, 1e7)  # points seen at which curves are compared, besides the end 
 
 # Settings of `method` that a run may have and still be the paper's: how it is judged, and what the paper tunes.
 ALLOWED = {*JudgeSettings.__dataclass_fields__, "step_size", "pilot_steps", "warmup", "compile"}
+FULL = ("e_step=full",)  # what the authors' Monte Carlo EM does: each E-step moves the chains of all training points
 ENGINES = ("numpyro", "pyro")
 
 
@@ -291,6 +292,14 @@ def small_sets(rows: pd.DataFrame) -> Claim:
         held.append(all(compared(lines["monte_carlo_em"][end], along[end]) > 0 for along in rivals.values()))
         each = ", ".join(f"{NAMES[b]} {number(along[end])}" for b, along in lines.items() if along)
         evidence.append(f"By {ESTIMATORS[metric]}, at {count(end)} points: {each}.")
+        full = _along(part, "monte_carlo_em", "test", metric, FULL)
+        if metric == TRUTH and end in full:
+            held.append(all(compared(full[end], along[end]) > 0 for along in rivals.values()))
+            best = max(full.values(), key=lambda point: -np.inf if np.isnan(point.value) else point.value)
+            evidence.append(
+                f"With all chains moved (e_step=full), by {ESTIMATORS[metric]}: {number(full[end])}; its best is "
+                f"{number(best)}, after {count(best.n_seen)} points."
+            )
     return Claim(sentence, _word(held), tuple(evidence))
 
 
@@ -301,7 +310,7 @@ def large_sets(rows: pd.DataFrame) -> Claim:
     held: list[bool] = []
     tied, evidence = False, []
     aevb = _along(part, "aevb", "test", TRUTH)
-    for name, told in (("the chains of a minibatch moved", ()), ("all chains moved (e_step=full)", ("e_step=full",))):
+    for name, told in (("the chains of a minibatch moved", ()), ("all chains moved (e_step=full)", FULL)):
         along = _along(part, "monte_carlo_em", "test", TRUTH, told)
         shared = sorted({*along} & {*aevb})
         if not shared:

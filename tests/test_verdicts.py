@@ -216,6 +216,9 @@ def test_monte_carlo_em_at_1000_points_by_either_estimator() -> None:
     both = claim(2, [], truth + three(-190.0, -150.0, verdicts.PAPERS))
     assert both.word == "mixed" and "quadrature" in both.evidence[0] and "paper's estimator" in both.evidence[1]
     assert claim(2, [], three(-146.0, -145.0, verdicts.TRUTH)).word == "does not hold"
+    small = {**FIGURE3, "n_train": 1000, "backend": "monte_carlo_em", "method": "e_step=full"}
+    full = claim(2, [], truth + run({1e5: -147.0, 1e6: -149.0}, **small))
+    assert full.word == "mixed" and "-149.0; its best is -147.0, after 100,000 points" in full.evidence[1]
 
 
 def test_monte_carlo_em_at_50000_points_with_either_e_step() -> None:
