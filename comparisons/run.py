@@ -22,7 +22,8 @@ from comparisons.rows import Row
 from inference.base import Array, Backend, Batch, Engine, Info, Key, Params, Posterior, Settings, State
 from models.base import Model
 
-CHUNK = 100  # steps between looks at the progress and at non-finite numbers
+CHUNK = 100  # steps between looks at the progress and at non-finite numbers, of at most so many datapoints in all:
+CHUNK_ROWS = 100_000  # a full E-step of 50,000 chains takes seconds, and Ctrl-C and checkpoints wait for a chunk
 SETTINGS = (
     "model",
     "data",
@@ -174,6 +175,7 @@ class _Fit:
         self.train, self.progress, self.keep, self.every = train, progress, keep, every
         self.x = engine.array(data.train)
         self.rows_per_step = experiment.rows_per_step(len(data.train))
+        self.chunk = max(1, min(CHUNK, CHUNK_ROWS // self.rows_per_step))
         self.key = engine.key(experiment.seed)
         self.rows: list[Row] = []
         self.state: State = {}
@@ -202,7 +204,7 @@ class _Fit:
     def advance(self, last: int) -> None:
         """Take steps up to number `last`. Raises DivergedError."""
         while self.step < last:
-            self._chunk(min(CHUNK, last - self.step))
+            self._chunk(min(self.chunk, last - self.step))
             self.progress(self.step * self.rows_per_step, "training")
             self._pause()
 
@@ -390,7 +392,7 @@ class _Fit:
             try:
                 while self.step < pilot:
                     self.progress(0, f"trying step size {candidate}")
-                    self._chunk(min(CHUNK, pilot - self.step))
+                    self._chunk(min(self.chunk, pilot - self.step))
                     self._pause()
                 score = self.objective
             except DivergedError:

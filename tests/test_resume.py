@@ -107,6 +107,16 @@ def test_a_full_e_step_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pytest.M
     same(found, unbroken(experiment))
 
 
+def test_steps_of_many_datapoints_are_not_a_hundred_to_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two chunks a run may be interrupted and kept: 150 chains move in each step, and two steps fit."""
+    monkeypatch.setattr(run, "CHUNK_ROWS", 320)
+    kept: list[run.Kept] = []
+    experiment = tiny(backend="monte_carlo_em", e_step="full", samples=1500, step_size=0.05)
+    list(run.run("test", "cell", experiment, small(), keep=lambda *each: kept.append(each), every=0.0))
+    steps = sorted({facts["step"] for _, facts in kept})
+    assert steps[0] <= 2 and np.diff(steps).max() <= 2 and steps[-1] >= 4
+
+
 def test_a_run_that_diverges_later_diverges_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "CHUNK", 1)
     experiment = tiny(backend="wake_sleep", step_size=1e8)
