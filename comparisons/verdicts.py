@@ -292,8 +292,8 @@ def small_sets(rows: pd.DataFrame) -> Claim:
         held.append(all(compared(lines["monte_carlo_em"][end], along[end]) > 0 for along in rivals.values()))
         each = ", ".join(f"{NAMES[b]} {number(along[end])}" for b, along in lines.items() if along)
         evidence.append(f"By {ESTIMATORS[metric]}, at {count(end)} points: {each}.")
-        full = _along(part, "monte_carlo_em", "test", metric, FULL)
-        if metric == TRUTH and end in full:
+        full = _along(part, "monte_carlo_em", "test", TRUTH, FULL) if metric == TRUTH else {}
+        if end in full:
             held.append(all(compared(full[end], along[end]) > 0 for along in rivals.values()))
             best = max(full.values(), key=lambda point: -np.inf if np.isnan(point.value) else point.value)
             evidence.append(
