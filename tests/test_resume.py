@@ -311,6 +311,15 @@ def test_a_damaged_checkpoint_is_left_behind(tmp_path: Path, capsys: pytest.Capt
     same(unbroken(experiment), run.Result(*finished_cell(tmp_path), "done", {}))
 
 
+def test_a_compiled_run_goes_on(tmp_path: Path) -> None:
+    """Long runs on Pyro are compiled, which short ones are not."""
+    experiment = tiny(engine="pyro", backend="mean_field", step_size=0.05, compile="on")
+    half_way(tmp_path, experiment)
+    assert run_cell("test", tmp_path, "cell", experiment, small(), {"data_digest": "data"}, lambda *_: None) == "done"
+    expected = unbroken(experiment)
+    same(expected, run.Result(expected.rows, store.load_state(tmp_path, "cell"), "done", {}))
+
+
 def test_another_version_goes_on_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,7 +21,7 @@ from torch._functorch.compile_utils import fx_graph_cse
 from torch.fx import Graph, GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 Tensor = Any
 
@@ -51,7 +51,7 @@ class Compiled:
     def __call__(self, *args: Any) -> Any:
         if tracing():  # part of a larger graph
             return self.function(*args)
-        leaves, spec = tree_flatten(args)
+        leaves, spec = flatten(args)
         leaves = [torch.tensor(leaf) if type(leaf) is int else leaf for leaf in leaves]
         key = spec, tuple(map(signature, leaves))
         inputs = [leaf.detach() for leaf in leaves if torch.is_tensor(leaf)]
@@ -67,7 +67,7 @@ class Compiled:
             nonlocal structure
             data = iter(tensors)
             args = tree_unflatten([next(data) if torch.is_tensor(leaf) else leaf for leaf in leaves], spec)
-            outputs, structure = tree_flatten(self.function(*args))
+            outputs, structure = flatten(self.function(*args))
             return outputs
 
         graph = trace(flat, inputs)
@@ -137,6 +137,21 @@ def available() -> bool:
 def tracing() -> bool:
     """Say whether operations are being recorded."""
     return _depth.get() > 0
+
+
+def flatten(tree: Any) -> tuple[list[Any], Any]:
+    """Return the leaves of dicts, tuples and lists, and their structure: as in jax, a dict's names are sorted.
+
+    So two dicts that hold the same are the same, in whichever order they were filled: a step's, or a checkpoint's.
+    """
+    return tree_flatten(_in_order(tree))
+
+
+def _in_order(tree: Any) -> Any:
+    def dicts(value: Any) -> Any:
+        return {name: _in_order(value[name]) for name in sorted(value)} if isinstance(value, dict) else value
+
+    return tree_map(dicts, tree, is_leaf=lambda value: isinstance(value, dict))
 
 
 def signature(value: Any) -> Any:
@@ -221,7 +236,7 @@ def loop(step: Callable[..., Any], carry: Any, xs: tuple[Any, ...]) -> tuple[Any
     returned, and the caller may write it out. y is a tuple of scalars or None. Raises TraceError where the carry
     changes its structure, shapes or types.
     """
-    leaves, spec = tree_flatten(carry)
+    leaves, spec = flatten(carry)
     columns = [torch.stack(list(x)) if isinstance(x, list) else x for x in xs]
     held = [i for i, leaf in enumerate(leaves) if torch.is_tensor(leaf)]
     y_spec = None
@@ -232,7 +247,7 @@ def loop(step: Callable[..., Any], carry: Any, xs: tuple[Any, ...]) -> tuple[Any
         for i, tensor in zip(held, tensors, strict=False):
             before[i] = tensor
         carry, y = step(tree_unflatten(before, spec), tensors[len(held) :])
-        after, after_spec = tree_flatten(carry)
+        after, after_spec = flatten(carry)
         if after_spec != spec or [signature(leaf)[:2] for leaf in after] != [signature(leaf)[:2] for leaf in before]:
             raise TraceError("what a loop carries must keep its structure, shapes and types")
         ys, y_spec = tree_flatten(y)
