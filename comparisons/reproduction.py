@@ -138,17 +138,20 @@ def figure3(found: Found) -> list[Plot]:
 
 
 def _told(ours: list[figures.Line]) -> str:
-    """Return the last value of each of our curves, in words."""
-    each = [
-        f"{NAMES.get(one.backend, one.backend)} {ESTIMATORS.get(one.dash, one.dash)} {number(one.points[-1])}"
-        for one in ours
-    ]
-    return f"Ours at {count(max(one.points[-1].n_seen for one in ours))} points: {', '.join(each)} nats."
+    """Return the last value of each of our curves, in words: those that end after as many points together."""
+    ends: dict[int, list[str]] = {}
+    for one in ours:
+        last = one.points[-1]
+        name = f"{NAMES.get(one.backend, one.backend)} {ESTIMATORS.get(one.dash, one.dash)}"
+        ends.setdefault(last.n_seen, []).append(f"{name} {number(last)}")
+    each = [f"at {count(n_seen)} points: {', '.join(ends[n_seen])}" for n_seen in sorted(ends, reverse=True)]
+    return f"Ours {'; '.join(each)} nats."
 
 
 def _papers(papers: Sequence[Any], ours: list[figures.Line]) -> str:
-    n_seen = max(one.points[-1].n_seen for one in ours)
-    there = [(c, value_at(c, n_seen)) for c in papers]
+    """Return the paper's values, each where our curve of the same backend ends."""
+    ends = {one.backend: one.points[-1].n_seen for one in ours}
+    there = [(c, value_at(c, ends.get(c.backend, max(ends.values())))) for c in papers]
     each = [f"{NAMES[c.backend]} {c.split} {value:.1f}" for c, value in there if np.isfinite(value)]
     return f"The paper's there: {', '.join(each)} nats." if each else ""
 
