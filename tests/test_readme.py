@@ -29,7 +29,7 @@ SMALL = {
     "comparisons.manifold": "--data frey --samples 200 --frey-hidden 5 --grid 2 --engine pyro",
     "comparisons.samples": "--data digits --latents 2 --samples 200 --n-hidden 5 --grid 2 --engine pyro",
     "comparisons.speed": "--parts seeds --repeats 1 --seconds 0.01 --threads 1",
-    "comparisons.full_vb": f"{GRID} --n-train 300 --evidence none",
+    "comparisons.full_vb": f"{GRID} --data digits --n-train 300 --evidence none",
     "comparisons.inference_gap": "--data digits --latents 2 --samples 200 --points 10 --draws 2 --fit-steps 5",
 }
 
