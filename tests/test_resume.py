@@ -100,6 +100,15 @@ def test_an_estimate_goes_on_bit_for_bit(engine: str, judge: str, tmp_path: Path
     assert pauses > (4 if judge == "quadrature" else 12)
 
 
+def test_compiled_training_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long runs on Pyro are compiled, which short ones are not."""
+    monkeypatch.setattr(run, "CHUNK", 3)
+    experiment = tiny(engine="pyro", backend="mean_field", step_size=0.05, compile="on")
+    found, _ = broken_at(experiment, tmp_path, [1, 2])
+    same(found, unbroken(experiment))
+    assert found.status == "done"
+
+
 def test_a_full_e_step_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "CHUNK", 1)
     experiment = tiny(backend="monte_carlo_em", e_step="full", samples=600, step_size=0.05)
@@ -309,15 +318,6 @@ def test_a_damaged_checkpoint_is_left_behind(tmp_path: Path, capsys: pytest.Capt
     assert run_cell("test", tmp_path, "cell", experiment, small(), {"data_digest": "data"}, lambda *_: None) == "done"
     assert "it starts again" in capsys.readouterr().err and not path.exists()
     same(unbroken(experiment), run.Result(*finished_cell(tmp_path), "done", {}))
-
-
-def test_a_compiled_run_goes_on(tmp_path: Path) -> None:
-    """Long runs on Pyro are compiled, which short ones are not."""
-    experiment = tiny(engine="pyro", backend="mean_field", step_size=0.05, compile="on")
-    half_way(tmp_path, experiment)
-    assert run_cell("test", tmp_path, "cell", experiment, small(), {"data_digest": "data"}, lambda *_: None) == "done"
-    expected = unbroken(experiment)
-    same(expected, run.Result(expected.rows, store.load_state(tmp_path, "cell"), "done", {}))
 
 
 def test_another_version_goes_on_and_says_so(
