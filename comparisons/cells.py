@@ -12,7 +12,7 @@ from typing import Any
 from comparisons import store
 from comparisons.data import Data, digest, load, take
 from comparisons.errors import DataError, StorageError, UserError
-from comparisons.experiment import NUMBERS_VERSION, Experiment, completed
+from comparisons.experiment import Experiment, completed
 
 CHECKPOINT_SECONDS = 60.0
 TELLING = 0.5  # seconds between two words about the progress
@@ -30,6 +30,7 @@ class Job:
     n_train: int  # of the data: how many the experiment takes of them
     environment: dict[str, Any]  # of the command: with the data's digest
     checkpoint_seconds: float = CHECKPOINT_SECONDS
+    keep_stops: bool = False
 
     @property
     def name(self) -> str:
@@ -61,7 +62,7 @@ def work(job: Job, data: Data | None = None, watch: Callable[[], None] = lambda:
         try:
             return run_cell(
                 job.comparison, job.out, job.cell, job.experiment, data, job.environment, progress,
-                job.checkpoint_seconds,
+                job.checkpoint_seconds, job.keep_stops,
             )  # fmt: skip
         except UserError:
             raise
@@ -94,6 +95,7 @@ def run_cell(
     environment: dict[str, Any],
     progress: Callable[[int, str], None],
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    keep_stops: bool = False,
 ) -> str:
     """Run a cell to its end, from its checkpoint where it has one; return its status, `done` or `diverged`.
 
@@ -104,13 +106,16 @@ def run_cell(
 
     identity = {
         "cell": cell, "settings": asdict(experiment), "data_digest": environment["data_digest"],
-        "numbers_version": NUMBERS_VERSION,
+        "numbers_version": experiment.numbers_version,
     }  # fmt: skip
     versions = store.versions()
 
     def keep(arrays: dict[str, Any], facts: dict[str, Any]) -> None:
         facts |= {"identity": identity, "versions": versions, "resumed": resumed}
         store.save_checkpoint(out, cell, arrays, facts)
+
+    def keep_stop(step: int, arrays: dict[str, Any], facts: dict[str, Any]) -> None:
+        store.save_stop(out, cell, step, arrays, {**facts, "identity": identity, "versions": versions})
 
     kept = None
     resumed: list[dict[str, Any]] = []
@@ -125,11 +130,21 @@ def run_cell(
         if changed:
             print(f"{cell} goes on under other versions than it began with: {changed}", file=sys.stderr)
             resumed[-1]["changed"] = changed
-    manifest = {**environment, "settings": asdict(experiment), "numbers_version": NUMBERS_VERSION}
+    manifest = {**environment, "settings": asdict(experiment), "numbers_version": experiment.numbers_version}
     while True:
         try:
             with stopping.deferred():
-                for result in run(comparison, cell, experiment, data, progress, keep, kept, checkpoint_seconds):
+                for result in run(
+                    comparison,
+                    cell,
+                    experiment,
+                    data,
+                    progress,
+                    keep,
+                    kept,
+                    checkpoint_seconds,
+                    keep_stop if keep_stops else None,
+                ):
                     told = {**manifest, "status": result.status, **({"resumed": resumed} if resumed else {})}
                     if result.pilot:  # as text: JSON has no infinity
                         told["pilot"] = {size: str(score) for size, score in result.pilot.items()}

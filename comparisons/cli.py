@@ -47,6 +47,7 @@ class Running:
     workers: int = setting(1, "cells run at once, in processes of their own [processes]", low=1, high=1024)
     scheduler: str = setting("", "a running Dask scheduler whose workers run the cells: tcp://host:port", words=True)
     checkpoint_seconds: float = setting(60.0, "time between two checkpoints of a run [seconds]", low=0.0, high=1e6)
+    keep_stops: bool = setting(False, "keep the fit as it was at each stop, so that it can be judged again")
     fresh: bool = setting(False, "run finished and unfinished cells again, from the start")
 
     def __post_init__(self) -> None:

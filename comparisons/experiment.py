@@ -26,6 +26,7 @@ LONG = 5000  # steps that repay the half minute it takes to compile one: each is
 
 # Raise it when a change to models/, inference/ or the estimators changes numbers: old results then keep their own name.
 NUMBERS_VERSION = 2
+FULL_E_STEP_VERSION = 3  # until 2, theta saw the first 500 rows of a full E-step and no others
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +119,7 @@ class Experiment(JudgeSettings, Settings):
             )
         if "annealed" in self.evidence and self.start == "annealed":
             raise FlagError("evidence 'annealed' cannot start where it ends; choose --start prior or recognition")
+        object.__setattr__(self, "chains", self._chosen_chains())
         self.fit_backend(has_q=self.backend != "monte_carlo_em", has_q_theta=self.backend not in AT_A_POINT)
 
     def _chosen_evidence(self) -> Iterator[str]:
@@ -131,6 +133,16 @@ class Experiment(JudgeSettings, Settings):
                 yield "exact"
             elif self.n_latent <= 3:
                 yield "quadrature"
+
+    def _chosen_chains(self) -> str:
+        """Return whether appendix D keeps its chains; `auto` where it is not asked for, which is then no setting."""
+        if "appendix_d" not in self.evidence:
+            return "auto"
+        if self.chains == "kept" and self.start != "prior":
+            raise FlagError(
+                f"chains 'kept' start at the prior, not at {self.start!r}; choose --chains anew or --start prior"
+            )
+        return ("kept" if self.start == "prior" else "anew") if self.chains == "auto" else self.chains
 
     def fit_to(self, n_train: int, n_x: int) -> None:
         """Check what depends on the data's size, and that a model or backend from a file loads. Raises FlagError."""
@@ -175,8 +187,12 @@ class Experiment(JudgeSettings, Settings):
 
     def rows_per_step(self, n_train: int) -> int:
         """How many datapoints one step of the backend consumes."""
-        full = self.backend == "monte_carlo_em" and self.e_step == "full"
-        return n_train if full else self.minibatch
+        return n_train if self.full_e_step else self.minibatch
+
+    @property
+    def full_e_step(self) -> bool:
+        """Whether a step moves the chains of all training points."""
+        return self.backend == "monte_carlo_em" and self.e_step == "full"
 
     @property
     def compiled(self) -> bool:
@@ -220,10 +236,17 @@ class Experiment(JudgeSettings, Settings):
         content |= {kind: {"name": part.name, "sha256": part.sha256} for kind, part in self._parts()}
         if self.compiled:  # whoever decided it: the same numbers, and not those of before there was a choice
             content["compile"] = "on"
-        content |= {"data_digest": data_digest, "numbers_version": NUMBERS_VERSION}
+        if self.chains == "anew":  # as all were, before there was a choice
+            del content["chains"]
+        content |= {"data_digest": data_digest, "numbers_version": self.numbers_version}
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
         backend = self.backend.folder if isinstance(self.backend, parts.Part) else self.backend
         return f"{self.data}-{backend}-{self.engine}-seed{self.seed}-{digest}"
+
+    @property
+    def numbers_version(self) -> int:
+        """The version of this experiment's numbers: a change raises that of the experiments it touches."""
+        return FULL_E_STEP_VERSION if self.full_e_step else NUMBERS_VERSION
 
     def _parts(self) -> list[tuple[str, parts.Part]]:
         """Return what comes from a file, with the field's name."""
@@ -233,4 +256,7 @@ class Experiment(JudgeSettings, Settings):
 
 def completed(settings: dict[str, Any]) -> dict[str, Any]:
     """Return settings as a run before this version kept them, with the default of each that it did not know."""
-    return {**{f.name: f.default for f in fields(Experiment)}, **settings}
+    chains = (
+        "anew" if "appendix_d" in settings.get("evidence", ()) else "auto"
+    )  # as all were, before there was a choice
+    return {**{f.name: f.default for f in fields(Experiment)}, "chains": chains, **settings}

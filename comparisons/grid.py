@@ -112,7 +112,7 @@ def _jobs(request: Request, data: dict[int | None, Data]) -> Iterator[Job]:
         cell = experiment.identity(environment["data_digest"])
         yield Job(
             request.comparison, cell, experiment, request.out.absolute(), folder, len(data[experiment.n_train].train),
-            environment, request.running.checkpoint_seconds,
+            environment, request.running.checkpoint_seconds, request.running.keep_stops,
         )  # fmt: skip
 
 

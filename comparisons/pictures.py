@@ -14,7 +14,7 @@ import numpy as np
 from comparisons import store
 from comparisons.data import Data, digest
 from comparisons.errors import StorageError
-from comparisons.experiment import NUMBERS_VERSION, Experiment
+from comparisons.experiment import Experiment
 from comparisons.fits import Fit
 from comparisons.lower_bound import FIGURE
 
@@ -68,7 +68,8 @@ def keep(out: Path, name: str, title: str, pixels: np.ndarray, latents: str, fit
     store.write(out / f"{name}.png", png(pixels))
     facts = {
         **store.environment(), "title": title, "latents": latents, "cell": fit.cell, "data_digest": digest(data),
-        "settings": asdict(fit.experiment), "numbers_version": NUMBERS_VERSION, "shape": list(pixels.shape),
+        "settings": asdict(fit.experiment), "numbers_version": fit.experiment.numbers_version,
+        "shape": list(pixels.shape),
         "pixels_sha256": hashlib.sha256(pixels.tobytes()).hexdigest(), "fit": _fit(out, fit.cell),
     }  # fmt: skip
     store.write_json(out / f"{name}.json", facts)

@@ -23,6 +23,7 @@ METRICS = {
     "log_px_importance_nats": "log p(x)",
     "log_px_appendix_d_nats": "log p(x)",
     "hmc_acceptance": "HMC acceptance",
+    "appendix_d_evals": "decoder evaluations by the paper's estimator so far, with chains kept",
     "elbo_full_nats": "lower bound on log p(X) / N",
     "kl_theta_nats": "KL(q(theta) || p(theta)) / N",
     "theta_at_prior": "share of the weights that stayed at the prior",

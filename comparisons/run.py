@@ -18,6 +18,8 @@ from comparisons.evidence.full_vb import AT_PRIOR, Average, bound, divergence, e
 from comparisons.evidence.journal import Journal, kept_in
 from comparisons.evidence.judge import estimate
 from comparisons.experiment import STEP_SIZES, Experiment
+from comparisons.keeping import NAME as KEEPER
+from comparisons.keeping import Keeping
 from comparisons.rows import Row
 from inference.base import Array, Backend, Batch, Engine, Info, Key, Params, Posterior, Settings, State
 from models.base import Model
@@ -75,12 +77,15 @@ def run(
     keep: Keep | None = None,
     kept: Kept | None = None,
     every: float = 60.0,
+    keep_stop: Callable[[int, dict[str, Any], dict[str, Any]], None] | None = None,
 ) -> Iterator[Result]:
     """Train and judge one cell; yield the rows so far, and the backend's state, after each checkpoint of the grid.
 
     Every `every` seconds, and when a signal asks for the end, `keep` is given what a later call goes on from as
     `kept`. Such a run gives the same numbers as one that was never broken off, bit for bit, with the same versions and
     threads.
+
+    `keep_stop` is given each stop's step and the checkpoint of it, trained and not yet judged.
 
     A run that turns non-finite ends with rows of status `diverged` that hold no number. Raises FlagError for settings
     that do not fit the data, MisfitError for a `kept` that is not this run's, KeyboardInterrupt on a signal.
@@ -103,6 +108,8 @@ def run(
         for step in experiment.checkpoints(n_train):
             if step > fit.judged:
                 fit.advance(step)
+                if keep_stop and not fit.judging and not fit.journal.records():
+                    keep_stop(step, *fit.snapshot())
                 fit.judge(common)
                 status = "done" if step == last else "running"
                 yield Result(list(fit.rows), numpys(engine, fit.state), status, fit.pilot)
@@ -156,7 +163,7 @@ def arrays(engine: Engine, state: dict[str, Any]) -> State:
 class _Fit:
     """A backend's state on its way through the training set, and the clock and counters that go with it.
 
-    Everything that changes on the way is in `_snapshot`, and comes back by `resume`.
+    Everything that changes on the way is in `snapshot`, and comes back by `resume`.
     """
 
     def __init__(
@@ -190,6 +197,7 @@ class _Fit:
         self.judging: list[Row] = []  # this checkpoint's rows so far
         self.spent = 0.0  # seconds on the estimate under way, before this process took over
         self.journal = Journal(paused=self._pause)
+        self.keeping = self._keeping()
         self.since = self.last_kept = time.perf_counter()
 
     def start(self) -> None:
@@ -199,13 +207,18 @@ class _Fit:
         chosen = self.experiment.step_size
         self.step_size = self._choose_step_size() if chosen == "auto" else float(chosen)
         self._restart(self.step_size)
+        if self.keeping:
+            self.keeping.begin(self.backend.theta(self.state))
         self.begun = True
 
     def advance(self, last: int) -> None:
         """Take steps up to number `last`. Raises DivergedError."""
         while self.step < last:
-            self._chunk(min(self.chunk, last - self.step))
+            until = min(last, self.keeping.due) if self.keeping else last
+            self._chunk(min(self.chunk, until - self.step))
             self.progress(self.step * self.rows_per_step, "training")
+            if self.keeping:
+                self.keeping.look(self.backend.theta(self.state), self.step)
             self._pause()
 
     def judge(self, common: Row) -> None:
@@ -229,6 +242,10 @@ class _Fit:
         if math.isfinite(self.acceptance[0]):
             moved = self._row("train", "hmc_acceptance", *self.acceptance, 0.0, 0, self.rows_per_step)
             self.rows.append({**common, **moved})
+        if self.keeping:
+            for split, evals in self.keeping.evals.items():
+                row = self._row(split, f"{KEEPER}_evals", evals, 0.0, self.keeping.seconds[split], 0, 0)
+                self.rows.append({**common, **row})
         self.judging, self.judged = [], self.step
 
     def lost(self) -> list[Row]:
@@ -247,20 +264,23 @@ class _Fit:
         for name in COUNTERS:
             setattr(self, name, facts[name])
         self.acceptance = (facts["acceptance"][0], facts["acceptance"][1])
+        if self.keeping and self.begun:
+            self.keeping.resume(kept["keeping"], facts["keeping"])
         self.journal = Journal(kept.get("journal"), paused=self._pause)
 
-    def _snapshot(self) -> Kept:
+    def snapshot(self) -> Kept:
         facts = {name: getattr(self, name) for name in (*COUNTERS, "acceptance")}
         records = self.journal.records()
         if records:
             facts["spent"] += time.perf_counter() - self.since
-        return {"state": numpys(self.engine, self.state), "journal": records}, facts
+        chains, facts["keeping"] = self.keeping.snapshot() if self.keeping else ({}, {})
+        return {"state": numpys(self.engine, self.state), "journal": records, "keeping": chains}, facts
 
     def _pause(self) -> None:
         """Write a checkpoint where one is due. Raises KeyboardInterrupt where a signal has asked for the end."""
         due = time.perf_counter() - self.last_kept >= self.every
         if self.keep and (due or stopping.requested()):
-            self.keep(*self._snapshot())
+            self.keep(*self.snapshot())
             self.last_kept = time.perf_counter()
         stopping.pause()
 
@@ -283,6 +303,19 @@ class _Fit:
             "flagged": 0.0,
         }
 
+    def _keeping(self) -> Keeping | None:
+        """Return what keeps the paper's estimator's chains along training, where they are to be kept."""
+        if self.experiment.chains != "kept":
+            return None
+        every = max(1, self.experiment.chain_interval // self.rows_per_step)
+        x = {split: self._taken(split, self.experiment.eval_points)[0] for split in ("train", "test")}
+        return Keeping(self.experiment, self.engine, self.model, x, every)
+
+    def _taken(self, split: str, count: int) -> tuple[Array, Array | None]:
+        """Return the first points of a split, and their indices where they are training points."""
+        x, indices = points(self.data, split, count)
+        return self.engine.array(x), None if indices is None else self.engine.array(indices)
+
     def _estimates(self) -> Iterator[tuple[str, str, Work]]:
         """Yield split, metric, and what estimates it: the estimate, and the local optimisation steps its q took."""
         works = {split: self._works(split) for split in ("train", "test")}
@@ -294,15 +327,11 @@ class _Fit:
         experiment, engine, theta = self.experiment, self.engine, self.backend.theta(self.state)
         fit_key, draw_key = engine.split(engine.fold_in(engine.fold_in(self.key, 1), self.step))
 
-        def taken(count: int) -> tuple[Array, Array | None]:
-            x, indices = points(self.data, split, count)
-            return engine.array(x), None if indices is None else engine.array(indices)
-
         def posterior_of(x: Array, indices: Array | None) -> Posterior | None:
             has_one = self.backend.posterior
             return has_one(fit_key, self.state, x, indices) if has_one else None
 
-        x, indices = taken(experiment.eval_points)
+        x, indices = self._taken(split, experiment.eval_points)
         posterior = cache(partial(posterior_of, x, indices))
 
         def at_theta() -> tuple[Estimate, int]:
@@ -314,6 +343,8 @@ class _Fit:
 
         works: dict[str, Work] = {"elbo_nats": at_theta}
         works |= {f"log_px_{name}_nats": partial(evidence, name) for name in experiment.evidence}
+        if keeping := self.keeping:
+            works[f"log_px_{KEEPER}_nats"] = lambda: (keeping.estimate(split, theta, self.step), 0)
         if not self.backend.theta_posterior:
             return works
 
@@ -329,7 +360,7 @@ class _Fit:
             return under_draws(engine, q_theta, theta_key, experiment.theta_draws, log_px)
 
         def full_bound() -> tuple[Average, int]:
-            everything = taken(n_train)
+            everything = self._taken(split, n_train)
             q: Any = posterior_of(*everything)
             args = (q_theta, q, everything[0], bound_key, experiment.elbo_draws)
             return bound(engine, self.model, *args), q.fit_steps
@@ -372,9 +403,16 @@ class _Fit:
         self.objective = float(info.objective.mean())
 
     def _minibatch(self, step: int) -> np.ndarray:
-        """Rows of one step, without repetition within it: from (seed, step) alone, the same for every engine."""
+        """Rows of one step, without repetition within it: from (seed, step) alone, the same for every engine.
+
+        A step that takes them all has them in one order, shuffled, at every step: a backend may walk through it from
+        one step to the next.
+        """
+        n = len(self.data.train)
+        if self.experiment.full_e_step:
+            return np.random.default_rng(self.experiment.seed).permutation(n)
         rng = np.random.default_rng([self.experiment.seed, step])
-        return rng.choice(len(self.data.train), self.rows_per_step, replace=False, shuffle=False)
+        return rng.choice(n, self.rows_per_step, replace=False, shuffle=False)
 
     @property
     def pilot(self) -> dict[str, float]:

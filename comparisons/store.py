@@ -4,6 +4,7 @@
                    rows.csv                 the cell's rows
                    state.safetensors        the backend's last state, theta and q in it (kept out of git)
                    checkpoint.safetensors   what an unfinished run goes on from (kept out of git)
+                   stops/<step>.safetensors a fit as it was at each stop, with --keep-stops (kept out of git)
                    progress.json, lock      of a run under way (kept out of git)
 <out>/rows.csv                              all cells' rows: a pure function of the folders above
 
@@ -68,6 +69,11 @@ def save_cell(out: Path, cell: str, rows: list[Row], manifest: dict[str, Any], s
 def save_checkpoint(out: Path, cell: str, arrays: dict[str, Any], facts: dict[str, Any]) -> None:
     """Write what a run goes on from. Raises StorageError; the checkpoint before it then still stands."""
     write(out / "cells" / cell / "checkpoint.safetensors", checkpoint.pack(arrays, facts))
+
+
+def save_stop(out: Path, cell: str, step: int, arrays: dict[str, Any], facts: dict[str, Any]) -> None:
+    """Write a fit as it was at a stop. Raises StorageError."""
+    write(out / "cells" / cell / "stops" / f"{step}.safetensors", checkpoint.pack(arrays, facts))
 
 
 def load_checkpoint(out: Path, cell: str) -> tuple[dict[str, Any], dict[str, Any]] | None:

@@ -5,9 +5,12 @@ transition of `leapfrog_steps`, with an accept decision per datapoint, then take
 the draws. The step size is ONE number for all chains, tuned after every step to 90 % mean acceptance: with N = 50000
 a chain is visited too rarely to tune one of its own.
 
-`e_step="minibatch"` moves the minibatch's chains, and all weight updates see that minibatch. `"full"` moves all N
-(the authors' code), and each weight update sees another minibatch of the permuted training set.
+`e_step="minibatch"` moves the minibatch's chains, and all weight updates see that minibatch. `"full"` moves all N, and
+the weight updates walk through them in blocks of M, on from where those of the last E-step ended, as in the authors'
+public code: after N updates theta has seen each row M times.
 """
+
+from typing import Any
 
 from inference.aevb import theta
 from inference.base import Array, Backend, Batch, Engine, Info, Key, Params, Settings, State, join, pick
@@ -20,7 +23,11 @@ INITIAL_STEP_SIZE = 0.1
 
 
 def monte_carlo_em(engine: Engine, model: Model, settings: Settings) -> Backend:
-    """Build the backend; its state holds params `theta.*`, chains z [N, n_latent] and the log step size []."""
+    """Build the backend; its state holds params `theta.*`, chains z [N, n_latent] and the log step size [].
+
+    With a full E-step also `next_row` [], the place in the batch at which the next block of M rows begins.
+    """
+    full = settings.e_step == "full"
     optimizer = OPTIMIZERS[settings.optimizer](settings.warmup)
     xp = engine.ppl.xp
     joint = log_joint(engine, model, settings.theta)
@@ -33,12 +40,18 @@ def monte_carlo_em(engine: Engine, model: Model, settings: Settings) -> Backend:
     def init(key: Key, theta: Params, phi: Params, x: Array, step_size: Array) -> State:
         params = join(theta=theta)
         z = engine.draw(key, chains, x)["z"]
-        return {
+        state = {
             "params": params,
             "optimizer": optimizer.init(xp, params, step_size),
             "z": z,
             "log_step_size": xp.log(0.0 * z[0, 0] + INITIAL_STEP_SIZE),
         }
+        return {**state, "next_row": engine.array(0)} if full else state
+
+    def walk(start: Array, size: int, n: int) -> Array:
+        """Return the rows of each weight update [updates, size]: on from `start`, round and round."""
+        ahead = engine.array(range(settings.weight_updates * size)).reshape(settings.weight_updates, size)
+        return (start + ahead) % n
 
     def step(key: Key, state: State, batch: Batch) -> tuple[State, Info]:
         n = batch.x.shape[0]
@@ -50,13 +63,10 @@ def monte_carlo_em(engine: Engine, model: Model, settings: Settings) -> Backend:
         move = hmc(engine, log_density, settings.leapfrog_steps)
         z, moved = move(key, state["z"][batch.indices], xp.exp(state["log_step_size"]))
 
-        # A batch larger than a minibatch (a full E-step, in random order) is dealt out to the updates in slices.
-        parts = max(1, n // settings.minibatch)
-        size = n // parts
-        for update in range(settings.weight_updates):
-            part = slice((update % parts) * size, (update % parts + 1) * size)
-            share = batch.fraction * (size / n)
-            loss, grads = differentiate(params, batch.x[part], z[part], share)
+        size = min(n, settings.minibatch) if full else n
+        blocks: Any = walk(state["next_row"], size, n) if full else [slice(None)] * settings.weight_updates
+        for rows in blocks:
+            loss, grads = differentiate(params, batch.x[rows], z[rows], batch.fraction * (size / n))
             updates, accumulators = optimizer.update(xp, grads, accumulators)
             params = apply(params, updates)
 
@@ -67,6 +77,8 @@ def monte_carlo_em(engine: Engine, model: Model, settings: Settings) -> Backend:
             "z": engine.put(state["z"], batch.indices, z),
             "log_step_size": tuned(state["log_step_size"], acceptance, settings.target_acceptance),
         }
+        if full:
+            state["next_row"] = (blocks[-1, -1] + 1) % n
         evals = n * (settings.leapfrog_steps + 1) + size * settings.weight_updates
         return state, Info(-loss / size, evals, acceptance)
 

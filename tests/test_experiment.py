@@ -219,7 +219,9 @@ def test_e_step_is_a_matter_of_monte_carlo_em_alone() -> None:
 
 @pytest.mark.parametrize("f", fields(Experiment), ids=lambda f: f.name)
 def test_every_setting_changes_the_identity(f: Field[Any]) -> None:
-    assert Experiment(**{f.name: changed(f)}).identity(DIGEST) != Experiment().identity(DIGEST)
+    asked: dict[str, Any] = {"evidence": ("appendix_d",)} if f.name == "chains" else {}  # else it is no setting
+    change: Any = "anew" if f.name == "chains" else changed(f)
+    assert Experiment(**asked, **{f.name: change}).identity(DIGEST) != Experiment(**asked).identity(DIGEST)
 
 
 def test_what_is_compiled_depends_on_the_settings_alone() -> None:
@@ -281,6 +283,10 @@ def test_method_names_the_settings_that_are_not_the_defaults() -> None:
 def test_method_tells_every_setting_of_backend_and_judge_apart(f: Field[Any]) -> None:
     if f.name in ("evidence", "max_memory"):  # which estimators ran is told by the metrics
         pytest.skip("does not tell two numbers apart")
+    if f.name == "chains":  # no setting, where appendix D is not asked for
+        assert Experiment(evidence=("appendix_d",)).method == "chains=kept"
+        assert Experiment(evidence=("appendix_d",), chains="anew").method == "chains=anew"
+        return
     assert Experiment(**{f.name: changed(f)}).method == f"{f.name}={changed(f)}"
 
 

@@ -19,7 +19,7 @@ SECONDS = ("seconds", "eval_seconds")  # all that may differ
 JUDGES: dict[str, dict[str, Any]] = {
     "importance": {"importance_samples": 50, "proposal": "hmc", "max_memory": 1e7},
     "annealed": {"temperatures": 55, "annealed_chains": 2},
-    "appendix_d": {"hmc_draws": 60, "hmc_warmup": 20},
+    "appendix_d": {"hmc_draws": 60, "hmc_warmup": 20, "chains": "anew"},
     "quadrature": {"tolerance": 0.5},
 }
 
@@ -98,6 +98,29 @@ def test_an_estimate_goes_on_bit_for_bit(engine: str, judge: str, tmp_path: Path
     found, pauses = broken_at(experiment, tmp_path, list(range(1, 60, 3)))
     same(found, unbroken(experiment))
     assert pauses > (4 if judge == "quadrature" else 12)
+
+
+@pytest.mark.parametrize("backend", ["aevb", "monte_carlo_em"])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_kept_chains_go_on_bit_for_bit(
+    engine: str, backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Broken off between two looks, in one, and in an estimate: chains, step sizes and costs are as if it never was."""
+    monkeypatch.setattr(run, "CHUNK", 2)
+    changes = {"evidence": ("appendix_d",), "chains": "kept", "chain_interval": 30, "hmc_draws": 20}
+    experiment = tiny(engine=engine, backend=backend, pilot_steps=3, hmc_chains=2, **changes)
+    found, pauses = broken_at(experiment, tmp_path, list(range(1, 60, 2)))
+    same(found, unbroken(experiment))
+    assert pauses > 15 and found.status == "done"
+
+
+def test_training_never_sees_the_kept_chains() -> None:
+    """The fit is the same to the bit, whoever looks at it and how often."""
+    fits = [
+        unbroken(tiny(backend="wake_sleep", step_size=0.05, **changes)).state
+        for changes in ({}, *({"evidence": ("appendix_d",), "chain_interval": n} for n in (10, 50)))
+    ]
+    assert len({checkpoint.pack(fit, {}) for fit in fits}) == 1
 
 
 def test_compiled_training_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -134,7 +134,6 @@ def test_numbers_of_an_earlier_version_make_way_for_those_of_a_later_one(
 ) -> None:
     """Both cells lie there; a seed is not counted twice, and nothing makes way before the later one is finished."""
     monkeypatch.setattr("comparisons.experiment.NUMBERS_VERSION", 1)
-    monkeypatch.setattr("comparisons.cells.NUMBERS_VERSION", 1)
     assert command(tmp_path, "--backend", "wake_sleep", "--engine", "pyro", "--seeds", "0", "1") == 0
     first = set(read(tmp_path).cell)
     monkeypatch.undo()

@@ -21,8 +21,9 @@ from comparisons.evidence.annealed import annealed_points
 from comparisons.evidence.base import Estimate, blocks, log_mean_exp
 from comparisons.evidence.draws import Draws, posterior_draws
 from comparisons.evidence.journal import once
+from comparisons.evidence.kept import Chains, continued
 from comparisons.evidence.mixing import ess, rhat
-from inference.base import Engine, Params, Posterior
+from inference.base import Engine, Key, Params, Posterior
 from models.base import Array, Model
 
 MAX_LATENT = 10  # beyond, a density fitted to few draws is hopeless
@@ -54,29 +55,24 @@ def appendix_d(
     force: bool = False,
     max_memory: float = 1e9,
 ) -> Estimate:
-    """Return the paper's estimate of log p(x) for each row of x [n, n_x], in nats.
+    """Return the paper's estimate of log p(x) for each row of x [n, n_x], in nats, by chains that are begun here, anew.
 
-    Each of `hmc_chains` chains makes `hmc_draws` draws after a warm-up that tunes its step size: the first half serves
-    to fit the density, the second is weighed. `density` is a Gaussian `kde` whose bandwidth is chosen by held-out
-    score, or one `normal` with full covariance. The defaults are the paper's: 50 draws, 4 leapfrog steps, chains that
-    start at the prior. A chain that starts in a mode of little mass stays there, and its draws look well mixed; with
-    `start="annealed"` chains begin where annealed ones end, which finds the modes. `stderr` reckons with the draws'
-    autocorrelation.
+    It is doubtful where `start` is the prior: see `appendix_d_kept` for the authors' reading. Each of `hmc_chains`
+    chains makes `hmc_draws` draws after a warm-up that tunes its step size: the first half serves to fit the density,
+    the second is weighed. `density` is a Gaussian `kde` whose bandwidth is chosen by held-out score, or one `normal`
+    with full covariance. The defaults are the paper's: 50 draws, 4 leapfrog steps, chains that start at the prior. A
+    chain that starts in a mode of little mass stays there, and its draws look well mixed; with `start="annealed"`
+    chains begin where annealed ones end, which finds the modes. `stderr` reckons with the draws' autocorrelation.
 
     Diagnostics per datapoint: `rhat` (rank-normalised, of split chains), `ess` and `acceptance` of the draws,
     `bandwidth`, and `flagged`: rhat > 1.1, ess < 10, a stuck chain, a singular covariance, or draws of which one makes
     up half the average. Raises ValueError for n_latent > 10 unless forced, and for a start that is not there.
     """
-    if model.n_latent > MAX_LATENT and not force:
-        raise ValueError(
-            f"appendix_d cannot be trusted above {MAX_LATENT} latent variables, and n_latent is {model.n_latent}; "
-            "choose annealed or importance, or force it"
-        )
+    _hold_small(model, force)
     if start == "recognition" and q is None:
         raise ValueError("this method has no q(z | x) to start from; choose start prior")
     key = engine.key(seed)
-    # Ranks and transforms of the draws, for R-hat and ESS, are two dozen arrays as large as they.
-    size = int(max_memory // (24 * 8 * hmc_draws * hmc_chains * (model.n_latent + 1)))
+    size = _block_size(model, hmc_draws * hmc_chains, max_memory)
 
     def block(number: int, rows: np.ndarray, count: int) -> tuple[np.ndarray, ...]:
         at = engine.array(rows)
@@ -89,7 +85,64 @@ def appendix_d(
         )  # fmt: skip
         return tuple(column[:count] for column in _averaged(drawn, DENSITIES[density], reuse_draws))
 
+    return _joined([once(partial(block, number, *each)) for number, each in enumerate(blocks(len(x), size))])
+
+
+def appendix_d_kept(
+    engine: Engine,
+    model: Model,
+    theta: Params,
+    x: Array,
+    key: Key,
+    chains: Chains,
+    *,
+    hmc_draws: int = 50,
+    hmc_leapfrog: int = 4,
+    density: str = "kde",
+    reuse_draws: bool = False,
+    force: bool = False,
+    max_memory: float = 1e9,
+) -> tuple[Estimate, Chains]:
+    """Return the paper's estimate by chains kept along training, as its authors ran it, and where these then stand.
+
+    As `appendix_d`, but that the chains of x [n, n_x] are given: five moves of burn-in from where they stood, then the
+    draws. R-hat and ESS of one chain cannot tell a mode that it never left from the only one.
+    """
+    _hold_small(model, force)
+    size = _block_size(model, hmc_draws * len(chains.z), max_memory)
+
+    def block(number: int, rows: np.ndarray, count: int) -> tuple[np.ndarray, ...]:
+        mine = Chains(chains.z[:, rows], chains.log_step[rows])
+        drawn, after = continued(
+            engine, model, theta, x[engine.array(rows)], engine.fold_in(key, number), mine, hmc_draws, hmc_leapfrog,
+            max_memory,
+        )  # fmt: skip
+        found = _averaged(drawn, DENSITIES[density], reuse_draws)
+        ends = after.z.swapaxes(0, 1)
+        return tuple(column[:count] for column in (*found, ends, after.log_step))
+
     parts = [once(partial(block, number, *each)) for number, each in enumerate(blocks(len(x), size))]
+    z, log_step = (np.concatenate(column) for column in list(zip(*parts, strict=True))[-2:])
+    return _joined([part[:-2] for part in parts]), Chains(z.swapaxes(0, 1), log_step)
+
+
+def _hold_small(model: Model, force: bool) -> None:
+    if model.n_latent > MAX_LATENT and not force:
+        raise ValueError(
+            f"appendix_d cannot be trusted above {MAX_LATENT} latent variables, and n_latent is {model.n_latent}; "
+            "choose annealed or importance, or force it"
+        )
+
+
+def _block_size(model: Model, draws: int, max_memory: float) -> int:
+    """Return how many datapoints are judged at once.
+
+    Ranks and transforms of the draws, for R-hat and ESS, are two dozen arrays as large as the draws.
+    """
+    return int(max_memory // (24 * 8 * draws * (model.n_latent + 1)))
+
+
+def _joined(parts: list[tuple[np.ndarray, ...]]) -> Estimate:
     value, stderr, *rest = (np.concatenate(column) for column in zip(*parts, strict=True))
     names = ("rhat", "ess", "acceptance", "bandwidth", "flagged")
     return Estimate(value, stderr, diagnostics=dict(zip(names, rest, strict=True)))

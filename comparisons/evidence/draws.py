@@ -43,15 +43,17 @@ def posterior_draws(
     warmup: int,
     leapfrog_steps: int,
     start: Posterior | np.ndarray | None = None,
+    log_step: np.ndarray | None = None,
     max_memory: float = 1e9,
 ) -> Draws:
     """Draw z from p(z | x, theta) for each row of x [n, n_x].
 
-    Chains start from the prior, or from `start`: draws from it, or the points [chains, n, k] that it holds.
+    Chains start from the prior, or from `start`: draws from it, or the points [chains, n, k] that it holds. Their step
+    sizes start at exp(log_step [n]), or at 0.1.
     The step size is tuned to 90 % acceptance in the warm-up, one for each datapoint, and frozen: what is kept comes
     from a chain that leaves the posterior as it is.
     """
-    sampler = _sampler(engine, model, leapfrog_steps)
+    run = sampler(engine, model, leapfrog_steps)
     rates = engine.array(settling_rates(warmup))
     still = engine.array(np.zeros(draws))
 
@@ -63,13 +65,14 @@ def posterior_draws(
         else:
             origin = start and start.take(engine.array(rows))
             z = starting_points(engine, model, theta, origin, among, start_key, chains)
-        log_step = engine.array(np.full(len(rows), np.log(INITIAL_STEP_SIZE)))
-        warm, draw = (partial(sampler, key, theta, among) for key in (warm_key, draw_key))
+        first = np.full(len(rows), np.log(INITIAL_STEP_SIZE)) if log_step is None else log_step[rows]
+        carry: tuple[Array, ...] = (z, engine.array(first))
+        warm, draw = (partial(run, key, theta, among) for key in (warm_key, draw_key))
         moves = engine.array(np.arange(warmup))
-        (z, log_step), _ = pieces(engine, warm, (z, log_step), (moves, rates), kept=False)
-        _, kept = pieces(engine, draw, (z, log_step), (engine.array(np.arange(draws)), still))
+        carry, _ = pieces(engine, warm, carry, (moves, rates), kept=False)
+        _, kept = pieces(engine, draw, carry, (engine.array(np.arange(draws)), still))
         z_kept, joint_kept, accepted = (a.astype(np.float64) for a in kept)
-        steps = np.exp(engine.numpy(log_step).astype(np.float64))
+        steps = np.exp(engine.numpy(carry[1]).astype(np.float64))
         return z_kept[:, :, :count], joint_kept[:, :, :count], accepted.mean(0)[:count], steps[:count]
 
     cut = blocks(len(x), pairs_within(max_memory, model) // chains)
@@ -117,7 +120,7 @@ def _start_at_prior(engine: Engine, model: Model, chains: int) -> Any:
 
 
 @cache
-def _sampler(engine: Engine, model: Model, leapfrog_steps: int) -> Any:
+def sampler(engine: Engine, model: Model, leapfrog_steps: int) -> Any:
     """Return f(key, theta, x, (z, log_step [n]), numbers, rates) -> ((z, log_step), visits), compiled."""
     xp = engine.ppl.xp
 

@@ -40,12 +40,25 @@ class JudgeSettings:
     temperatures: int = setting(200, "annealed: temperatures between start and posterior", low=1, high=1_000_000)
     annealed_chains: int = setting(16, "annealed: chains of a datapoint", low=2, high=10_000)
     annealed_leapfrog: int = setting(5, "annealed: leapfrog steps of a move [steps]", low=1, high=10_000)
+    chains: str = setting(
+        "auto",
+        "appendix_d: kept along training, each going on from where it stood (authors' code), or begun anew at each "
+        "stop, which is doubtful: a chain from the prior often settles in a wrong mode; auto: kept if start is prior",
+        choices=("auto", "kept", "anew"),
+    )
+    chain_interval: int = setting(
+        100,
+        "appendix_d, chains kept: training points between two looks of 5 moves, or a fiftieth of all if more "
+        "[datapoints]",
+        low=1,
+        high=10**9,
+    )
     hmc_draws: int = setting(
         50, "appendix_d: draws of a chain, half to fit the density and half to average over [draws]", low=8, high=10**6
     )
     hmc_chains: int = setting(1, "appendix_d: chains of a datapoint", low=1, high=1000)
     hmc_warmup: int = setting(
-        50, "appendix_d: moves before the first draw, in which the step size is tuned [moves]", low=0, high=10**6
+        50, "appendix_d, chains anew: moves before the first draw, which tune the step size [moves]", low=0, high=10**6
     )
     hmc_leapfrog: int = setting(4, "appendix_d: leapfrog steps of a move [steps]", low=1, high=10_000)
     density: str = setting(
