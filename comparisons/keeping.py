@@ -38,8 +38,14 @@ class Keeping:
 
     @property
     def due(self) -> int:
-        """The step of the next look."""
-        return self.looked + max(self.every, self.looked // GROWTH)
+        """The step of the next look.
+
+        A multiple of 1, 2 or 5 x 10^k steps, as stops are: each other distance is another program to compile.
+        """
+        ahead = max(self.every, self.looked // GROWTH)
+        decade = 10 ** (len(str(ahead)) - 1)
+        round_ = max(m * decade for m in (1, 2, 5) if m * decade <= ahead)
+        return (self.looked // round_ + 1) * round_
 
     def look(self, theta: Params, step: int) -> None:
         """Move the chains under the theta of a step, where they are due."""
