@@ -15,7 +15,7 @@ from inference.base import Array, Engine, Key, Params
 from models.base import Model
 
 NAME = "appendix_d"
-GROWTH = 50  # a look whenever 1 / GROWTH more has been seen: theta learns along the logarithm of the points
+GROWTH = 10  # a look whenever a tenth more has been seen: theta learns along the logarithm of the points
 
 
 class Keeping:

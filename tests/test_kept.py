@@ -57,8 +57,8 @@ def test_chains_follow_a_theta_that_learns(name: str) -> None:
     chains = problem.begun(chains=50)
     for look in range(60):
         chains = problem.moved(chains, look, share=min(1.0, look / 30))
-    args: Any = problem.engine, problem.model, problem.placed(), problem.rows, problem.engine.key(3), chains
-    drawn, after = continued(*args, draws=20, leapfrog_steps=4)
+    key = problem.engine.key(3)
+    drawn, after = continued(problem.engine, problem.model, problem.placed(), problem.rows, key, chains, 20, 4)
     mean, covariance = posterior(problem.theta(), problem.x)
     white = np.linalg.solve(np.linalg.cholesky(covariance), (drawn.z - mean).reshape(-1, K).T)
     independent = 50 * N  # one draw of a chain, to be safe
@@ -66,8 +66,8 @@ def test_chains_follow_a_theta_that_learns(name: str) -> None:
     np.testing.assert_allclose(white @ white.T / white.shape[1], np.eye(K), atol=5 * np.sqrt(2 / independent))
     assert 0.8 < drawn.acceptance.mean() < 0.97
     np.testing.assert_array_equal(after.z, drawn.z[-1].astype(np.float32))  # where the draws end, the next look begins
-    burn_key, _ = problem.engine.split(args[4])
-    burnt_in = moved(*args[:4], burn_key, chains, 4)
+    burn_key, _ = problem.engine.split(key)
+    burnt_in = moved(problem.engine, problem.model, problem.placed(), problem.rows, burn_key, chains, 4)
     np.testing.assert_array_equal(after.log_step, burnt_in.log_step)  # frozen while draws are made
 
 
@@ -137,7 +137,7 @@ def test_too_many_latent_variables_are_refused() -> None:
 
 
 @pytest.mark.parametrize(("rows", "interval"), [(100, 100), (100, 2500), (1000, 100), (50_000, 100), (7, 100)])
-def test_looks_are_often_at_first_and_then_every_fiftieth(rows: int, interval: int) -> None:
+def test_looks_are_often_at_first_and_then_every_tenth(rows: int, interval: int) -> None:
     """Each stop of 1, 2 or 5 x 10^k steps is a look, so that few chunks of other lengths have to be compiled."""
     experiment = Experiment(evidence=("appendix_d",), chain_interval=interval)
     engine = inference.engine("numpyro", "cpu", 1)
@@ -147,7 +147,7 @@ def test_looks_are_often_at_first_and_then_every_fiftieth(rows: int, interval: i
         keeping.looked = keeping.due
         steps.append(keeping.looked)
     gaps = np.diff([0, *steps])
-    assert gaps[0] <= max(1, interval // rows) and len(set(gaps)) < 30
+    assert gaps[0] <= max(1, interval // rows) and len(set(gaps)) < 20
     assert all(gap <= max(1, interval // rows, step // GROWTH) for gap, step in zip(gaps, steps, strict=True))
     assert {m * 10**k for m in (1, 2, 5) for k in (3, 4)} <= set(steps)
-    assert len(steps) < 1500
+    assert len(steps) < 200

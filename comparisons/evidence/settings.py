@@ -48,8 +48,7 @@ class JudgeSettings:
     )
     chain_interval: int = setting(
         100,
-        "appendix_d, chains kept: training points between two looks of 5 moves, or a fiftieth of all if more "
-        "[datapoints]",
+        "appendix_d, chains kept: training points between two looks of 5 moves, or a tenth of all if more [datapoints]",
         low=1,
         high=10**9,
     )
