@@ -18,14 +18,16 @@ import inference
 from comparisons import cli, store
 from comparisons.data import Data, load, take
 from comparisons.evidence.annealed import bidirectional, simulate
+from comparisons.evidence.appendix_d import appendix_d_kept
 from comparisons.evidence.base import Estimate
 from comparisons.evidence.elbo import elbo
 from comparisons.evidence.judge import estimate
+from comparisons.evidence.kept import Chains
 from comparisons.evidence.settings import JudgeSettings
 from comparisons.experiment import Experiment
-from comparisons.fits import Fit, fitted
+from comparisons.fits import Fit, fitted, followed
 from comparisons.scoring import measured, scored
-from inference.base import Array, Engine, Params, Posterior, setting
+from inference.base import Array, Engine, Key, Params, Posterior, setting
 from models.base import Model
 from models.linear_gaussian import LinearGaussian, log_px, posterior
 
@@ -46,6 +48,8 @@ SWEEP: dict[str, list[dict[str, Any]]] = {
         {**WELL_RUN, "start": "annealed", "hmc_draws": d, "density": "normal"} for d in (50, 200, 500)
     ],
 }
+# The paper's estimator, besides that of chains kept along training: all of these are begun anew where training ended.
+KEPT = "appendix_d, chains kept"
 PAPER: dict[str, dict[str, Any]] = {
     "appendix_d": {},
     "appendix_d, draws reused": {"reuse_draws": True},
@@ -174,7 +178,9 @@ def paper(plan: Plan, engine: Engine, data: Data | None, out: Path) -> Iterator[
     """The paper's estimator at its own settings, beside the truth and the bound, on every backend's fit."""
     for n_train in (1000, 50_000):
         for backend in inference.BACKENDS:
-            fit = fit_of(plan, data, out, backend, 3, n_train, 100)
+            assert data is not None
+            experiment = replace(_experiment(plan, backend, 3, n_train, 100), eval_points=plan.points)
+            fit, chains = followed(experiment, take(data, n_train), out)
             for split in ("train", "test"):
                 target = _target(fit, data, split, plan.points)
                 truth = target.estimate("quadrature", plan.seed, tolerance=0.03).value
@@ -183,8 +189,9 @@ def paper(plan: Plan, engine: Engine, data: Data | None, out: Path) -> Iterator[
                     for name, changes in PAPER.items()
                     if target.q is not None or changes.get("start") != "recognition"
                 }
+                key = engine.key(plan.seed)
+                runs[KEPT] = partial(_kept, target, key, chains[split])
                 if target.q is not None:
-                    key = engine.key(plan.seed)
                     runs["lower bound"] = partial(elbo, engine, fit.model, fit.theta, target.q, target.x, key, 20)
                 for name, run in runs.items():
                     yield {
@@ -226,11 +233,20 @@ RUN: dict[str, Callable[[Plan, Engine, Data | None, Path], Iterator[dict[str, An
 def fit_of(plan: Plan, data: Data | None, out: Path, backend: str, k: int, n_train: int, n_hidden: int) -> Fit:
     """Return one fit to MNIST: from this comparison's folder, or the main one's, else trained here."""
     assert data is not None
-    experiment = Experiment(
+    experiment = _experiment(plan, backend, k, n_train, n_hidden)
+    return fitted(experiment, take(data, n_train), out, [Path("reports/marginal_likelihood")])
+
+
+def _experiment(plan: Plan, backend: str, k: int, n_train: int, n_hidden: int) -> Experiment:
+    return Experiment(
         data="mnist", n_train=n_train, n_latent=k, n_hidden=n_hidden, backend=backend, engine=plan.engine,
         seed=plan.seed, samples=plan.samples, threads=plan.threads,
     )  # fmt: skip
-    return fitted(experiment, take(data, n_train), out, [Path("reports/marginal_likelihood")])
+
+
+def _kept(target: Target, key: Key, chains: Chains) -> Estimate:
+    """The paper's estimator as its authors ran it: by the chains that were kept along the fit's training."""
+    return appendix_d_kept(target.engine, target.model, target.theta, target.x, key, chains)[0]
 
 
 def sweep(target: Target, plan: Plan, truth: np.ndarray, repeats: int = 1) -> Iterator[dict[str, Any]]:

@@ -11,7 +11,9 @@ from comparisons import parts, store
 from comparisons.cells import run_cell
 from comparisons.data import Data, digest
 from comparisons.errors import NumericsError
+from comparisons.evidence.kept import Chains
 from comparisons.experiment import Experiment
+from comparisons.keeping import NAME as KEEPER
 from comparisons.run import arrays, numpys, points
 from inference.base import Array, Backend, Engine, Params, Posterior, State
 from models.base import Model
@@ -53,8 +55,6 @@ def fitted(experiment: Experiment, data: Data, out: Path, look_in: Sequence[Path
 
     One that is trained here has its bound judged on its way, and not log p(x). Raises UserError.
     """
-    from tqdm import tqdm
-
     identity = digest(data)
     unjudged = replace(experiment, evidence=("none",))
     for known in (experiment, unjudged):
@@ -62,17 +62,42 @@ def fitted(experiment: Experiment, data: Data, out: Path, look_in: Sequence[Path
         for folder in (out, *look_in):
             if store.finished(folder, cell, with_state=True):
                 return restored(known, cell, data.train.shape[1], store.load_state(folder, cell))
-    environment = {**store.environment(), "data_digest": identity}
+    _trained(unjudged, cell, data, out)
+    return restored(unjudged, cell, data.train.shape[1], store.load_state(out, cell))
+
+
+def followed(experiment: Experiment, data: Data, out: Path) -> tuple[Fit, dict[str, Chains]]:
+    """Return a fit, and the chains of the paper's estimator that were kept along its training, by split.
+
+    Trained here unless it lies in `out` with them. Raises UserError.
+    """
+    experiment = replace(experiment, evidence=(KEEPER,))
+    cell = experiment.identity(digest(data))
+    last = experiment.samples // experiment.rows_per_step(len(data.train))
+    kept = store.load_stop(out, cell, last) if store.finished(out, cell) else None
+    if kept is None:
+        _trained(experiment, cell, data, out, keep_stops=True)
+        kept = store.load_stop(out, cell, last)
+    assert kept is not None  # written before the cell was finished
+    arrays_of, _ = kept
+    fit = restored(experiment, cell, data.train.shape[1], arrays_of["state"])
+    return fit, {split: Chains(**chains) for split, chains in arrays_of["keeping"].items()}
+
+
+def _trained(experiment: Experiment, cell: str, data: Data, out: Path, keep_stops: bool = False) -> None:
+    """Train a fit, under a bar, into `out`. Raises UserError."""
+    from tqdm import tqdm
+
+    environment = {**store.environment(), "data_digest": digest(data)}
     with tqdm(total=experiment.samples, desc=f"fitting {cell}", unit="pt", unit_scale=True, file=sys.stderr) as bar:
 
         def progress(n_seen: int, doing: str) -> None:
             bar.set_postfix_str(doing, refresh=False)
             bar.update(max(0, n_seen - bar.n))
 
-        ended = run_cell("fit", out, cell, unjudged, data, environment, progress)
+        ended = run_cell("fit", out, cell, experiment, data, environment, progress, keep_stops=keep_stops)
     if ended != "done":
         raise NumericsError(f"the fit {cell} diverged; fits of other --samples or --seed may not")
-    return restored(unjudged, cell, data.train.shape[1], store.load_state(out, cell))
 
 
 def restored(experiment: Experiment, cell: str, n_x: int, state: dict[str, Any], engine: Engine | None = None) -> Fit:

@@ -76,6 +76,12 @@ def save_stop(out: Path, cell: str, step: int, arrays: dict[str, Any], facts: di
     write(out / "cells" / cell / "stops" / f"{step}.safetensors", checkpoint.pack(arrays, facts))
 
 
+def load_stop(out: Path, cell: str, step: int) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """Return arrays and facts of a fit as it was at a stop, None where it was not kept. Raises StorageError."""
+    path = out / "cells" / cell / "stops" / f"{step}.safetensors"
+    return checkpoint.read(path) if path.exists() else None
+
+
 def load_checkpoint(out: Path, cell: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """Return arrays and facts of an unfinished run, None where there are none. Raises StorageError for damage."""
     path = out / "cells" / cell / "checkpoint.safetensors"

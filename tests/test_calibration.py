@@ -12,7 +12,7 @@ from comparisons.cli import parse_plan
 from comparisons.data import Data
 from comparisons.errors import FlagError
 from comparisons.experiment import Experiment
-from comparisons.fits import fitted
+from comparisons.fits import fitted, followed
 from inference import ENGINES
 from inference.base import Engine
 
@@ -159,3 +159,22 @@ def test_a_wrong_flag_is_named(arguments: list[str], words: list[str]) -> None:
         parse_plan("calibration", "", calibration.Plan, arguments)
     text = str(caught.value)
     assert "\n" not in text and all(word in text for word in words)
+
+
+# Chains kept along training
+
+
+def test_a_fit_comes_with_the_chains_that_followed_it(tmp_path: Path) -> None:
+    """Trained once, with the chains of both splits as they were before the last look; found again where it lies."""
+    experiment, data = tiny(samples=400, minibatch=10, eval_points=10), small()
+    fit, chains = followed(experiment, data, tmp_path)
+    assert {split: kept.z.shape for split, kept in chains.items()} == {"train": (1, 10, 2), "test": (1, 10, 2)}
+    (folder,) = (tmp_path / "cells").iterdir()
+    written = (folder / "manifest.json").stat().st_mtime_ns
+    again, same = followed(experiment, data, tmp_path)
+    assert (folder / "manifest.json").stat().st_mtime_ns == written
+    np.testing.assert_array_equal(same["test"].z, chains["test"].z)
+    assert fit.cell == again.cell == folder.name
+    (folder / "stops" / "40.safetensors").unlink()  # gone: trained again, to the same bits
+    _, once_more = followed(experiment, data, tmp_path)
+    np.testing.assert_array_equal(once_more["train"].z, chains["train"].z)
