@@ -23,12 +23,11 @@ from comparisons.verdicts import (
     TRUTH,
     Point,
     Verdict,
-    configurations,
-    main,
     of,
     panel_name,
     points,
     said,
+    stands,
 )  # fmt: skip
 
 SIZE = (4.0, 3.6)  # inches: at 96 pixels each about the width of a phone
@@ -67,7 +66,7 @@ def lines(part: pd.DataFrame, metrics: Iterable[str], splits: Iterable[str], x: 
         for split in splits:
             for metric in metrics:
                 mine = part[(part.backend == backend) & (part.split == split) & (part.metric == metric)]
-                chosen = main(configurations(mine))
+                chosen = stands(mine)
                 if chosen is None:
                     continue
                 ours = of(mine, chosen)
