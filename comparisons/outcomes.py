@@ -1,11 +1,11 @@
 """What became of runs: a row is `ok`, or its status says why its number is missing or not to be believed.
 
-- `diverged`: the fit left the finite numbers. That is a finding about the method, and a mean over the seeds that happened
-  to survive would flatter it: the seed takes the mean with it.
-- `failed`: the run broke, by a bug, for want of memory or with its worker. That says nothing about the method: the seed is
-  missing, as if it had not been run, and the page says so.
-- `contradicted`: a lower bound exceeds log p(x) of the same datapoints by more than their errors, so that one of the two
-  is wrong. The number stays, and bears a mark.
+- `diverged`: the fit left the finite numbers. That is a finding about the method, and a mean over the seeds that
+  happened to survive would flatter it: the seed takes the mean with it.
+- `failed`: the run broke, by a bug, for want of memory or with its worker. That says nothing about the method: the
+  seed is missing, as if it had not been run, and the page says so.
+- `contradicted`: a lower bound exceeds log p(x) of the same datapoints by more than their errors, so that one of the
+  two is wrong. The number stays, and bears a mark.
 """
 
 from collections.abc import Mapping, Sequence

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from comparisons import reproduction_figures as figures
 from comparisons import outcomes, tables
+from comparisons import reproduction_figures as figures
 from comparisons.agreement import agreement, verdict
 from comparisons.data import GREY
+from comparisons.findings import Rows
 from comparisons.paper import WHOLE, curves, value_at
 from comparisons.verdicts import (
     ESTIMATORS,
@@ -71,6 +72,7 @@ class Found(NamedTuple):
     claims: list[Claim]
     sheets: dict[str, list[tuple[Path, dict[str, Any]]]]  # manifold, samples
     extras: dict[str, Extra]
+    rows: Rows  # those of every comparison: what findings are worked out from
 
 
 class Made(NamedTuple):

@@ -92,7 +92,11 @@ def markdown(rows: pd.DataFrame, reasons: Mapping[str, str] = {}) -> str:
         for line in panel.itertuples():
             names = [line.backend, *([line.method] if with_method else []), line.engine]
             values = [_pm(line, f"{q}_{s}") for q in ("lower_bound", "log_px") for s in ("train", "test")]
-            cost = ["-"] * 3 if line.status == "failed" else [f"{line.n_seen:,}", f"{line.decoder_evals:.3g}", f"{line.seconds:.1f}"]
+            cost = (
+                ["-"] * 3
+                if line.status == "failed"
+                else [f"{line.n_seen:,}", f"{line.decoder_evals:.3g}", f"{line.seconds:.1f}"]
+            )
             seeds = f"{line.seeds} ({line.failed} failed)" if line.failed else str(line.seeds)
             body.append([escape(str(name)) for name in names] + values + [*cost, line.step_size, seeds])
         parts.append(pipe(head, body))
@@ -166,8 +170,9 @@ def plain(rows: pd.DataFrame) -> str:
         )
     head = ["data", "backend", "method", "engine", "bound train", "bound test", "log p(x) train", "log p(x) test"]
     frame = pd.DataFrame(lines, columns=[*head, "points seen", "seconds"])
-    keep = [name for name in frame.columns if name != "method" or frame.method.ne("").any()]
-    text = frame[keep].to_string(index=False)
+    shared = [name for name in ("data", "method") if frame[name].nunique() == 1]  # once, over the table
+    text = " ".join(str(frame[name].iloc[0]) for name in shared).strip()
+    text += ("\n" if text else "") + frame.drop(columns=shared).to_string(index=False)
     return f"{text}\n{outcomes.CONTRADICTED}" if table.contradicted.ne("").any() else text
 
 

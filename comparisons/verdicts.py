@@ -3,11 +3,12 @@
 One curve of the paper may have been run in several configurations. The main one is what it is held against; the others
 are experiments on the cause of a difference. `main` chooses, by these rules:
 
-1. Nothing that departs from the paper's method (`ALLOWED` names what does not). Where the paper's estimator is the judge,
-   and some runs keep its chains from one judgement to the next, as its authors do, nothing that starts them anew.
+1. Nothing that departs from the paper's method (`ALLOWED` names what does not). Where the paper's estimator is the
+   judge, and some runs keep its chains from one judgement to the next, as its authors do, nothing that starts them
+   anew.
 2. The longest run.
-3. What keeps those chains. Then what chooses its step size and warm-up on training data (`=auto`), before what leaves them at their defaults, before
-   what was told them; of two that choose, the one that tries each step size for longer.
+3. What keeps those chains. Then what chooses its step size and warm-up on training data (`=auto`), before what leaves
+   them at their defaults, before what was told them; of two that choose, the one that tries each step size for longer.
 4. NumPyro before Pyro; then by name, so that the choice is one.
 """
 
@@ -36,7 +37,7 @@ SHARE = {"frey": 0.05}  # the same, as a share of the paper's value
 STOPS = (1e6, 1e7)  # points seen at which curves are compared, besides the end of the run
 
 # Settings of `method` that a run may have and still be the paper's: how it is judged, and what the paper tunes.
-ALLOWED = {*JudgeSettings.__dataclass_fields__, "step_size", "pilot_steps", "warmup", "compile"}
+ALLOWED = {*JudgeSettings.__dataclass_fields__, "chains", "step_size", "pilot_steps", "warmup", "compile"}
 FULL = ("e_step=full",)  # what the authors' Monte Carlo EM does: each E-step moves the chains of all training points
 ENGINES = ("numpyro", "pyro")
 
@@ -152,24 +153,35 @@ def _rank(one: Configuration) -> tuple[int, bool, int, int, int, str]:
 
 def points(rows: pd.DataFrame) -> list[Point]:
     """Return the values of one configuration's rows, of one backend, split and metric, along its points seen."""
-    lost = rows[rows.value.isna()].groupby("seed").n_seen.min()  # diverged there
-    values = rows[rows.value.notna()]
-    stops = sorted({*values.n_seen, *lost})
-    return [_point(values[values.n_seen == n], int(n), int((lost <= n).sum())) for n in stops]
+    n_seen, value = rows.n_seen.to_numpy(), rows.value.to_numpy(dtype=float)
+    gone = np.isnan(value)  # diverged there
+    seed = rows.seed.to_numpy()
+    lost = [n_seen[gone & (seed == one)].min() for one in np.unique(seed[gone])]
+    columns = ("seed", "value", "stderr", "step_size", "flagged", "status")
+    told = {name: rows[name].to_numpy() for name in columns if name in rows}
+    found = []
+    for n in sorted({*n_seen}):
+        there = (n_seen == n) & ~gone
+        found.append(_point({name: one[there] for name, one in told.items()}, int(n), sum(one <= n for one in lost)))
+    return found
 
 
-def _point(rows: pd.DataFrame, n_seen: int, lost: int) -> Point:
-    seeds = rows.groupby("seed").value.mean()
+def _point(told: dict[str, np.ndarray], n_seen: int, lost: int) -> Point:
+    seeds = [told["value"][told["seed"] == one].mean() for one in np.unique(told["seed"])]
     count = len(seeds) + lost
-    sizes = tuple(float(size) for size in sorted(rows.step_size.dropna().unique()))
-    flagged = float(rows.flagged.fillna(0.0).mean()) if "flagged" in rows else 0.0
+    sizes = told["step_size"].astype(float)
+    sizes_seen = tuple(float(size) for size in np.unique(sizes[~np.isnan(sizes)]))
+    flagged = np.nan_to_num(told["flagged"].astype(float)) if "flagged" in told else np.zeros(0)
     if lost:  # a mean over the seeds that happened to survive would flatter the method
         value = error = np.nan
     else:
-        value = float(seeds.mean())
-        error = float(seeds.std(ddof=1)) if count > 1 else float(rows.stderr.iloc[0])
-    doubted = "status" in rows and bool((rows.status == "contradicted").any())
-    return Point(n_seen, value, error, error / count**0.5, count, sizes, flagged, doubted)
+        value = float(np.mean(seeds))
+        error = float(np.std(seeds, ddof=1)) if count > 1 else float(told["stderr"][0])
+    return Point(
+        n_seen, value, error, error / count**0.5, count, sizes_seen,
+        float(flagged.mean()) if len(flagged) else 0.0,
+        "status" in told and bool((told["status"] == "contradicted").any()),
+    )  # fmt: skip
 
 
 def verdicts(figure2: pd.DataFrame, figure3: pd.DataFrame, curves: Iterable[Curve]) -> list[Verdict]:
@@ -389,11 +401,16 @@ def number(point: Point) -> str:
     return f"{point.value:.{digits}f}{scatter}{outcomes.mark(point.contradicted)}"
 
 
-def curve_of(part: pd.DataFrame, backend: str, split: str, metric: str, told: tuple[str, ...] = ()) -> dict[int, Point]:
-    """Return the main configuration's points by points seen, without what a bound contradicts; empty where none is."""
+def curve_of(
+    part: pd.DataFrame, backend: str, split: str, metric: str, told: tuple[str, ...] = (), marked: bool = False
+) -> dict[int, Point]:
+    """Return by points seen the points of the configuration that stands for a curve, empty where there is none.
+
+    Without `marked` what a bound contradicts is left out: nothing may be concluded from it.
+    """
     mine = part[(part.backend == backend) & (part.split == split) & (part.metric == metric)]
     chosen = stands(mine, told)
-    return {p.n_seen: p for p in points(of(mine, chosen)) if not p.contradicted} if chosen else {}
+    return {p.n_seen: p for p in points(of(mine, chosen)) if marked or not p.contradicted} if chosen else {}
 
 
 def _panels(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
