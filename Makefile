@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: install compare test torture lint
+.PHONY: install compare test report torture lint
 
 install: .venv/installed
 
@@ -18,6 +18,10 @@ compare: install
 
 test: install
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+# The report from the rows and files in reports/, and the results in README.md; runs nothing.
+report: install
+	$(BIN)/python -m comparisons.report --readme README.md
 
 # An hour of kills and other harm; what came of it goes to reports/reliability/.
 torture: install

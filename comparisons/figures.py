@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from comparisons import outcomes
 from comparisons.rows import PANEL
-from comparisons.tables import BOUND, EVIDENCE, note, summary
+from comparisons.tables import BOUND, CELL, EVIDENCE, note, summary
 
 # Okabe & Ito's colours, safe for colour-blind readers; a backend keeps its colour in every figure.
 COLOURS = {"aevb": "#0072B2", "wake_sleep": "#D55E00", "monte_carlo_em": "#009E73", "mean_field": "#CC79A7"}
@@ -30,7 +31,7 @@ def learning_curves(rows: pd.DataFrame) -> str:
     from matplotlib import ticker
     from matplotlib.lines import Line2D
 
-    rows = rows[rows.value.notna()]
+    rows = outcomes.drawable(rows, CELL)
     rows = rows.assign(quantity=_quantity(rows))
     panels = list(rows.groupby(PANEL, sort=True))
     quantities = [name for name in QUANTITIES if rows.quantity.eq(name).any()]
@@ -58,6 +59,8 @@ def learning_curves(rows: pd.DataFrame) -> str:
                         mean.index, mean.to_numpy(), line, color=colour[backend], marker=MARKERS.get(engine, "s"),
                         markersize=4, linewidth=1.3, alpha=0.9,
                     )  # fmt: skip
+                    doubted = mean[part[part.status == "contradicted"].n_seen.unique()]
+                    axis.plot(doubted.index, doubted.to_numpy(), "D", color="#b00020", markersize=9, fillstyle="none")
                     if several[backend] and split == "test":  # one colour for all: say which is which
                         axis.annotate(
                             method or "defaults", (mean.index[-1], mean.iloc[-1]), (4, -2), fontsize=6,

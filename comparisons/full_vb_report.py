@@ -1,6 +1,7 @@
 """The report of `full_vb`: what a point theta and a q(theta) are worth on training and on test data."""
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,9 @@ COLOURS = {"ml": "#D55E00", "map": "#0072B2", "vb": "#56B4E9", "vb, averaged ove
 
 def report(rows: Any, out: Path) -> None:
     """Write table.md and figure.svg."""
-    from comparisons import store
+    from comparisons import outcomes, store
 
-    store.write(out / "table.md", markdown(rows))
+    store.write(out / "table.md", markdown(rows, outcomes.reasons(out)))
     store.write(out / "figure.svg", figure(rows))
 
 
@@ -30,8 +31,12 @@ def by_theta(rows: "pd.DataFrame") -> "pd.DataFrame":
     return rows.assign(theta=theta, method=rest)
 
 
-def markdown(rows: "pd.DataFrame") -> str:
-    """Return the table, a section for each model and data: five lines for ml, map and the three readings of vb."""
+def markdown(rows: "pd.DataFrame", reasons: Mapping[str, str] = {}) -> str:
+    """Return the table, a section for each model and data: five lines for ml, map and the three readings of vb.
+
+    `reasons` says by cell why runs failed.
+    """
+    from comparisons import outcomes
     from comparisons.rows import PANEL
     from comparisons.tables import escape, note, pipe, summary
 
@@ -60,6 +65,9 @@ def markdown(rows: "pd.DataFrame") -> str:
         head = [*shown, "theta", "lower bound, train", "lower bound, test", "log p(x), train", "log p(x), test"]
         parts.append(pipe([*head, "train - test", "step size", "seconds"], body))
         parts += sentences
+        lost = outcomes.failures(panel, reasons)
+        if lost:
+            parts.append("\n".join([f"{outcomes.FAILED}\n", *(f"- {escape(one)}" for one in lost)]) + "\n")
         parts.append(note(summary(panel.drop(columns="theta")), p["data"]))
     return "\n".join(parts)
 
@@ -73,9 +81,11 @@ def figure(rows: "pd.DataFrame") -> str:
     from matplotlib import ticker
     from matplotlib.lines import Line2D
 
+    from comparisons.outcomes import drawable
     from comparisons.rows import PANEL
+    from comparisons.tables import CELL
 
-    rows = by_theta(rows[rows.value.notna()])
+    rows = by_theta(drawable(rows, CELL))
     panels = list(rows.groupby(PANEL, sort=True))
     style = {"svg.hashsalt": "comparisons", "svg.fonttype": "none", "font.size": 9, "axes.spines.top": False}
     with plt.rc_context({**style, "axes.spines.right": False}):
@@ -142,16 +152,22 @@ def _numbers(fit: "pd.DataFrame", metric: str, bound: bool = True) -> list[str]:
 
 
 def _cost(fit: "pd.DataFrame") -> list[str]:
-    cells = fit.groupby("cell").first()
+    from comparisons.outcomes import ran
+
+    cells = ran(fit).groupby("cell").first()
+    if cells.empty:
+        return ["", "-"]
     return [" ".join(f"{s:g}" for s in sorted(cells.step_size.dropna().unique())), f"{cells.seconds.mean():.0f}"]
 
 
 def _sentence(fit: "pd.DataFrame", names: list[str]) -> str:
     """Say what the bound on log p(X) is, what of it q(theta) costs, and whether to trust the predictive number."""
+    from comparisons.outcomes import word
+
     kl, _ = _value(fit, "kl_theta_nats", "train")
     at_prior, _ = _value(fit, "theta_at_prior", "train")
     if np.isnan(kl):
-        return f"{' '.join([*names, 'vb'])}: diverged.\n"
+        return f"{' '.join([*names, 'vb'])}: {word(fit)}.\n"
     doubtful = fit[fit.metric == "log_px_predictive_nats"].flagged.mean()
     text = f"{' '.join([*names, 'vb'])}: log p(X) / N is at least {_cell(fit, 'elbo_full_nats', 'train')}, of which "
     text += f"KL(q(theta) || p(theta)) / N takes {kl:.2f}; {at_prior:.0%} of the weights stayed at the prior."
@@ -161,17 +177,21 @@ def _sentence(fit: "pd.DataFrame", names: list[str]) -> str:
 
 
 def _value(fit: "pd.DataFrame", metric: str, split: str) -> tuple[float, float]:
+    from comparisons.outcomes import ran
     from comparisons.tables import over_seeds
 
-    part = fit[(fit.metric == metric) & (fit.split == split)]
+    part = ran(fit[(fit.metric == metric) & (fit.split == split)])
     return over_seeds(part) if len(part) else (np.nan, np.nan)
 
 
 def _cell(fit: "pd.DataFrame", metric: str, split: str) -> str:
+    from comparisons.outcomes import mark, word
+
     value, error = _value(fit, metric, split)
     if np.isnan(value):
-        return "diverged" if (fit.status == "diverged").any() else "-"
-    return _shown(value, error)
+        status = word(fit)
+        return status if status in ("diverged", "failed") else "-"
+    return _shown(value, error) + mark(word(fit[(fit.metric == metric) & (fit.split == split)]) == "contradicted")
 
 
 def _shown(value: float, error: float) -> str:

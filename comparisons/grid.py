@@ -153,10 +153,10 @@ def _display(jobs: list[Job]) -> Iterator[Callable[[], None]]:
                 return
             shown = time.monotonic()
             seen = [look(job.out, job.cell) for job in jobs]
-            counts = {name: sum(one.status == name for one in seen) for name in ("running", "waiting", "failed")}
-            counts["failed"] += sum(one.status == "diverged" for one in seen)
+            counts = {name: sum(one.status == name for one in seen) for name in ("running", "diverged", "failed")}
             done = sum(one.status == "done" for one in seen)
             text = f"{done} of {len(jobs)} cells done, {counts['running']} running, {counts['failed']} failed"
+            text += f", {counts['diverged']} diverged" if counts["diverged"] else ""
             doing = [f"{one.doing} {one.name}" for one in seen if one.status == "running" and one.doing]
             bar.set_description_str(f"{text}; {doing[0]}" if len(doing) == 1 else text, refresh=False)
             share = sum(costs[job.cell] * one.share for job, one in zip(jobs, seen, strict=True)) / sum(costs.values())

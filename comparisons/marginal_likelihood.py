@@ -40,9 +40,9 @@ PRESETS: dict[str, tuple[dict[str, Any], ...]] = {
 
 def report(rows: Any, out: Path) -> None:
     """Write table.md, table.csv and figure.svg."""
-    from comparisons import figures, store, tables
+    from comparisons import figures, outcomes, store, tables
 
-    store.write(out / "table.md", tables.markdown(rows))
+    store.write(out / "table.md", tables.markdown(rows, outcomes.reasons(out)))
     store.write(out / "table.csv", tables.summary(rows).to_csv(index=False, lineterminator="\n"))
     store.write(out / "figure.svg", figures.learning_curves(rows))
 

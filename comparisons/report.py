@@ -1,6 +1,7 @@
 """The report as index.html, which opens offline, and as README.md: from the rows and files in reports/ alone.
 
-Nothing is run. The same files give the same bytes.
+Nothing is run. The same files give the same bytes. With --readme the results in the checkout's README.md are renewed
+too.
 """
 
 import sys
@@ -11,11 +12,13 @@ from comparisons import cli, store
 from comparisons.errors import FlagError, StorageError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from comparisons.reproduction import Extra, Found
 
 ROWS = {"figure2": "lower_bound", "figure3": "marginal_likelihood"}
 SHEETS = ("manifold", "samples")
-EXTRAS = ("full_vb", "calibration", "inference_gap", "reliability", "speed")
+EXTRAS = ("attempts", "full_vb", "calibration", "inference_gap", "reliability", "speed")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,14 +27,22 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--out", default="reports", metavar="DIR", help="folder of the reports, read and written (default: reports)"
     )
-    given = parser.parse_args(arguments).out
+    parser.add_argument(
+        "--readme", metavar="FILE", help="a README whose results, between its marks, are written anew (default: none)"
+    )
+    flags = parser.parse_args(arguments)
+    given = flags.out
     out = Path(given)
     if not given or "\0" in given or not out.is_dir():
         raise FlagError(f"there is no folder {given[:100]!r}; name the one that comparisons wrote to with --out")
-    from comparisons import report_html, report_markdown
+    from comparisons import readme, report_html, report_markdown, sections
 
     found = read(out)
-    plots = report_html.plots(found)
+    told = sections.told(found)
+    plots = report_html.plots(found, told)
+    readmes = (
+        readme.read(flags.readme, readme.parts(found.rows, plots["answer"][0])) if flags.readme is not None else ""
+    )
     drawn = {f"{plot.name}.svg": plot.svg for group in plots.values() for plot in group}
     for name, svg in drawn.items():
         store.write(out / "figures" / name, svg)
@@ -39,8 +50,10 @@ def main(arguments: list[str] | None = None) -> int:
         if path.name not in drawn:
             path.unlink()
     store.write(out / "verdicts.csv", report_markdown.verdicts_csv(found))
-    store.write(out / "index.html", report_html.whole(found, plots))
-    store.write(out / "README.md", report_markdown.readme(found, plots))
+    store.write(out / "index.html", report_html.whole(found, plots, told))
+    store.write(out / "README.md", report_markdown.readme(found, plots, told))
+    if flags.readme is not None:
+        readme.write(flags.readme, readmes)
     print(f"written: {out / 'index.html'}")
     return 0
 
@@ -50,6 +63,7 @@ def read(out: Path) -> "Found":
     import pandas as pd
 
     from comparisons import paper, pictures, verdicts
+    from comparisons.findings import Rows
     from comparisons.reproduction import Found
     from comparisons.rows import COLUMNS
 
@@ -64,7 +78,23 @@ def read(out: Path) -> "Found":
     extras = {name: extra for name in EXTRAS if (extra := _extra(out / name))}
     both = rows["figure2"], rows["figure3"]
     judged, claims = verdicts.verdicts(*both, paper.curves()), verdicts.claims(*both)
-    return Found(*both, manifests, judged, claims, {name: pictures.read(out / name) for name in SHEETS}, extras)
+    sheets = {name: pictures.read(out / name) for name in SHEETS}
+    others = Rows(*both, *(_others(out / name / "rows.csv") for name in Rows._fields[2:]))
+    return Found(*both, manifests, judged, claims, sheets, extras, others)
+
+
+def _others(path: Path) -> "pd.DataFrame":
+    """Return the rows of a comparison of its own columns, empty where it was not run. Raises StorageError."""
+    import pandas as pd
+
+    if not path.exists():
+        return pd.DataFrame()
+    try:
+        if path.parent.name == "full_vb":  # of the long format
+            return store.read_rows(path)
+        return pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise StorageError(f"cannot read {path} ({error}); run its comparison again") from error
 
 
 def _extra(folder: Path) -> "Extra | None":

@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from comparisons import page, pictures, reproduction
+from comparisons import outcomes, page, pictures, reproduction
 from comparisons.page import Markup, details, join, link, tag
 from comparisons.reproduction import Extra, Found, Made, Plot
+from comparisons.sections import Section, Told
 from comparisons.verdicts import NAMES
 
 TITLE = "Auto-Encoding Variational Bayes, run again"
@@ -15,11 +16,17 @@ QUESTION = (
     "bars. Do the curves come out again, and do the conclusions stand?"
 )
 NAV = {
-    "answer": "Answer", "figure2": "Figure 2", "figure3": "Figure 3", "figure4": "Figure 4", "figure5": "Figure 5",
+    "changed": "What changed", "answer": "Answer", "figure2": "Figure 2", "figure3": "Figure 3",
+    "appendix_d": "Appendix D", "appendix_e": "Appendix E", "attempts": "Attempts", "figure4": "Figure 4",
+    "figure5": "Figure 5",
     "full_vb": "Appendix F", "calibration": "Calibration", "inference_gap": "Inference gap",
     "reliability": "Reliability", "speed": "Speed", "reading": "How to read",
 }  # fmt: skip
 EXTRAS = {  # title, what it is
+    "attempts": (
+        "Attempts to break the findings",
+        "Each finding that contradicts the paper, an independent attempt at breaking it, and what came of that.",
+    ),
     "full_vb": (
         "Appendix F: a posterior over the weights",
         "Maximum likelihood, MAP and full variational Bayes are one model with three answers for theta.",
@@ -38,26 +45,31 @@ CLASSES = {"reproduced": "good", "better": "good", "holds": "good", "worse": "ba
 LEAD = 10  # items of a list that are shown before the rest is folded away
 
 
-def plots(found: Found) -> dict[str, list[Plot]]:
+def plots(found: Found, told: Told) -> dict[str, list[Plot]]:
     """Return every plot of the report, by section."""
     return {
         "answer": [reproduction.answer(found)],
         "figure2": reproduction.figure2(found),
         "figure3": reproduction.figure3(found),
+        "appendix_e": told.appendix_e.plots,
     }
 
 
-def whole(found: Found, drawn: dict[str, list[Plot]]) -> str:
+def whole(found: Found, drawn: dict[str, list[Plot]], told: Told) -> str:
     """Return the whole page, the same bytes for the same rows and files."""
     entries = (tag("li", link(f"#{name}", title)) for name, title in NAV.items())
     header = join([tag("h1", TITLE), tag("p", QUESTION), tag("nav", tag("ul", *entries), aria_label="Sections")])
-    sections = [
+    parts = [
+        _told(told.changed),
         _answer(found, drawn["answer"]),
-        _figure2(found, drawn["figure2"]),
-        _figure3(found, drawn["figure3"]),
+        _figure2(found, drawn["figure2"], told.said["figure2"]),
+        _figure3(found, drawn["figure3"], told.said["figure3"]),
+        _told(told.appendix_d),
+        _told(told.appendix_e),
+        _extra("attempts", found.extras.get("attempts"), []),
         _sheets(found, "figure4", "Figure 4: learned manifolds", "manifold", MANIFOLD),
         _sheets(found, "figure5", "Figure 5: random samples", "samples", SAMPLES),
-        *(_extra(name, found.extras.get(name)) for name in EXTRAS),
+        *(_extra(name, found.extras.get(name), told.said.get(name, [])) for name in EXTRAS if name != "attempts"),
         _reading(),
     ]
     paper = link("https://arxiv.org/abs/1312.6114v10", "arXiv 1312.6114v10")
@@ -65,7 +77,7 @@ def whole(found: Found, drawn: dict[str, list[Plot]]) -> str:
         "p", "The paper is ", paper, ". This page is built from the rows and files beside it by ",
         tag("code", "python -m comparisons.report"), ", and from nothing else.",
     )  # fmt: skip
-    return page.document(TITLE, QUESTION, header, sections, footer)
+    return page.document(TITLE, QUESTION, header, parts, footer)
 
 
 MANIFOLD = (
@@ -73,6 +85,14 @@ MANIFOLD = (
     "inverse distribution function of the normal."
 )
 SAMPLES = "The decoder's mean at random draws of z from the prior, for growing numbers of latent variables."
+
+
+def _told(section: Section) -> Markup:
+    """Return a section that is Markdown and figures; its tables are folded away."""
+    drawn = tag("div", *(_plot(one) for one in section.plots), class_="plots") if section.plots else ""
+    more = page.from_markdown(section.more)
+    folded = details("The numbers", *more) if more else ""
+    return page.section(section.name, section.title, *page.from_markdown(section.text), drawn, folded)
 
 
 def _answer(found: Found, drawn: list[Plot]) -> Markup:
@@ -96,17 +116,20 @@ def _answer(found: Found, drawn: list[Plot]) -> Markup:
     )
 
 
-def _figure2(found: Found, drawn: list[Plot]) -> Markup:
+def _figure2(found: Found, drawn: list[Plot], said: list[str]) -> Markup:
     text = (
         "The lower bound on log p(x) against training points seen. Our curves are in colour, the paper's in grey; "
         "train is solid, test dashed, and a band is the standard deviation over seeds."
     )
     return page.section(
-        "figure2", "Figure 2: the lower bound", tag("p", text), *_reproduced(found, "figure2", drawn, "lower_bound")
+        "figure2",
+        "Figure 2: the lower bound",
+        tag("p", text),
+        *_reproduced(found, "figure2", drawn, "lower_bound", said),
     )
 
 
-def _figure3(found: Found, drawn: list[Plot]) -> Markup:
+def _figure3(found: Found, drawn: list[Plot], said: list[str]) -> Markup:
     text = (
         "Estimated log p(x) on MNIST with 3 latent variables and 100 hidden units. With so few latent variables the "
         "integral over z can be done by quadrature, which is the truth here (solid); the paper's own estimator, of its "
@@ -114,16 +137,23 @@ def _figure3(found: Found, drawn: list[Plot]) -> Markup:
         "decoder evaluations and seconds follow; the paper has no such axes, and there train is solid and test dashed."
     )
     return page.section(
-        "figure3", "Figure 3: log p(x)", tag("p", text), *_reproduced(found, "figure3", drawn, "marginal_likelihood")
+        "figure3",
+        "Figure 3: log p(x)",
+        tag("p", text),
+        *_reproduced(found, "figure3", drawn, "marginal_likelihood", said),
     )
 
 
-def _reproduced(found: Found, figure: str, drawn: list[Plot], folder: str) -> Iterator[Markup]:
+def _reproduced(found: Found, figure: str, drawn: list[Plot], folder: str, said: list[str]) -> Iterator[Markup]:
     """Yield what both figures have: plots, verdicts, what was not run, other runs, commands and rows."""
     if not drawn:
         yield _not_run(f"python -m comparisons.{folder} --help")
     else:
         yield tag("div", *(_plot(one) for one in drawn), class_="plots")
+    if said:
+        items = tag("ul", *(tag("li", one) for one in said))
+        yield tag("h3", "What the rows say")
+        yield items if len(said) <= LEAD else details(f"{len(said)} findings", items)
     mine = [v for v in found.verdicts if v.curve.figure == figure]
     head = reproduction.verdict_head(figure)
     for split in ("test", "train"):
@@ -138,6 +168,13 @@ def _reproduced(found: Found, figure: str, drawn: list[Plot], folder: str) -> It
     if drawn:
         note = f"Nats per datapoint, higher is better. {reproduction.ERRORS} {reproduction.GREY_NOTE}"
         yield tag("p", note, class_="note")
+    if reproduction.contradicted(found, figure):
+        yield tag("p", outcomes.CONTRADICTED, class_="note")
+    lost = reproduction.failed(found, figure)
+    if lost:
+        yield details(
+            f"{len(lost)} runs failed", tag("p", outcomes.FAILED), tag("ul", *(tag("li", one) for one in lost))
+        )
     missing = reproduction.not_run(mine)
     if missing and drawn:
         yield details(f"Not run: {len(missing)} panels have gaps", tag("ul", *(tag("li", line) for line in missing)))
@@ -155,10 +192,10 @@ def _reproduced(found: Found, figure: str, drawn: list[Plot], folder: str) -> It
         yield details(
             f"Worse than the paper, or not trusted, at {len(worse)} points of its curves: what is known there", lines
         )
-    said, compared = reproduction.engines(found, figure)
+    agreed, compared = reproduction.engines(found, figure)
     if compared:
         yield tag("h3", "The two engines")
-        yield tag("p", f"{reproduction.ENGINES} {said}")
+        yield tag("p", f"{reproduction.ENGINES} {agreed}")
         head = reproduction.ENGINES_HEAD
         right = [head.index(name) for name in ("training points", "NumPyro - Pyro", "in standard errors", "runs")]
         yield details("Each difference", page.table("NumPyro minus Pyro", head, compared, right))
@@ -191,10 +228,11 @@ def _sheets(found: Found, name: str, title: str, folder: str, text: str) -> Mark
     )  # fmt: skip
 
 
-def _extra(name: str, extra: Extra | None) -> Markup:
+def _extra(name: str, extra: Extra | None, said: list[str]) -> Markup:
     title, text = EXTRAS[name]
     if extra is None:
         return page.section(name, title, tag("p", text), _not_run(COMMANDS.get(name, "")))
+    lines = tag("ul", *(tag("li", one) for one in said)) if said else ""
     first, _, rest = extra.markdown.partition("\n")
     blocks = page.from_markdown(rest if first.startswith("# ") else extra.markdown)  # it has its title already
     lead = blocks[: next((i for i, b in enumerate(blocks) if b.startswith(("<h", "<div"))), len(blocks))]
@@ -208,7 +246,7 @@ def _extra(name: str, extra: Extra | None) -> Markup:
         drawn = [tag("div", page.image(extra.figure, "image/svg+xml", alt), class_="wide")]
     data = tag("p", "Data: ", link(f"{name}/table.md", "the table"), ".", class_="note")
     return page.section(
-        name, title, tag("p", text), *shown, *drawn, *folded, *_made(reproduction.made(extra.manifests)), data
+        name, title, tag("p", text), lines, *shown, *drawn, *folded, *_made(reproduction.made(extra.manifests)), data
     )  # fmt: skip
 
 

@@ -6,19 +6,21 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from comparisons import reproduction
+from comparisons import outcomes, reproduction
 from comparisons.pictures import escape
 from comparisons.report_html import EXTRAS, MANIFOLD, QUESTION, SAMPLES, TITLE
 from comparisons.reproduction import Found, Plot
+from comparisons.sections import Section, Told
 from comparisons.tables import pipe
 
 
-def readme(found: Found, drawn: dict[str, list[Plot]]) -> str:
+def readme(found: Found, drawn: dict[str, list[Plot]], told: Told) -> str:
     """Return the index: the answer, the plots, the verdicts on test, and where the rest lies."""
     parts = [
         f"# {TITLE}\n\n{QUESTION}\n",
         "`index.html` in this folder says the same at length, and opens offline. Both are built by "
         "`python -m comparisons.report` from the rows and files here.\n",
+        _told(told.changed),
         f"## The answer\n\n{reproduction.summary(found)} {reproduction.TOLERANCE}\n",
         *(_image(one) for one in drawn["answer"]),
         "## What the paper concluded\n",
@@ -32,12 +34,18 @@ def readme(found: Found, drawn: dict[str, list[Plot]]) -> str:
     ):
         parts.append(f"\n## {title}\n")
         parts += [_image(one) for one in drawn[figure]] or ["Not run yet.\n"]
+        lines = [f"- {escape(one)}" for one in told.said[figure]]
+        parts += ["\n".join(lines) + "\n"] if lines else []
         tested = [v for v in found.verdicts if v.curve.figure == figure and v.curve.split == "test"]
         body = reproduction.verdict_rows(tested)
         if body:
             parts.append(_table(reproduction.verdict_head(figure), body))
             parts.append(f"Nats per datapoint, higher is better. {reproduction.ERRORS} {reproduction.GREY_NOTE}\n")
             parts.append(f"[Every row]({folder}/rows.csv), [all runs]({folder}/table.md).\n")
+        parts += [f"{outcomes.CONTRADICTED}\n"] if reproduction.contradicted(found, figure) else []
+        lost = reproduction.failed(found, figure)
+        if lost:
+            parts.append("\n".join([f"{outcomes.FAILED}\n", *(f"- {escape(one)}" for one in lost)]) + "\n")
         others = reproduction.experiments(found, figure)
         if others:
             parts.append("Experiments on the cause: the same curves under other settings, engines or lengths.\n")
@@ -46,10 +54,11 @@ def readme(found: Found, drawn: dict[str, list[Plot]]) -> str:
         if worse:
             parts.append("Where ours is worse than the paper's or not trusted, and what is known there:\n")
             parts.append("\n".join(f"- {escape(line)}" for line in worse) + "\n")
-        said, compared = reproduction.engines(found, figure)
+        agreed, compared = reproduction.engines(found, figure)
         if compared:
-            parts.append(f"The two engines. {reproduction.ENGINES} {said}\n")
+            parts.append(f"The two engines. {reproduction.ENGINES} {agreed}\n")
             parts.append(_table(reproduction.ENGINES_HEAD, compared))
+    parts += [_told(told.appendix_d), _told(told.appendix_e)]
     for folder, title, text in (
         ("manifold", "Figure 4: learned manifolds", MANIFOLD),
         ("samples", "Figure 5: random samples", SAMPLES),
@@ -59,8 +68,14 @@ def readme(found: Found, drawn: dict[str, list[Plot]]) -> str:
         more = f"{shown}\n\n[How they were made]({folder}/table.md).\n" if sheets else "Not run yet.\n"
         parts.append(f"\n## {title}\n\n{text}\n\n{more}")
     parts.append("\n## And more\n")
-    parts.append("\n".join(_more(name, name in found.extras) for name in EXTRAS))
+    parts.append("\n".join(_more(name, name in found.extras, told.said.get(name, [])) for name in EXTRAS))
     return "\n".join(parts) + "\n"
+
+
+def _told(section: Section) -> str:
+    drawn = "".join(f"\n{_image(one)}" for one in section.plots)
+    more = f"\n{section.more}" if section.more else ""
+    return f"\n## {section.title}\n\n{section.text}{drawn}{more}"
 
 
 def verdicts_csv(found: Found) -> str:
@@ -80,9 +95,10 @@ def verdicts_csv(found: Found) -> str:
     return text.getvalue()
 
 
-def _more(name: str, there: bool) -> str:
+def _more(name: str, there: bool, said: list[str]) -> str:
     title, text = EXTRAS[name]
-    return f"- {f'[{title}]({name}/table.md)' if there else title}: {text}{'' if there else ' Not run yet.'}"
+    lines = "".join(f"\n  - {escape(one)}" for one in said)
+    return f"- {f'[{title}]({name}/table.md)' if there else title}: {text}{'' if there else ' Not run yet.'}{lines}"
 
 
 def _image(one: Plot) -> str:

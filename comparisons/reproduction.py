@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from comparisons import outcomes, tables
 from comparisons import reproduction_figures as figures
-from comparisons import tables
 from comparisons.agreement import agreement, verdict
 from comparisons.data import GREY
+from comparisons.findings import Rows
 from comparisons.paper import WHOLE, curves, value_at
 from comparisons.verdicts import (
     ESTIMATORS,
@@ -31,13 +32,13 @@ from comparisons.verdicts import (
     in_order,
     judged,
     line,
-    main,
     number,
     of,
     panel,
     panel_name,
     points,
     said,
+    stands,
 )  # fmt: skip
 
 SIZES = (1000, 50_000)  # training points of Figure 3
@@ -71,6 +72,7 @@ class Found(NamedTuple):
     claims: list[Claim]
     sheets: dict[str, list[tuple[Path, dict[str, Any]]]]  # manifold, samples
     extras: dict[str, Extra]
+    rows: Rows  # those of every comparison: what findings are worked out from
 
 
 class Made(NamedTuple):
@@ -173,7 +175,7 @@ def verdict_rows(found: Iterable[Verdict]) -> list[list[str]]:
         c = v.curve
         by = [] if c.figure == "figure2" else [ESTIMATORS[v.metric]]
         ours = "diverged" if np.isnan(v.point.value) else f"{v.point.value:.2f} ± {_error(v.point.error)}"
-        ours += doubt(v.point)
+        ours += outcomes.mark(v.point.contradicted) + doubt(v.point)
         paper = "-" if np.isnan(v.paper) else f"{v.paper:.1f}"
         body.append(
             [TITLES[c.data], panel_name(c), NAMES[c.backend], c.split, *by, count(v.n_seen), ours, paper, difference(v),
@@ -235,7 +237,7 @@ def experiments(found: Found, figure: str) -> list[list[str]]:
     for curve in in_order(c for c in curves() if c.figure == figure and c.split == "test"):
         for metric in METRICS[figure]:
             ours = line(rows, curve, metric)
-            chosen = main(configurations(ours))
+            chosen = stands(ours)
             for other in configurations(ours):
                 along = points(of(ours, other))
                 if other == chosen or not along:
@@ -250,6 +252,19 @@ def experiments(found: Found, figure: str) -> list[list[str]]:
                      "-" if np.isnan(paper) else f"{paper:.1f}", off, steps(end), str(end.seeds)]
                 )  # fmt: skip
     return body
+
+
+def failed(found: Found, figure: str) -> list[str]:
+    """Return a line for each run of a figure's data that failed, with the reason where its manifest has one."""
+    rows = found.figure2 if figure == "figure2" else found.figure3
+    manifests = found.manifests.get(figure, {})
+    return outcomes.failures(rows, {cell: str(facts.get("reason", "")) for cell, facts in manifests.items()})
+
+
+def contradicted(found: Found, figure: str) -> bool:
+    """Say whether a bound contradicts any number of a figure, so that its page owes the mark's meaning."""
+    rows = found.figure2 if figure == "figure2" else found.figure3
+    return bool((rows.status == "contradicted").any())
 
 
 def experiment_head(figure: str) -> list[str]:
@@ -341,7 +356,9 @@ def summary(found: Found) -> str:
     doubted = {(v.curve[:6], v.metric) for v in found.verdicts if v.word == "not trusted"}
     doubted -= {(v.curve[:6], v.metric) for v in last}
     rest = len(curves_of) - len(last) - len(doubted)
-    others = f" In {len(doubted)} more the estimator flags its own result." if doubted else ""
+    against = any(v.point and v.point.contradicted for v in found.verdicts)
+    why = "flags its own result, or a bound contradicts it" if against else "flags its own result"
+    others = f" In {len(doubted)} more the estimator {why}." if doubted else ""
     others += f" {rest} more have not been run, or not as far as the paper's axes begin." if rest else ""
     return (
         f"Of {len(curves_of)} comparisons, one for each curve of Figures 2 and 3 and each estimator, {len(last)} "

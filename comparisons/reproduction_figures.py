@@ -5,7 +5,7 @@ standard deviation over seeds.
 """
 
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import cycle
 from typing import Any, NamedTuple
 
@@ -23,12 +23,11 @@ from comparisons.verdicts import (
     TRUTH,
     Point,
     Verdict,
-    configurations,
-    main,
     of,
     panel_name,
     points,
     said,
+    stands,
 )  # fmt: skip
 
 SIZE = (4.0, 3.6)  # inches: at 96 pixels each about the width of a phone
@@ -67,7 +66,7 @@ def lines(part: pd.DataFrame, metrics: Iterable[str], splits: Iterable[str], x: 
         for split in splits:
             for metric in metrics:
                 mine = part[(part.backend == backend) & (part.split == split) & (part.metric == metric)]
-                chosen = main(configurations(mine))
+                chosen = stands(mine)
                 if chosen is None:
                     continue
                 ours = of(mine, chosen)
@@ -107,6 +106,31 @@ def panel(ours: list[Line], papers: list[Curve], title: str, x: str, labels: dic
                       columnspacing=1.0)  # fmt: skip
 
     return _svg(draw, SIZE)
+
+
+def several(
+    ours: list[tuple[str, Line]], papers: list[Curve], title: str, x: str, colours: Sequence[str], dashes: Sequence[Any]
+) -> str:
+    """Draw named curves of one backend, each in its own colour and dash, over the paper's. Returns SVG."""
+
+    def draw(axis: Any, figure: Any) -> None:
+        from matplotlib.lines import Line2D
+
+        handles = []
+        for curve in papers:
+            axis.plot(curve.n_seen, curve.value, color=GREYS[curve.backend], linewidth=1.6, zorder=1.5)
+            handles.append(Line2D([], [], color=GREYS[curve.backend], lw=1.6, label="the paper"))
+        for number, (label, line) in enumerate(ours):
+            look = {"color": colours[number % len(colours)], "linestyle": dashes[number // len(colours) % len(dashes)]}
+            y = np.array([p.value for p in line.points])
+            axis.plot(line.x, y, linewidth=2.0, marker="o", markersize=3.5, zorder=3, **look)
+            handles.append(Line2D([], [], lw=2, label=label, **look))
+        _axes(axis, [line for _, line in ours], papers, x, "log p(x)")
+        axis.set_title(title, loc="left")
+        figure.legend(handles=handles, loc="outside lower left", ncols=1, frameon=False, handlelength=1.5, fontsize=9)
+
+    lines = 1 + sum(1 + label.count("\n") for label, _ in ours)
+    return _svg(draw, (SIZE[0], SIZE[1] + 0.18 * lines))
 
 
 def overview(found: list[Verdict]) -> str:

@@ -1,8 +1,11 @@
 """Rows to tables: pure functions of the rows."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
+from comparisons import outcomes
 from comparisons.agreement import agreement
 from comparisons.data import GREY
 from comparisons.rows import METRICS, PANEL
@@ -16,33 +19,47 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     """Return one line per (panel, backend, method, engine): mean over seeds at the last checkpoint, with its error.
 
     With several seeds the error is the standard error over seeds (sd / sqrt(seeds)); with one, the estimator's own.
+    `status` is that of `outcomes.word`; `seeds` counts those that did not fail, `failed` the others, which no mean
+    knows of; `contradicted` names the columns whose number a bound contradicts.
     """
     last = rows[rows.n_seen == rows.groupby("cell").n_seen.transform("max")]
+    columns = [*CELL, "seeds", "failed", "status", "contradicted"]
     lines = []
     for key, group in last.groupby(CELL, sort=True):
-        line = dict(zip(CELL, key, strict=True))
-        line["seeds"] = group.seed.nunique()
-        line["status"] = "ok" if (group.status == "ok").all() else "diverged"
-        judged = [name for name in EVIDENCE if group.metric.eq(name).any()]
+        ran = outcomes.ran(group)
+        counts = {"seeds": ran.seed.nunique(), "failed": group[group.status == "failed"].seed.nunique()}
+        line = dict(zip(CELL, key, strict=True)) | counts | {"status": outcomes.word(group)}
+        judged = [name for name in EVIDENCE if ran.metric.eq(name).any()]
+        doubted = []
         for short, metric in (("lower_bound", BOUND), ("log_px", judged[0] if judged else None)):
-            for split, part in group[group.metric == metric].groupby("split"):
+            for split, part in ran[ran.metric == metric].groupby("split"):
                 line[f"{short}_{split}"], line[f"{short}_{split}_stderr"] = over_seeds(part)
-        per_cell = group.groupby("cell").first()
-        line["n_seen"] = int(per_cell.n_seen.max())
-        line["decoder_evals"] = float(per_cell.decoder_evals.mean())
-        line["seconds"] = float(per_cell.seconds.mean())
-        line["step_size"] = " ".join(f"{s:g}" for s in sorted(per_cell.step_size.dropna().unique()))
-        lines.append(line)
-    columns = [*CELL, "seeds", "status"]
+                doubted += [f"{short}_{split}"] if (part.status == "contradicted").any() else []
+        lines.append(line | {"contradicted": " ".join(doubted)} | _cost(ran))
     columns += [f"{q}_{s}{e}" for q in ("lower_bound", "log_px") for s in ("train", "test") for e in ("", "_stderr")]
     return pd.DataFrame(lines).reindex(columns=[*columns, "n_seen", "decoder_evals", "seconds", "step_size"])
+
+
+def _cost(ran: pd.DataFrame) -> dict[str, object]:
+    """Return what the runs took, a mean over seeds; of runs that all failed, nothing."""
+    if ran.empty:
+        return {"n_seen": 0, "decoder_evals": np.nan, "seconds": np.nan, "step_size": ""}
+    per_cell = ran.groupby("cell").first()
+    return {
+        "n_seen": int(per_cell.n_seen.max()),
+        "decoder_evals": float(per_cell.decoder_evals.mean()),
+        "seconds": float(per_cell.seconds.mean()),
+        "step_size": " ".join(f"{s:g}" for s in sorted(per_cell.step_size.dropna().unique())),
+    }
 
 
 def estimators(rows: pd.DataFrame) -> pd.DataFrame:
     """Return every estimate of log p(x) of the fits that several estimators judged, one line for each fit and split.
 
-    Columns: those of a cell, `split`, and for each estimator its mean over seeds, standard error and flagged share.
+    Columns: those of a cell, `split`, and for each estimator its mean over seeds, standard error, flagged
+    share and status.
     """
+    rows = outcomes.ran(rows)
     last = rows[rows.n_seen == rows.groupby("cell").n_seen.transform("max")]
     lines = []
     for key, group in last[last.metric.isin(EVIDENCE)].groupby([*CELL, "split"], sort=True):
@@ -52,12 +69,13 @@ def estimators(rows: pd.DataFrame) -> pd.DataFrame:
                 name = metric.removeprefix("log_px_").removesuffix("_nats")
                 line[name], line[f"{name}_stderr"] = over_seeds(part)
                 line[f"{name}_flagged"] = part.flagged.mean()
+                line[f"{name}_status"] = outcomes.word(part)
             lines.append(line)
     return pd.DataFrame(lines)
 
 
-def markdown(rows: pd.DataFrame) -> str:
-    """Return the report's table, a section for each panel."""
+def markdown(rows: pd.DataFrame, reasons: Mapping[str, str] = {}) -> str:
+    """Return the report's table, a section for each panel; `reasons` says by cell why runs failed."""
     table = summary(rows)
     parts = []
     for key, panel in table.groupby(PANEL, sort=True):
@@ -74,11 +92,20 @@ def markdown(rows: pd.DataFrame) -> str:
         for line in panel.itertuples():
             names = [line.backend, *([line.method] if with_method else []), line.engine]
             values = [_pm(line, f"{q}_{s}") for q in ("lower_bound", "log_px") for s in ("train", "test")]
-            counts = [f"{line.n_seen:,}", f"{line.decoder_evals:.3g}", f"{line.seconds:.1f}", line.step_size]
-            body.append([escape(str(name)) for name in names] + values + [*counts, str(line.seeds)])
+            cost = (
+                ["-"] * 3
+                if line.status == "failed"
+                else [f"{line.n_seen:,}", f"{line.decoder_evals:.3g}", f"{line.seconds:.1f}"]
+            )
+            seeds = f"{line.seeds} ({line.failed} failed)" if line.failed else str(line.seeds)
+            body.append([escape(str(name)) for name in names] + values + [*cost, line.step_size, seeds])
         parts.append(pipe(head, body))
         parts.append(note(panel, p["data"]))
-        parts += _side_by_side(estimators(rows[(rows[PANEL] == list(key)).all(axis=1)]))
+        mine = rows[(rows[PANEL] == list(key)).all(axis=1)]
+        lost = outcomes.failures(mine, reasons)
+        if lost:
+            parts.append("\n".join([f"{outcomes.FAILED}\n", *(f"- {escape(one)}" for one in lost)]) + "\n")
+        parts += _side_by_side(estimators(mine))
         compared = agreement(panel)
         if len(compared):
             parts.append("Do the engines agree? numpyro minus pyro, in nats, and in standard errors over seeds (z):\n")
@@ -102,7 +129,8 @@ def _side_by_side(table: pd.DataFrame) -> list[str]:
         for name in names:
             flagged = line[f"{name}_flagged"]
             doubt = f" ({flagged:.0%} flagged)" if flagged > 0 else ""
-            cells.append(plus_minus(line[name], line[f"{name}_stderr"]) + doubt)
+            shown = _or_word(line[name], line[f"{name}_stderr"], line[f"{name}_status"])
+            cells.append(shown + doubt)
         body.append([line.backend, escape(line.method), line.engine, line.split, *cells])
     head = ["backend", "method", "engine", "split", *names]
     return [
@@ -121,7 +149,10 @@ def note(panel: pd.DataFrame, data: str) -> str:
         text += f"{' Under a decoder for 0 and 1 every' if own else ' Every'} number on {data} is a {GREY}."
     if panel.method.str.contains("theta=vb").any():
         text += " With theta=vb the bound and log p(x) are at the mean of q(theta)."
-    without = sorted(panel.backend[panel.lower_bound_train.isna() & (panel.status == "ok")].unique())
+    if panel.contradicted.ne("").any():
+        text += f" {outcomes.CONTRADICTED}"
+    went_well = panel.status.isin(["ok", "contradicted"])
+    without = sorted(panel.backend[panel.lower_bound_train.isna() & went_well].unique())
     if without:
         text += f" {' and '.join(without)} {'has' if len(without) == 1 else 'have'} no q, hence no bound."
     return text + "\n"
@@ -139,8 +170,10 @@ def plain(rows: pd.DataFrame) -> str:
         )
     head = ["data", "backend", "method", "engine", "bound train", "bound test", "log p(x) train", "log p(x) test"]
     frame = pd.DataFrame(lines, columns=[*head, "points seen", "seconds"])
-    keep = [name for name in frame.columns if name != "method" or frame.method.ne("").any()]
-    return frame[keep].to_string(index=False)
+    shared = [name for name in ("data", "method") if frame[name].nunique() == 1]  # once, over the table
+    text = " ".join(str(frame[name].iloc[0]) for name in shared).strip()
+    text += ("\n" if text else "") + frame.drop(columns=shared).to_string(index=False)
+    return f"{text}\n{outcomes.CONTRADICTED}" if table.contradicted.ne("").any() else text
 
 
 def over_seeds(part: pd.DataFrame) -> tuple[float, float]:
@@ -154,10 +187,18 @@ def over_seeds(part: pd.DataFrame) -> tuple[float, float]:
 
 
 def _pm(line: object, name: str) -> str:
-    value, error = getattr(line, name), getattr(line, f"{name}_stderr")
+    value, error, status = getattr(line, name), getattr(line, f"{name}_stderr"), getattr(line, "status", "ok")
+    doubted = name in str(getattr(line, "contradicted", "")).split()
+    return _or_word(value, error, "contradicted" if doubted else "ok" if status == "contradicted" else status)
+
+
+def _or_word(value: float, error: float, status: str) -> str:
+    """Return a number as a table shows it, with its mark, or in its place what became of the run."""
+    if not isinstance(status, str):  # no row of this estimator
+        return "-"
     if np.isnan(value):
-        return "diverged" if getattr(line, "status", "ok") == "diverged" else "-"
-    return plus_minus(value, error)
+        return status if status in ("diverged", "failed") else "-"
+    return plus_minus(value, error) + outcomes.mark(status == "contradicted")
 
 
 def plus_minus(value: float, error: float) -> str:

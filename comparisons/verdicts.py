@@ -3,10 +3,12 @@
 One curve of the paper may have been run in several configurations. The main one is what it is held against; the others
 are experiments on the cause of a difference. `main` chooses, by these rules:
 
-1. Nothing that departs from the paper's method (`ALLOWED` names what does not).
+1. Nothing that departs from the paper's method (`ALLOWED` names what does not). Where the paper's estimator is the
+   judge, and some runs keep its chains from one judgement to the next, as its authors do, nothing that starts them
+   anew.
 2. The longest run.
-3. What chooses its step size and warm-up on training data (`=auto`), before what leaves them at their defaults, before
-   what was told them; of two that choose, the one that tries each step size for longer.
+3. What keeps those chains. Then what chooses its step size and warm-up on training data (`=auto`), before what leaves
+   them at their defaults, before what was told them; of two that choose, the one that tries each step size for longer.
 4. NumPyro before Pyro; then by name, so that the choice is one.
 """
 
@@ -16,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from comparisons import outcomes
 from comparisons.evidence.settings import JudgeSettings
 from comparisons.experiment import Experiment
 from comparisons.paper import WHOLE, Curve, value_at
@@ -34,7 +37,7 @@ SHARE = {"frey": 0.05}  # the same, as a share of the paper's value
 STOPS = (1e6, 1e7)  # points seen at which curves are compared, besides the end of the run
 
 # Settings of `method` that a run may have and still be the paper's: how it is judged, and what the paper tunes.
-ALLOWED = {*JudgeSettings.__dataclass_fields__, "step_size", "pilot_steps", "warmup", "compile"}
+ALLOWED = {*JudgeSettings.__dataclass_fields__, "chains", "step_size", "pilot_steps", "warmup", "compile"}
 FULL = ("e_step=full",)  # what the authors' Monte Carlo EM does: each E-step moves the chains of all training points
 ENGINES = ("numpyro", "pyro")
 
@@ -48,11 +51,12 @@ class Configuration(NamedTuple):
 
 
 class Point(NamedTuple):
-    """A configuration's value at some points seen, over its seeds.
+    """A configuration's value at some points seen, over its seeds that did not fail.
 
     `error` is the standard deviation over seeds, what one run such as the paper's scatters by; for one seed the
     estimator's own standard error. `stderr` is the error of the mean. Both are in nats, NaN where `value` is: where a
-    seed has diverged. `flagged` is the share of datapoints that the estimator itself says are not to be trusted.
+    seed has diverged. `flagged` is the share of datapoints that the estimator itself says are not to be trusted;
+    `contradicted` says that a bound of some seed exceeds log p(x) by more than their errors.
     """
 
     n_seen: int
@@ -62,6 +66,7 @@ class Point(NamedTuple):
     seeds: int
     step_sizes: tuple[float, ...] = ()  # that the runs had, or chose
     flagged: float = 0.0
+    contradicted: bool = False
 
 
 class Verdict(NamedTuple):
@@ -88,7 +93,8 @@ class Claim(NamedTuple):
 
 def panel(rows: pd.DataFrame, figure: str, data: str, n_latent: int, n_train: int) -> pd.DataFrame:
     """Return the rows of one panel of a figure, of every backend and configuration, without runs that failed."""
-    mine = (rows.data == data) & (rows.n_latent == n_latent) & (rows.n_train == n_train) & (rows.status != "failed")
+    rows = outcomes.ran(rows)
+    mine = (rows.data == data) & (rows.n_latent == n_latent) & (rows.n_train == n_train)
     return rows[mine & (rows.n_hidden == HIDDEN[figure, data]) & (rows.model == MODEL_OF[data])]
 
 
@@ -113,17 +119,31 @@ def main(found: Iterable[Configuration], tolerated: tuple[str, ...] = ()) -> Con
     return min(faithful, key=_rank, default=None)
 
 
+def stands(rows: pd.DataFrame, tolerated: tuple[str, ...] = ()) -> Configuration | None:
+    """Return the configuration that stands for a curve: `main` of those that the rows, of one metric, hold."""
+    found = configurations(rows)
+    if (rows.metric == PAPERS).any() and any(keeps_chains(one.method) for one in found):
+        found = [one for one in found if keeps_chains(one.method)]
+    return main(found, tolerated)
+
+
+def keeps_chains(method: str) -> bool:
+    """Say whether the paper's estimator keeps its chains from one judgement of a run to the next."""
+    return "chains=kept" in method.split()
+
+
 def departures(method: str, tolerated: tuple[str, ...] = ()) -> list[str]:
     """Return the settings of a method that make it another than the paper's."""
     return [one for one in method.split() if one not in tolerated and one.partition("=")[0] not in ALLOWED]
 
 
-def _rank(one: Configuration) -> tuple[int, int, int, int, str]:
+def _rank(one: Configuration) -> tuple[int, bool, int, int, int, str]:
     told = dict(setting.split("=", 1) for setting in one.method.split())
     tuned = sum(1 if told[name] != "auto" else -1 for name in ("step_size", "warmup") if name in told)
     pilot = int(told.get("pilot_steps", Experiment.pilot_steps))
     return (
         -one.samples,
+        not keeps_chains(one.method),
         tuned,
         -pilot,
         ENGINES.index(one.engine) if one.engine in ENGINES else len(ENGINES),
@@ -133,23 +153,35 @@ def _rank(one: Configuration) -> tuple[int, int, int, int, str]:
 
 def points(rows: pd.DataFrame) -> list[Point]:
     """Return the values of one configuration's rows, of one backend, split and metric, along its points seen."""
-    lost = rows[rows.value.isna()].groupby("seed").n_seen.min()  # diverged there
-    values = rows[rows.value.notna()]
-    stops = sorted({*values.n_seen, *lost})
-    return [_point(values[values.n_seen == n], int(n), int((lost <= n).sum())) for n in stops]
+    n_seen, value = rows.n_seen.to_numpy(), rows.value.to_numpy(dtype=float)
+    gone = np.isnan(value)  # diverged there
+    seed = rows.seed.to_numpy()
+    lost = [n_seen[gone & (seed == one)].min() for one in np.unique(seed[gone])]
+    columns = ("seed", "value", "stderr", "step_size", "flagged", "status")
+    told = {name: rows[name].to_numpy() for name in columns if name in rows}
+    found = []
+    for n in sorted({*n_seen}):
+        there = (n_seen == n) & ~gone
+        found.append(_point({name: one[there] for name, one in told.items()}, int(n), sum(one <= n for one in lost)))
+    return found
 
 
-def _point(rows: pd.DataFrame, n_seen: int, lost: int) -> Point:
-    seeds = rows.groupby("seed").value.mean()
+def _point(told: dict[str, np.ndarray], n_seen: int, lost: int) -> Point:
+    seeds = [told["value"][told["seed"] == one].mean() for one in np.unique(told["seed"])]
     count = len(seeds) + lost
-    sizes = tuple(float(size) for size in sorted(rows.step_size.dropna().unique()))
-    flagged = float(rows.flagged.fillna(0.0).mean()) if "flagged" in rows else 0.0
+    sizes = told["step_size"].astype(float)
+    sizes_seen = tuple(float(size) for size in np.unique(sizes[~np.isnan(sizes)]))
+    flagged = np.nan_to_num(told["flagged"].astype(float)) if "flagged" in told else np.zeros(0)
     if lost:  # a mean over the seeds that happened to survive would flatter the method
         value = error = np.nan
     else:
-        value = float(seeds.mean())
-        error = float(seeds.std(ddof=1)) if count > 1 else float(rows.stderr.iloc[0])
-    return Point(n_seen, value, error, error / count**0.5, count, sizes, flagged)
+        value = float(np.mean(seeds))
+        error = float(np.std(seeds, ddof=1)) if count > 1 else float(told["stderr"][0])
+    return Point(
+        n_seen, value, error, error / count**0.5, count, sizes_seen,
+        float(flagged.mean()) if len(flagged) else 0.0,
+        "status" in told and bool((told["status"] == "contradicted").any()),
+    )  # fmt: skip
 
 
 def verdicts(figure2: pd.DataFrame, figure3: pd.DataFrame, curves: Iterable[Curve]) -> list[Verdict]:
@@ -166,7 +198,7 @@ def in_order(curves: Iterable[Curve]) -> list[Curve]:
 
 def _curve(rows: dict[str, pd.DataFrame], curve: Curve, metric: str) -> Iterator[Verdict]:
     ours = line(rows[curve.figure], curve, metric)
-    chosen = main(configurations(ours))
+    chosen = stands(ours)
     along = points(of(ours, chosen)) if chosen else []
     for stop in STOPS:
         near = [point for point in along if abs(point.n_seen - stop) <= 0.01 * stop]
@@ -190,7 +222,7 @@ def _verdict(
         word = "not run"
     elif np.isnan(paper):
         word = "no curve"
-    elif point.flagged > TRUSTED:
+    elif point.flagged > TRUSTED or point.contradicted:
         word = "not trusted"
     else:
         word = judged(curve.data, difference, paper)
@@ -232,12 +264,12 @@ def converges(rows: pd.DataFrame) -> Claim:
     sentence = "AEVB converges faster than wake-sleep, and to a better bound"
     held, evidence = [], []
     for name, part in _panels(rows):
-        aevb, other = (_along(part, backend, "test", "elbo_nats") for backend in ("aevb", "wake_sleep"))
+        aevb, other = (curve_of(part, backend, "test", "elbo_nats") for backend in ("aevb", "wake_sleep"))
         shared = sorted({*aevb} & {*other})
         if not shared:
             continue
         end = shared[-1]
-        ahead = [n for n in shared if aevb[n].value > other[n].value]
+        ahead = [n for n in shared if compared(aevb[n], other[n]) > 0]
         better = compared(aevb[end], other[end])
         reached = next((n for n in sorted(aevb) if aevb[n].value >= other[end].value), None)
         held.append(better > 0 and reached is not None and reached <= end)
@@ -257,7 +289,7 @@ def no_overfitting(rows: pd.DataFrame) -> Claim:
         fits = {}
         for k in sorted(rows[rows.data == data].n_latent.unique()):
             part = panel(rows, "figure2", data, k, WHOLE[data])
-            fits[int(k)] = {split: _along(part, "aevb", split, "elbo_nats") for split in ("train", "test")}
+            fits[int(k)] = {split: curve_of(part, "aevb", split, "elbo_nats") for split in ("train", "test")}
         fits = {k: both for k, both in fits.items() if both["train"] and both["test"]}
         shared = (
             sorted(set.intersection(*({*both["train"]} & {*both["test"]} for both in fits.values()))) if fits else []
@@ -281,7 +313,7 @@ def small_sets(rows: pd.DataFrame) -> Claim:
     part = panel(rows, "figure3", "mnist", 3, 1000)
     held, evidence = [], []
     for metric in METRICS["figure3"]:
-        lines = {b: _along(part, b, "test", metric) for b in ("monte_carlo_em", "aevb", "wake_sleep")}
+        lines = {b: curve_of(part, b, "test", metric) for b in ("monte_carlo_em", "aevb", "wake_sleep")}
         rivals = {b: along for b, along in lines.items() if b != "monte_carlo_em" and along}
         shared = (
             sorted(set.intersection(*({*along} for along in lines.values() if along))) if any(lines.values()) else []
@@ -292,7 +324,7 @@ def small_sets(rows: pd.DataFrame) -> Claim:
         held.append(all(compared(lines["monte_carlo_em"][end], along[end]) > 0 for along in rivals.values()))
         each = ", ".join(f"{NAMES[b]} {number(along[end])}" for b, along in lines.items() if along)
         evidence.append(f"By {ESTIMATORS[metric]}, at {count(end)} points: {each}.")
-        full = _along(part, "monte_carlo_em", "test", TRUTH, FULL) if metric == TRUTH else {}
+        full = curve_of(part, "monte_carlo_em", "test", TRUTH, FULL) if metric == TRUTH else {}
         if end in full:
             held.append(all(compared(full[end], along[end]) > 0 for along in rivals.values()))
             best = max(full.values(), key=lambda point: -np.inf if np.isnan(point.value) else point.value)
@@ -309,9 +341,9 @@ def large_sets(rows: pd.DataFrame) -> Claim:
     part = panel(rows, "figure3", "mnist", 3, 50_000)
     held: list[bool] = []
     tied, evidence = False, []
-    aevb = _along(part, "aevb", "test", TRUTH)
+    aevb = curve_of(part, "aevb", "test", TRUTH)
     for name, told in (("the chains of a minibatch moved", ()), ("all chains moved (e_step=full)", FULL)):
-        along = _along(part, "monte_carlo_em", "test", TRUTH, told)
+        along = curve_of(part, "monte_carlo_em", "test", TRUTH, told)
         shared = sorted({*along} & {*aevb})
         if not shared:
             evidence.append(f"With {name}: not run.")
@@ -343,6 +375,16 @@ def compared(one: Point, other: Point) -> int:
     return 0 if abs(difference) <= 2 * error else int(np.sign(difference))
 
 
+def relation(one: Point, other: Point, name: str) -> str:
+    """Say how `one` stands to the `other`, which is called `name`: the words are the comparison's, with its errors."""
+    if np.isnan(one.value) or np.isnan(other.value):
+        return "diverged" if np.isnan(one.value) else f"not to be compared with {name}, which diverged"
+    off = one.value - other.value
+    if not compared(one, other):
+        return f"within two standard errors of {name}"
+    return f"{abs(off):.1f} nats {'above' if off > 0 else 'below'} {name}"
+
+
 def count(n_seen: int | None) -> str:
     """Return points seen as people read them: 1e6 is `1 million`."""
     if n_seen is None:
@@ -356,14 +398,19 @@ def number(point: Point) -> str:
         return "diverged"
     digits = 1 if abs(point.value) < 500 else 0
     scatter = f" ± {point.error:.{digits}f}" if point.seeds > 1 else ""
-    return f"{point.value:.{digits}f}{scatter}"
+    return f"{point.value:.{digits}f}{scatter}{outcomes.mark(point.contradicted)}"
 
 
-def _along(part: pd.DataFrame, backend: str, split: str, metric: str, told: tuple[str, ...] = ()) -> dict[int, Point]:
-    """Return the main configuration's points by points seen, empty where there is none."""
+def curve_of(
+    part: pd.DataFrame, backend: str, split: str, metric: str, told: tuple[str, ...] = (), marked: bool = False
+) -> dict[int, Point]:
+    """Return by points seen the points of the configuration that stands for a curve, empty where there is none.
+
+    Without `marked` what a bound contradicts is left out: nothing may be concluded from it.
+    """
     mine = part[(part.backend == backend) & (part.split == split) & (part.metric == metric)]
-    chosen = main(configurations(mine), told)
-    return {point.n_seen: point for point in points(of(mine, chosen))} if chosen else {}
+    chosen = stands(mine, told)
+    return {p.n_seen: p for p in points(of(mine, chosen)) if marked or not p.contradicted} if chosen else {}
 
 
 def _panels(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
