@@ -111,7 +111,7 @@ def test_an_ordering_that_turns_is_named() -> None:
         ]
     )
     found = "\n".join(calibration_report.findings(rows))
-    assert "Of 3 pairs of backends, 1 is ordered otherwise by appendix_d than by log p(x)." in found
+    assert "Of 3 pairs of backends, 1 is ordered otherwise by appendix_d, chains anew than by log p(x)." in found
     table = calibration_report.markdown(rows)
     assert "| aevb minus wake_sleep | +0.90 | -0.50 |" in table and "aevb minus mean_field" not in table
 

@@ -256,3 +256,14 @@ def test_numbers_are_written_in_full() -> None:
     value = float(np.nextafter(-1 / 3, 0))
     (read,) = csv.DictReader(io.StringIO(to_csv([row(value=value, stderr=np.float64(1e-300))])))
     assert (float(read["value"]), float(read["stderr"])) == (value, 1e-300)
+
+
+def test_how_the_papers_estimator_came_by_its_chains_makes_no_two_methods() -> None:
+    """An engine judged with chains kept is held against one that was judged with chains begun anew."""
+    rows = [
+        row(engine=engine, method=method, seed=seed, cell=f"{engine}{seed}", value=value + 0.01 * seed)
+        for engine, method, value in (("numpyro", "warmup=0 chains=kept", -10.0), ("pyro", "warmup=0", -10.5))
+        for seed in range(3)
+    ]
+    (found,) = agreement.agreement(tables.summary(frame(*rows))).itertuples()
+    assert found.method == "warmup=0" and found.difference == pytest.approx(0.5)
