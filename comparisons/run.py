@@ -11,6 +11,7 @@ import numpy as np
 import inference
 from comparisons import parts, stopping
 from comparisons.checkpoint import misfit
+from comparisons.checks.contract import hold
 from comparisons.data import Data
 from comparisons.evidence.base import Estimate
 from comparisons.evidence.elbo import elbo
@@ -83,12 +84,14 @@ def run(
     threads.
 
     A run that turns non-finite ends with rows of status `diverged` that hold no number. Raises FlagError for settings
-    that do not fit the data, MisfitError for a `kept` that is not this run's, KeyboardInterrupt on a signal.
+    that do not fit the data and a model that the judge cannot count on, MisfitError for a `kept` that is not this
+    run's, KeyboardInterrupt on a signal.
     """
     n_train, n_x = data.train.shape
     experiment.fit_to(n_train, n_x)
     engine = inference.engine(experiment.engine, experiment.device, experiment.threads)
     model = experiment.built(n_x)
+    hold(engine, model, experiment.model, points(data, "train", experiment.eval_points)[0])
     # The judge's work is short: what trains may be compiled, what judges is not.
     trainer = inference.engine(experiment.engine, experiment.device, experiment.threads, experiment.compiled)
     backend, train = training(trainer, model, experiment.backend, experiment.settings, data.fresh)

@@ -14,6 +14,10 @@ from comparisons import cli, marginal_likelihood, parts
 from comparisons.checks import model as of_model
 from comparisons.checks.base import FAIL, run
 from comparisons.checks.contract import SHIPPED, apart, breach, hold
+from comparisons.data import load
+from comparisons.errors import FlagError
+from comparisons.experiment import Experiment
+from comparisons.run import run as run_experiment
 from inference import ENGINES
 from inference.base import Engine
 from models import MODELS
@@ -79,6 +83,14 @@ def test_the_example_of_a_model_keeps_it(tmp_path: Path, engine: Engine) -> None
     (tmp_path / "factor_analysis.py").write_text(example)
     build: Any = parts.model(parts.find("model", f"{tmp_path}/factor_analysis.py:FactorAnalysis"))
     assert breach(engine, build(*SIZES), X) == ""
+
+
+def test_every_run_holds_its_model_itself() -> None:
+    """A fit that no grid has looked ahead for, as samples and calibration make them."""
+    wide = parts.find("model", f"{FILE}:WidePrior")
+    experiment = Experiment(model=wide, data="synthetic", n_latent=2, engine="pyro", samples=200, evidence=("none",))
+    with pytest.raises(FlagError, match=r"WidePrior.*site z of generative"):
+        next(run_experiment("fit", "cell", experiment, load("synthetic")))
 
 
 SAID = ("Sound", "Beta", "MaskedX", "MaskedColumns", "Hierarchical", "NoPlate", "PlateOfColumns", "Subsampled", "Param")
