@@ -1,16 +1,21 @@
 """Bounds above log p(x): found where there is one, and never where both numbers are right."""
 
+import copy
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
 from conftest import arrays
 
+from comparisons import run as run_module
 from comparisons.calibration import best_factorised
+from comparisons.data import load
 from comparisons.evidence.base import Estimate
 from comparisons.evidence.elbo import elbo
 from comparisons.evidence.exact import exact
 from comparisons.evidence.guard import contradiction
+from comparisons.experiment import Experiment
 from inference.base import Engine
 from models.base import Params, Ppl, standard_normal_latents
 from models.linear_gaussian import LinearGaussian
@@ -114,6 +119,41 @@ def re_found(text: str) -> tuple[int, int]:
     """Return the two numbers of datapoints in a line."""
     words = text.split("clearly at ")[1].split()
     return int(words[0]), int(words[2])
+
+
+@pytest.mark.parametrize("broken_off", [False, True])
+def test_a_run_marks_the_row_and_says_so(
+    broken_off: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An estimator that is 2 nats low on test; also where a checkpoint lies between it and the bound."""
+    real, lower = run_module.estimate, {"log_px_importance_nats": 2.0}
+    experiment = Experiment(
+        data="synthetic", n_latent=2, engine="pyro", samples=200, eval_points=30, step_size=0.02, warmup=0,
+        evidence=("exact", "importance"), importance_samples=50, proposal="q",
+    )  # fmt: skip
+    data = load("synthetic")
+    test = data.test[:30].astype(np.float32)
+
+    def estimate(name: str, engine: Engine, model: Any, theta: Any, x: Any, *args: Any) -> Estimate:
+        found = real(name, engine, model, theta, x, *args)
+        on_test = np.array_equal(engine.numpy(x), test)
+        return found._replace(value=found.value - (on_test and lower.get(f"log_px_{name}_nats", 0.0)))
+
+    monkeypatch.setattr(run_module, "estimate", estimate)
+    snapshots: list[Any] = []
+    keep = (lambda *kept: snapshots.append(copy.deepcopy(kept))) if broken_off else None
+    (*_, last) = run_module.run("fit", "one", experiment, data, keep=keep, every=0.0)
+    if broken_off:  # the last checkpoint that has not seen the wrong number yet
+        before = [kept for kept in snapshots if len(kept[1]["judging"]) == 5][-1]
+        capsys.readouterr()
+        (*_, last) = run_module.run("fit", "one", experiment, data, kept=before)
+    marked = {(row["split"], row["metric"]) for row in last.rows if row["status"] != "ok"}
+    assert marked == {("test", "log_px_importance_nats")}
+    at_the_end = [row["status"] for row in last.rows if row["n_seen"] == 200]
+    assert at_the_end == ["ok"] * 5 + ["contradicted"] and last.status == "done"
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == (1 if broken_off else sum(row["status"] == "contradicted" for row in last.rows))
+    assert all(line.startswith("one, test, ") and " exceeds it by " in line for line in lines), lines
 
 
 def test_nothing_to_compare() -> None:
