@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import inference
-from comparisons import store
+from comparisons import parts, store
 from comparisons.cells import Job, work
 from comparisons.cli import Request
 from comparisons.data import Data, digest, load, take
@@ -97,7 +97,23 @@ def _look_ahead(request: Request) -> dict[int | None, Data]:
     data = {n_train: take(whole, n_train) for n_train in dict.fromkeys(e.n_train for e in request.experiments)}
     for experiment in request.experiments:
         experiment.fit_to(*data[experiment.n_train].train.shape)
+    _hold_models(request, data)
     return data
+
+
+def _hold_models(request: Request, data: dict[int | None, Data]) -> None:
+    """Hold models from files to their contract before any cell begins; every run holds its own. Raises FlagError."""
+    own = [e for e in request.experiments if isinstance(e.model, parts.Part)]
+    for e in {(e.model, e.engine, e.n_train, e.n_latent, e.n_hidden): e for e in own}.values():
+        try:
+            engine = inference.engine(e.engine, e.device, e.threads)
+        except (ImportError, RuntimeError, AssertionError):  # said when the engines start, or of no matter here
+            continue
+        from comparisons.checks.contract import hold
+        from comparisons.run import points
+
+        x, _ = points(data[e.n_train], "train", e.eval_points)
+        hold(engine, e.built(x.shape[1]), e.model, x)
 
 
 def _jobs(request: Request, data: dict[int | None, Data]) -> Iterator[Job]:

@@ -1,6 +1,7 @@
 """Run one experiment: train a backend on an engine, judge it at checkpoints, yield rows as they come."""
 
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import cache, partial
@@ -11,10 +12,12 @@ import numpy as np
 import inference
 from comparisons import parts, stopping
 from comparisons.checkpoint import misfit
+from comparisons.checks.contract import hold
 from comparisons.data import Data
 from comparisons.evidence.base import Estimate
 from comparisons.evidence.elbo import elbo
 from comparisons.evidence.full_vb import AT_PRIOR, Average, bound, divergence, expected, predictive, under_draws
+from comparisons.evidence.guard import contradiction
 from comparisons.evidence.journal import Journal, kept_in
 from comparisons.evidence.judge import estimate
 from comparisons.experiment import STEP_SIZES, Experiment
@@ -88,12 +91,14 @@ def run(
     `keep_stop` is given each stop's step and the checkpoint of it, trained and not yet judged.
 
     A run that turns non-finite ends with rows of status `diverged` that hold no number. Raises FlagError for settings
-    that do not fit the data, MisfitError for a `kept` that is not this run's, KeyboardInterrupt on a signal.
+    that do not fit the data and a model that the judge cannot count on, MisfitError for a `kept` that is not this
+    run's, KeyboardInterrupt on a signal.
     """
     n_train, n_x = data.train.shape
     experiment.fit_to(n_train, n_x)
     engine = inference.engine(experiment.engine, experiment.device, experiment.threads)
     model = experiment.built(n_x)
+    hold(engine, model, experiment.model, points(data, "train", experiment.eval_points)[0])
     # The judge's work is short: what trains may be compiled, what judges is not.
     trainer = inference.engine(experiment.engine, experiment.device, experiment.threads, experiment.compiled)
     backend, train = training(trainer, model, experiment.backend, experiment.settings, data.fresh)
@@ -224,7 +229,7 @@ class _Fit:
     def judge(self, common: Row) -> None:
         """Add the rows of this checkpoint: the bound where the backend has a q, log p(x) where it can be had."""
         self.progress(self.step * self.rows_per_step, "judging")
-        for number, (split, metric, work) in enumerate(self._estimates()):
+        for number, (split, metric, work, below) in enumerate(self._estimates()):
             if number < len(self.judging):
                 continue
             self.since = time.perf_counter()
@@ -235,6 +240,7 @@ class _Fit:
                 raise DivergedError(f"{metric} is not finite at step {self.step}")
             seconds = self.spent + time.perf_counter() - self.since
             row = self._row(split, metric, value, stderr, seconds, fit_steps, found.points)
+            row["status"] = self._status(common["cell"], row, found, below)
             self.judging.append({**common, **row, "flagged": found.flagged})
             self.spent, self.journal = 0.0, Journal(paused=self._pause)
             self._pause()
@@ -316,11 +322,26 @@ class _Fit:
         x, indices = points(self.data, split, count)
         return self.engine.array(x), None if indices is None else self.engine.array(indices)
 
-    def _estimates(self) -> Iterator[tuple[str, str, Work]]:
-        """Yield split, metric, and what estimates it: the estimate, and the local optimisation steps its q took."""
+    def _status(self, cell: str, row: Row, found: Any, below: Work) -> str:
+        """Return `contradicted`, and say so, for a log p(x) below the bound of the same datapoints; else `ok`."""
+        judged = {f"log_px_{name}_nats" for name in self.experiment.evidence}
+        if self.backend.posterior is None or row["metric"] not in judged:
+            return "ok"
+        known: Any = below()[0]  # worked out before; after a checkpoint once more, to the same bits
+        told = contradiction(known, found, self.experiment.elbo_draws)
+        if told:
+            where = f"{cell}, {row['split']}, {row['n_seen']} points seen"
+            print(f"{where}: {row['metric']} cannot be right, or the bound cannot: {told}", file=sys.stderr)
+        return "contradicted" if told else "ok"
+
+    def _estimates(self) -> Iterator[tuple[str, str, Work, Work]]:
+        """Yield split, metric, what estimates it, and what estimates the bound of the same datapoints.
+
+        An estimate comes with the local optimisation steps that its q took.
+        """
         works = {split: self._works(split) for split in ("train", "test")}
         for split, metric in owed(self.experiment, has_q=self.backend.posterior is not None):
-            yield split, metric, works[split][metric]
+            yield split, metric, works[split][metric], works[split]["elbo_nats"]
 
     def _works(self, split: str) -> dict[str, Work]:
         """Return what estimates each metric of a split."""
@@ -334,6 +355,7 @@ class _Fit:
         x, indices = self._taken(split, experiment.eval_points)
         posterior = cache(partial(posterior_of, x, indices))
 
+        @cache  # log p(x) is held against it
         def at_theta() -> tuple[Estimate, int]:
             q: Any = posterior()
             return elbo(engine, self.model, theta, q, x, draw_key, experiment.elbo_draws), q.fit_steps

@@ -35,6 +35,23 @@ class Svi(Protocol):
         """Take one step on the negative ELBO at `args`; return the new state and the loss, in nats."""
 
 
+class Site(NamedTuple):
+    """What a program said under one name, as the library recorded it.
+
+    `kind` is the library's word for the statement: sample, param, deterministic and so on. `fn` is the distribution, or
+    None. `scale` is None or 1 where nothing scales the score; `masked` says whether something hides part of it;
+    `plates` are the dims and sizes of the plates around it, outermost first.
+    """
+
+    kind: str
+    fn: Any
+    value: Array
+    observed: bool
+    scale: Any
+    masked: bool
+    plates: tuple[tuple[int | None, int], ...]
+
+
 class Engine(Protocol):
     """One PPL and its array library: the verbs every backend is written against."""
 
@@ -54,6 +71,9 @@ class Engine(Protocol):
 
     def conditional(self, program: Program, site: str, values: Mapping[str, Array], *args: Any) -> Any:
         """Return the library's distribution at `site`, given values for all sites."""
+
+    def sites(self, key: Key, program: Program, values: Mapping[str, Array], *args: Any) -> dict[str, Site]:
+        """Run a program with values for some of its sites; return all that it said, plates apart, by name, in order."""
 
     def value_and_grad(self, function: Callable[..., Any], has_aux: bool = False) -> Callable[..., Any]:
         """Differentiate a scalar function with respect to its first argument, an array or a flat dict of arrays."""

@@ -8,6 +8,7 @@ import numpy as np
 
 import inference
 from comparisons.checks.base import (
+    BrokenError,
     Check,
     NothingToCheckError,
     Outcome,
@@ -20,6 +21,7 @@ from comparisons.checks.base import (
     same_bits,
     shapes,
 )
+from comparisons.checks.contract import apart, breach
 from comparisons.errors import in_one_line
 from comparisons.evidence.base import repeated
 from comparisons.run import arrays, numpys
@@ -240,6 +242,18 @@ def init_is_a_function_of_the_seed(case: Case) -> None:
     mend = "draw every value from np.random.default_rng(seed)"
     expect(same_bits(first, again), "other values from the same seed", "the same bits", mend)
     expect(not same_bits(first, other), "the same values from seeds 7 and 8", "values that depend on the seed", mend)
+
+
+def keeps_the_contract(case: Case) -> None:
+    """What every comparison asks before any training holds: one line there says the same."""
+    try:
+        x = case.x
+    except NothingToCheckError:
+        _ = case.model
+        x = np.random.default_rng(4).standard_normal((N, case.n_x))
+    found = breach(case.engine, case.model, apart(x))
+    if found:
+        raise BrokenError(found)
 
 
 # What the programs draw
@@ -507,6 +521,7 @@ CHECKS: tuple[Check, ...] = (
     init_matches_theta_shapes,
     init_is_float32_numpy,
     init_is_a_function_of_the_seed,
+    keeps_the_contract,
     generative_draws_z_and_x,
     recognition_draws_z,
     draws_are_functions_of_the_key,

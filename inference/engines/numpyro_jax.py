@@ -13,7 +13,7 @@ from numpyro import distributions, handlers
 from numpyro.infer import SVI, Trace_ELBO, TraceMeanField_ELBO
 from numpyro.infer.svi import SVIState
 
-from inference.base import Array, Key, Optimizer, Params, Program, State
+from inference.base import Array, Key, Optimizer, Params, Program, Site, State
 
 ELBOS = {"A": Trace_ELBO, "B": TraceMeanField_ELBO}
 
@@ -50,6 +50,11 @@ class NumpyroEngine:
 
     def conditional(self, program: Program, site: str, values: Mapping[str, Array], *args: Any) -> Any:
         return self._scored(program, values, *args)[site]["fn"]
+
+    def sites(self, key: Key, program: Program, values: Mapping[str, Array], *args: Any) -> dict[str, Site]:
+        conditioned = handlers.condition(handlers.seed(program, key), data=dict(values))
+        trace = handlers.trace(conditioned).get_trace(self.ppl, *args)
+        return {name: _site(site) for name, site in trace.items() if site["type"] != "plate"}
 
     def value_and_grad(self, function: Callable[..., Any], has_aux: bool = False) -> Callable[..., Any]:
         return jax.value_and_grad(function, has_aux=has_aux)
@@ -94,6 +99,16 @@ class NumpyroEngine:
             if not site["is_observed"]:
                 raise ValueError(f"log_prob needs a value for the site {name!r}; it was given {sorted(values)}")
         return sites
+
+
+def _site(said: Any) -> Site:
+    fn = said["fn"] if said["type"] == "sample" else None
+    plates = tuple((frame.dim, frame.size) for frame in reversed(said.get("cond_indep_stack", ())))
+    hidden, inner = False, fn
+    while inner is not None and not hidden:  # handlers.mask masks the distribution, within to_event and expand too
+        hidden, inner = isinstance(inner, distributions.MaskedDistribution), getattr(inner, "base_dist", None)
+    observed = bool(said.get("is_observed"))
+    return Site(said["type"], fn, said["value"], observed, said.get("scale"), hidden, plates)
 
 
 class _Svi:

@@ -13,7 +13,7 @@ from pyro import distributions, poutine
 from pyro.infer import SVI, Trace_ELBO, TraceMeanField_ELBO
 from pyro.optim import PyroOptim
 
-from inference.base import Array, Key, Optimizer, Params, Program, State
+from inference.base import Array, Key, Optimizer, Params, Program, Site, State
 from inference.engines import torch_graphs
 from inference.engines.compiled_elbo import loss_and_gradients
 from inference.engines.torch_graphs import Compiled, Draws
@@ -63,6 +63,13 @@ class PyroEngine:
 
     def conditional(self, program: Program, site: str, values: Mapping[str, Array], *args: Any) -> Any:
         return self._scored(program, values, *args)[site]["fn"]
+
+    def sites(self, key: Key, program: Program, values: Mapping[str, Array], *args: Any) -> dict[str, Site]:
+        # In a parameter store of its own: a program's own parameters are seen, and not kept.
+        with self._running(key), pyro.get_param_store().scope():
+            trace = poutine.trace(poutine.condition(program, data=dict(values))).get_trace(self.ppl, *args)
+        said = {name: site for name, site in trace.nodes.items() if site["type"] not in ("args", "return")}
+        return {name: _site(site) for name, site in said.items() if not poutine.util.site_is_subsample(site)}
 
     def value_and_grad(self, function: Callable[..., Any], has_aux: bool = False) -> Callable[..., Any]:
         def run(argument: Any, *args: Any) -> Any:
@@ -237,6 +244,15 @@ def _samples(trace: Any) -> Iterator[tuple[str, Any]]:
     for name, site in trace.nodes.items():
         if site["type"] == "sample" and not poutine.util.site_is_subsample(site):
             yield name, site
+
+
+def _site(said: Any) -> Site:
+    fn = said["fn"] if said["type"] == "sample" else None
+    plates = tuple((frame.dim, frame.size) for frame in said["cond_indep_stack"])
+    hidden, inner = said["mask"] is not None, fn
+    while inner is not None and not hidden:  # a mask may be within to_event and expand
+        hidden, inner = isinstance(inner, distributions.MaskedDistribution), getattr(inner, "base_dist", None)
+    return Site(said["type"], fn, said["value"], said["is_observed"], said["scale"], hidden, plates)
 
 
 def _leaf(value: Any) -> Any:
