@@ -3,11 +3,10 @@
 import numpy as np
 import pandas as pd
 
-from comparisons.rows import PANEL
+from comparisons.rows import PANEL, trained
 
 QUANTITIES = ("lower_bound_train", "lower_bound_test", "log_px_train", "log_px_test")
 WITHIN = 2.0  # standard errors
-CHAINS = ("chains", "chain_interval")  # of the paper's estimator, which no quantity here is judged by
 
 
 def agreement(table: pd.DataFrame) -> pd.DataFrame:
@@ -18,7 +17,7 @@ def agreement(table: pd.DataFrame) -> pd.DataFrame:
     How the paper's estimator came by its chains makes no two methods of one.
     """
     lines = []
-    table = table.assign(method=table.method.map(_trained))
+    table = table.assign(method=table.method.map(trained))
     for key, group in table.groupby([*PANEL, "backend", "method"], sort=True):
         by_engine = group.drop_duplicates("engine").set_index("engine")
         if set(by_engine.index) != {"pyro", "numpyro"} or (by_engine.seeds < 2).any():
@@ -48,10 +47,6 @@ def verdict(compared: pd.DataFrame) -> str:
         f"Differences within two standard errors: {within} of {len(compared)}, where {expected:.1f} are to be expected "
         f"of engines that agree; the largest is {worst:.1f}. Those of one method rise and fall together."
     )
-
-
-def _trained(method: str) -> str:
-    return " ".join(word for word in method.split() if word.partition("=")[0] not in CHAINS)
 
 
 def _in_errors(difference: float, error: float) -> float:

@@ -476,8 +476,9 @@ def _ends(rows: Rows, n_train: int) -> dict[str, Point]:
 
 
 def _of_main(rows: pd.DataFrame, told: tuple[str, ...] = ()) -> pd.DataFrame:
-    from comparisons.verdicts import stands
+    from comparisons.verdicts import by_training, stands
 
+    rows = by_training(rows)
     chosen = stands(rows, told)
     return of(rows, chosen) if chosen else rows[:0]
 

@@ -23,6 +23,7 @@ from comparisons.verdicts import (
     TRUTH,
     Point,
     Verdict,
+    by_training,
     of,
     panel_name,
     points,
@@ -65,7 +66,7 @@ def lines(part: pd.DataFrame, metrics: Iterable[str], splits: Iterable[str], x: 
     for backend in sorted(part.backend.unique()):
         for split in splits:
             for metric in metrics:
-                mine = part[(part.backend == backend) & (part.split == split) & (part.metric == metric)]
+                mine = by_training(part[(part.backend == backend) & (part.split == split) & (part.metric == metric)])
                 chosen = stands(mine)
                 if chosen is None:
                     continue

@@ -33,7 +33,14 @@ METRICS = {
 
 PANEL = ["data", "n_train", "model", "n_latent", "n_hidden", "samples"]  # one table, or one row of figures, for each
 
+CHAINS = ("chains", "chain_interval")  # how the paper's estimator had its chains: settings that change no fit
+
 Row = dict[str, Any]
+
+
+def trained(method: str) -> str:
+    """Return a method as what it says of the fit: without how the paper's estimator had its chains."""
+    return " ".join(word for word in method.split() if word.partition("=")[0] not in CHAINS)
 
 
 def to_csv(rows: Iterable[Row]) -> str:

@@ -22,6 +22,7 @@ from comparisons import outcomes
 from comparisons.evidence.settings import JudgeSettings
 from comparisons.experiment import Experiment
 from comparisons.paper import WHOLE, Curve, value_at
+from comparisons.rows import trained
 
 HIDDEN = {("figure2", "mnist"): 500, ("figure2", "frey"): 200, ("figure3", "mnist"): 100}  # the paper's section 5
 MODEL_OF = {"mnist": "vae_bernoulli", "frey": "vae_gaussian"}
@@ -127,6 +128,14 @@ def stands(rows: pd.DataFrame, tolerated: tuple[str, ...] = ()) -> Configuration
     return main(found, tolerated)
 
 
+def by_training(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return rows of one metric by how they were trained: seeds of one fit, whatever chains the paper's estimator had.
+
+    Rows of that estimator itself stay as they are.
+    """
+    return rows if (rows.metric == PAPERS).any() else rows.assign(method=rows.method.map(trained))
+
+
 def keeps_chains(method: str) -> bool:
     """Say whether the paper's estimator keeps its chains from one judgement of a run to the next."""
     return "chains=kept" in method.split()
@@ -210,7 +219,7 @@ def _curve(rows: dict[str, pd.DataFrame], curve: Curve, metric: str) -> Iterator
 def line(rows: pd.DataFrame, curve: Curve, metric: str) -> pd.DataFrame:
     """Return the rows, of every configuration, that stand beside a curve of the paper."""
     ours = panel(rows, curve.figure, curve.data, curve.n_latent, curve.n_train)
-    return ours[(ours.backend == curve.backend) & (ours.split == curve.split) & (ours.metric == metric)]
+    return by_training(ours[(ours.backend == curve.backend) & (ours.split == curve.split) & (ours.metric == metric)])
 
 
 def _verdict(
@@ -408,7 +417,7 @@ def curve_of(
 
     Without `marked` what a bound contradicts is left out: nothing may be concluded from it.
     """
-    mine = part[(part.backend == backend) & (part.split == split) & (part.metric == metric)]
+    mine = by_training(part[(part.backend == backend) & (part.split == split) & (part.metric == metric)])
     chosen = stands(mine, told)
     return {p.n_seen: p for p in points(of(mine, chosen)) if marked or not p.contradicted} if chosen else {}
 

@@ -238,3 +238,17 @@ def test_monte_carlo_em_at_50000_points_with_either_e_step() -> None:
 def test_evidence_names_its_numbers() -> None:
     found = claim(0, run({1e6: -110.0}) + run({1e6: -120.0}, backend="wake_sleep"), [])
     assert "at 1 million points AEVB is at -110.0 on test, wake-sleep at -120.0" in found.evidence[0]
+
+
+def test_seeds_of_one_fit_are_averaged_whatever_chains_the_papers_estimator_had() -> None:
+    """Quadrature does not ask; the paper's estimator itself keeps the two apart."""
+    rows = [
+        one
+        for metric in (verdicts.TRUTH, verdicts.PAPERS)
+        for method, seed, value in (("warmup=0 chains=kept", 0, -140.0), ("warmup=0", 1, -142.0))
+        for one in run({1e6: value}, **{**FIGURE3, "metric": metric}, backend="aevb", method=method, seed=seed)
+    ]
+    part = verdicts.panel(frame(*rows), "figure3", "mnist", 3, 50_000)
+    (quadrature,) = verdicts.curve_of(part, "aevb", "test", verdicts.TRUTH).values()
+    (papers,) = verdicts.curve_of(part, "aevb", "test", verdicts.PAPERS).values()
+    assert (quadrature.value, quadrature.seeds) == (-141.0, 2) and (papers.value, papers.seeds) == (-140.0, 1)
