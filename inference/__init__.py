@@ -4,7 +4,6 @@ To add a backend: write `name(engine, model, settings) -> Backend` in a file of 
 Engines are imported when asked for, since torch or jax take seconds to load.
 """
 
-import os
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
@@ -44,9 +43,7 @@ def engine(name: str, device: str = "cpu", threads: int = 1, compiled: bool = Fa
     `compiled` is for an engine in `CHOICE`: whether it compiles, which long runs repay, or runs as it is written.
 
     Results repeat bit for bit at one thread count only. Raises ImportError where the library is missing, RuntimeError
-    where it has no such device.
+    where it has no such device, cannot take so many threads any more, or is to compile and has no compiler.
     """
-    # Read once, when the libraries load: XLA sizes its pool of CPU threads by NPROC.
-    os.environ["NPROC"] = str(threads)
     module, _, attribute = ENGINES[name].partition(":")
     return getattr(import_module(module), attribute)(device, threads, compiled)
