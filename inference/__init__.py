@@ -4,6 +4,7 @@ To add a backend: write `name(engine, model, settings) -> Backend` in a file of 
 Engines are imported when asked for, since torch or jax take seconds to load.
 """
 
+import os
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
@@ -27,6 +28,12 @@ ENGINES = {"pyro": "inference.engines.pyro_torch:PyroEngine", "numpyro": "infere
 CHOICE = ("pyro",)  # engines that can run compiled or not; the others always are
 PACKAGES = {"pyro": "pyro-ppl torch", "numpyro": "numpyro jax optax"}
 LIBRARIES = {"pyro": ("pyro", "torch"), "numpyro": ("numpyro", "jax", "optax")}
+# Variables of the process that change how numbers are rounded, and are read where no engine can set them.
+VARIABLES = {
+    "pyro": ("ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE", "NVIDIA_TF32_OVERRIDE"),
+    "numpyro": ("XLA_FLAGS", "NVIDIA_TF32_OVERRIDE"),
+}
+HARMLESS = ("--xla_force_host_platform_device_count=", "--xla_dump_", "--xla_gpu_cuda_data_dir=")
 
 
 def look(name: str) -> None:
@@ -34,6 +41,13 @@ def look(name: str) -> None:
     for library in LIBRARIES[name]:
         if find_spec(library) is None:
             raise ImportError(f"No module named {library!r}")
+
+
+def unpinned(name: str) -> dict[str, str]:
+    """Return what in the environment changes an engine's numbers, and it cannot help: mostly nothing."""
+    values = {name: os.environ.get(name, "").split() for name in VARIABLES[name]}
+    told = {name: " ".join(flag for flag in flags if not flag.startswith(HARMLESS)) for name, flags in values.items()}
+    return {name: text for name, text in told.items() if text}
 
 
 @cache

@@ -26,7 +26,7 @@ PYRO = {
     "validate_poutine": False,
 }
 # Matrix products and convolutions may round float32 to fewer bits where these say so; old versions have not all.
-REDUCED = [
+REDUCED: list[Any] = [
     kind
     for kind in (
         getattr(torch.backends.mkldnn, "matmul", None),
@@ -71,14 +71,12 @@ SETTINGS = (
     ),
     # torch does not say, but the processor does: it then has no number below the smallest normal one.
     Setting(lambda: bool(SMALLEST * np.float32(0.5) == 0.0), torch.set_flush_denormal, False),
-    Setting(
-        lambda: {name: pyro.settings.get(name) for name in PYRO}, lambda values: pyro.settings.set(**values), PYRO
-    ),
+    Setting(lambda: {name: pyro.settings.get(name) for name in PYRO}, lambda values: pyro.settings.set(**values), PYRO),
 )
 
 
 def _hold_precision(stack: ExitStack) -> None:
-    """Have float32 rounded as float32. torch has two ways to say otherwise, and refuses to be asked by a mix of them."""
+    """Have float32 rounded as float32. torch has two ways to say otherwise, and no answer where they disagree."""
     before = [kind.fp32_precision for kind in REDUCED]
     for kind, value in zip(REDUCED, before, strict=True):
         if value not in FULL:
