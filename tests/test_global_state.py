@@ -20,7 +20,7 @@ import numpyro
 import pyro
 import pytest
 import torch
-from conftest import arrays
+from conftest import arrays, numpys
 from numpyro.distributions.distribution import Distribution
 
 import inference
@@ -180,7 +180,11 @@ def verbs(engine: Engine) -> dict[str, Any]:
     found = [engine.numpy(value) for value in engine.compile(work)(key, state, x)]
     rows = engine.put(x, engine.array([1, 0]), engine.array(np.ones((2, D))))
     keys = [engine.numpy(each) for each in engine.split(engine.fold_in(key, 5), 3)]
-    return {"made": found, "rows": engine.numpy(rows), "keys": keys, "number": engine.numpy(engine.array(0.1))}
+    # Large enough for threads and for reduced precision, and a number below the smallest normal one.
+    large = engine.array(np.random.default_rng(1).standard_normal((300, 300)))
+    product, total, tiny = engine.compile(lambda a, b: (a @ a, (a * a).sum(), b * 0.5))(large, engine.array(1e-38))
+    others = {"rows": rows, "product": product, "total": total, "tiny": tiny, "number": engine.array(0.1)}
+    return {"made": found, "keys": keys, **numpys(engine, others)}
 
 
 @cache
@@ -321,12 +325,11 @@ def test_what_a_users_file_sets_changes_no_number(
 ) -> None:
     """Nor is it undone: it is the user's, who may count on it elsewhere."""
     monkeypatch.setenv("XLA_FLAGS", "")
-    (tmp_path / "mine.py").write_text(FILE)
+    (tmp_path / "mine.py").write_text(f"{FILE}\n# for {engine.name}: another content, which is run again")
     expected, _ = expected_run(engine.name, "wake_sleep")
     part = parts.find("model", f"{tmp_path / 'mine.py'}:mine")
     touched = [SWITCHES["numpyro"]["x64"], SWITCHES["numpyro"]["matmul_precision"], SWITCHES["pyro"]["dtype"]]
     before = [switch.read() for switch in touched]
-    parts._module.cache_clear()
     jax.clear_caches()
     try:
         assert_identical(trained(engine.name, "wake_sleep", model=part), expected)
