@@ -10,20 +10,16 @@ from typing import Any
 import numpy as np
 import pyro
 import torch
+from pyro import poutine
 
 from inference.engines.pins import Setting, hold
 
-# Pyro's defaults, but for validation, which looks at every value of every site: data are checked once where they are
-# loaded, and a run that turns non-finite is stopped by its caller.
+# Pyro's defaults.
 PYRO = {
     "binomial_approx_log_prob_tol": 0.0,
     "binomial_approx_sample_thresh": float("inf"),
     "cholesky_relative_jitter": 4.0,
     "module_local_params": False,
-    "validate_distributions_pyro": False,
-    "validate_distributions_torch": False,
-    "validate_infer": False,
-    "validate_poutine": False,
 }
 # Matrix products and convolutions may round float32 to fewer bits where these say so; old versions have not all.
 REDUCED: list[Any] = [
