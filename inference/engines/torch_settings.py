@@ -68,7 +68,27 @@ SETTINGS = (
     # torch does not say, but the processor does: it then has no number below the smallest normal one.
     Setting(lambda: bool(SMALLEST * np.float32(0.5) == 0.0), torch.set_flush_denormal, False),
     Setting(lambda: {name: pyro.settings.get(name) for name in PYRO}, lambda values: pyro.settings.set(**values), PYRO),
+    # It looks at every value of every site: data are checked once where they are loaded, and a run that turns
+    # non-finite is stopped by its caller.
+    Setting(lambda: _validation(), lambda values: _validate(*values), (False, False, False, False)),
 )
+
+
+def _validation() -> tuple[bool, bool, bool, bool]:
+    """Say where values are checked. One by one: torch's own may differ from Pyro's, whose context would not keep it."""
+    return (
+        pyro.distributions.is_validation_enabled(),
+        torch.distributions.Distribution._validate_args,
+        pyro.infer.is_validation_enabled(),
+        poutine.is_validation_enabled(),
+    )
+
+
+def _validate(of_pyro: bool, of_torch: bool, infer: bool, handlers: bool) -> None:
+    pyro.distributions.enable_validation(of_pyro)  # torch's too
+    torch.distributions.Distribution.set_default_validate_args(of_torch)
+    pyro.infer.enable_validation(infer)
+    poutine.enable_validation(handlers)
 
 
 def _hold_precision(stack: ExitStack) -> None:
