@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import inference
 from comparisons import store
 from comparisons.data import Data, digest, load, take
 from comparisons.errors import DataError, StorageError, UserError
@@ -131,6 +132,7 @@ def run_cell(
             print(f"{cell} goes on under other versions than it began with: {changed}", file=sys.stderr)
             resumed[-1]["changed"] = changed
     manifest = {**environment, "settings": asdict(experiment), "numbers_version": experiment.numbers_version}
+    manifest |= {"process": told} if (told := inference.unpinned(experiment.engine)) else {}
     while True:
         try:
             with stopping.deferred():

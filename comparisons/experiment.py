@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import inference
 from comparisons import parts
 from comparisons.data import DATA
 from comparisons.errors import FlagError
@@ -238,6 +239,9 @@ class Experiment(JudgeSettings, Settings):
             content["compile"] = "on"
         if self.chains == "anew":  # as all were, before there was a choice
             del content["chains"]
+        process = inference.unpinned(self.engine)  # what changes numbers, and an engine cannot pin: mostly nothing
+        if process:
+            content["process"] = process
         content |= {"data_digest": data_digest, "numbers_version": self.numbers_version}
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
         backend = self.backend.folder if isinstance(self.backend, parts.Part) else self.backend

@@ -202,3 +202,13 @@ def _start_engines(jobs: list[Job], look_only: bool) -> None:
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
             raise FlagError(f"engine {name!r} cannot use {first.device!r} ({reason}); choose --device cpu") from error
+    for compiled in {job.experiment.engine: job.experiment for job in jobs if job.experiment.compiled}.values():
+        if look_only:
+            break
+        try:
+            inference.engine(compiled.engine, compiled.device, compiled.threads, compiled=True)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise FlagError(
+                f"engine {compiled.engine!r}: {reason}; install a C++ compiler, or add --compile off"
+            ) from error

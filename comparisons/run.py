@@ -105,19 +105,23 @@ def run(
     experiment.fit_backend(backend.posterior is not None, backend.theta_posterior is not None)
     fit = _Fit(experiment, data, engine, model, backend, train, progress, keep, every)
     if kept:
-        fit.resume(*kept)
+        with engine.pinned():
+            fit.resume(*kept)
     common = identifying(comparison, cell, experiment, n_train)
     last = experiment.samples // fit.rows_per_step
     try:
-        fit.start()
+        with engine.pinned():  # between the verbs too; never over a `yield`, where settings are the caller's
+            fit.start()
         for step in experiment.checkpoints(n_train):
             if step > fit.judged:
-                fit.advance(step)
-                if keep_stop and not fit.judging and not fit.journal.records():
-                    keep_stop(step, *fit.snapshot())
-                fit.judge(common)
+                with engine.pinned():
+                    fit.advance(step)
+                    if keep_stop and not fit.judging and not fit.journal.records():
+                        keep_stop(step, *fit.snapshot())
+                    fit.judge(common)
+                    state = numpys(engine, fit.state)
                 status = "done" if step == last else "running"
-                yield Result(list(fit.rows), numpys(engine, fit.state), status, fit.pilot)
+                yield Result(list(fit.rows), state, status, fit.pilot)
     except DivergedError:
         yield Result([*fit.rows, *({**common, **row} for row in fit.lost())], {}, "diverged", fit.pilot)
 

@@ -28,6 +28,12 @@ ENGINES = {"pyro": "inference.engines.pyro_torch:PyroEngine", "numpyro": "infere
 CHOICE = ("pyro",)  # engines that can run compiled or not; the others always are
 PACKAGES = {"pyro": "pyro-ppl torch", "numpyro": "numpyro jax optax"}
 LIBRARIES = {"pyro": ("pyro", "torch"), "numpyro": ("numpyro", "jax", "optax")}
+# Variables of the process that change how numbers are rounded, and are read where no engine can set them.
+VARIABLES = {
+    "pyro": ("ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE", "NVIDIA_TF32_OVERRIDE"),
+    "numpyro": ("XLA_FLAGS", "NVIDIA_TF32_OVERRIDE"),
+}
+HARMLESS = ("--xla_force_host_platform_device_count=", "--xla_dump_", "--xla_gpu_cuda_data_dir=")
 
 
 def look(name: str) -> None:
@@ -37,6 +43,13 @@ def look(name: str) -> None:
             raise ImportError(f"No module named {library!r}")
 
 
+def unpinned(name: str) -> dict[str, str]:
+    """Return what in the environment changes an engine's numbers, and it cannot help: mostly nothing."""
+    values = {name: os.environ.get(name, "").split() for name in VARIABLES[name]}
+    told = {name: " ".join(flag for flag in flags if not flag.startswith(HARMLESS)) for name, flags in values.items()}
+    return {name: text for name, text in told.items() if text}
+
+
 @cache
 def engine(name: str, device: str = "cpu", threads: int = 1, compiled: bool = False) -> Engine:
     """Import and build an engine; the same arguments give the same object, so what it compiled is kept.
@@ -44,9 +57,7 @@ def engine(name: str, device: str = "cpu", threads: int = 1, compiled: bool = Fa
     `compiled` is for an engine in `CHOICE`: whether it compiles, which long runs repay, or runs as it is written.
 
     Results repeat bit for bit at one thread count only. Raises ImportError where the library is missing, RuntimeError
-    where it has no such device.
+    where it has no such device, cannot take so many threads any more, or is to compile and has no compiler.
     """
-    # Read once, when the libraries load: XLA sizes its pool of CPU threads by NPROC.
-    os.environ["NPROC"] = str(threads)
     module, _, attribute = ENGINES[name].partition(":")
     return getattr(import_module(module), attribute)(device, threads, compiled)

@@ -4,6 +4,7 @@ A program is a callable `program(ppl, *args)` that samples sites. Keys are expli
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -59,6 +60,13 @@ class Engine(Protocol):
 
     name: str
     ppl: Ppl
+
+    def pinned(self) -> AbstractContextManager[None]:
+        """Return a context in which the library's global settings are those that the engine's numbers are defined by.
+
+        The caller's own come back after it. Every verb, and what `compile` and `value_and_grad` return, runs in one
+        by itself; enter it for arithmetic between verbs. Within another it costs next to nothing.
+        """
 
     def draw(self, key: Key, program: Program, *args: Any) -> Params:
         """Run a program; return the value of each of its sites, reparameterised where the distribution can be."""

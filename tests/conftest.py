@@ -16,6 +16,8 @@ import inference
 from inference import ENGINES
 from inference.base import Engine
 
+os.environ["NPROC"] = "1"  # whichever test is the first to let jax compute, it then has the engines' one thread
+
 
 @pytest.fixture(scope="session", params=list(ENGINES))
 def engine(request: pytest.FixtureRequest) -> Engine:

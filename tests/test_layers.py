@@ -17,7 +17,9 @@ LIBRARIES = {
     "inference/engines/pyro_torch.py": TORCH,
     "inference/engines/compiled_elbo.py": TORCH,
     "inference/engines/torch_graphs.py": TORCH,
+    "inference/engines/torch_settings.py": TORCH,
     "inference/engines/numpyro_jax.py": JAX,
+    "inference/engines/jax_settings.py": JAX,
     "comparisons/peers.py": TORCH | JAX,  # what the libraries do without us
 }
 

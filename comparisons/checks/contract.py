@@ -69,7 +69,7 @@ def _known(engine: Engine, model: Model, rows: bytes) -> str:
 def breach(engine: Engine, model: Model, x: np.ndarray) -> str:
     """Say how a model breaks the contract at datapoints x [2, n_x], and how to mend it; nothing where it keeps it."""
     try:
-        with np.errstate(all="ignore"), warnings.catch_warnings():
+        with engine.pinned(), np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the user's own code, which is about to run in earnest
             keep_the_contract(engine, model, x)
     except BrokenError as reason:

@@ -39,4 +39,5 @@ def estimate(
     told: dict[str, Any] = {f.name: getattr(settings, f.name) for f in fields(JudgeSettings) if f.name in takes}
     if "q" in takes:
         told["q"] = q
-    return ESTIMATORS[name](engine, model, theta, x, seed, **told)
+    with engine.pinned():
+        return ESTIMATORS[name](engine, model, theta, x, seed, **told)

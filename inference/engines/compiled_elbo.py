@@ -7,6 +7,7 @@ recorded (see `torch_graphs`). After that no Python of theirs runs any more, whi
 """
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from inference.engines import torch_graphs
-from inference.engines.torch_graphs import Draws, Traced, TraceError
+from inference.engines.torch_graphs import CompilerError, Draws, Traced, TraceError
 
 Tensor = Any
 Program = Callable[..., Any]
@@ -51,6 +52,7 @@ class CompiledELBO(ELBO):  # type: ignore[misc]
         self.elbo = elbo
         self.graphs: dict[Any, _Compiled] = {}
         self._seen: set[Any] = set()
+        self._warned = False
 
     def loss(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> float:
         """Return the negative ELBO, in nats. It costs as much as with gradients, and leaves them where they are."""
@@ -97,9 +99,14 @@ class CompiledELBO(ELBO):  # type: ignore[misc]
             self.graphs.pop(key, None)
             return stock(model, guide, *args, **kwargs)
         if not compiled:
-            if not torch_graphs.available():
+            try:
+                torch_graphs.require_compiler()
+                compiled = self.graphs[key] = self._compile(model, guide, args, kwargs)
+            except CompilerError as error:
+                if not self._warned:
+                    warnings.warn(f"{error}; so this runs uncompiled", RuntimeWarning, stacklevel=3)
+                self._warned = True
                 return stock(model, guide, *args, **kwargs)
-            compiled = self.graphs[key] = self._compile(model, guide, args, kwargs)
         return compiled(inputs)
 
     def _compile(self, model: Program, guide: Program, args: Any, kwargs: Any) -> "_Compiled":

@@ -1,6 +1,7 @@
-"""The NumPyro / jax engine: the only file that names jax and numpyro."""
+"""The NumPyro / jax engine: with `jax_settings`, the only file that names jax and numpyro."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,20 +15,24 @@ from numpyro.infer import SVI, Trace_ELBO, TraceMeanField_ELBO
 from numpyro.infer.svi import SVIState
 
 from inference.base import Array, Key, Optimizer, Params, Program, Site, State
+from inference.engines import jax_settings
+from inference.engines.pins import Pins, verb
 
 ELBOS = {"A": Trace_ELBO, "B": TraceMeanField_ELBO}
 
 
 class NumpyroEngine:
-    """See `inference.base.Engine`. Raises RuntimeError where jax has no such device.
+    """See `inference.base.Engine`. It always compiles, `compiled` or not.
 
-    `threads` was read from the environment when jax was loaded. It always compiles, `compiled` or not.
+    Raises RuntimeError where jax has no such device, or has started with other threads.
     """
 
     name = "numpyro"
 
     def __init__(self, device: str = "cpu", threads: int = 1, compiled: bool = True) -> None:
+        jax_settings.take_threads(threads)
         self.device = jax.devices(device)[0]
+        self._pins = Pins(partial(jax_settings.enter, device=self.device))
         self.ppl: Any = SimpleNamespace(
             dist=distributions,
             xp=jnp,
@@ -37,10 +42,15 @@ class NumpyroEngine:
             scale=handlers.scale,
         )
 
+    def pinned(self) -> Pins:
+        return self._pins
+
+    @verb
     def draw(self, key: Key, program: Program, *args: Any) -> Params:
         trace = handlers.trace(handlers.seed(program, key)).get_trace(self.ppl, *args)
         return {name: site["value"] for name, site in trace.items() if site["type"] == "sample"}
 
+    @verb
     def log_prob(self, program: Program, values: Mapping[str, Array], *args: Any) -> Array:
         total: Any = 0.0
         for site in self._scored(program, values, *args).values():
@@ -48,47 +58,57 @@ class NumpyroEngine:
             total = total + (score if site["scale"] is None else site["scale"] * score)
         return total
 
+    @verb
     def conditional(self, program: Program, site: str, values: Mapping[str, Array], *args: Any) -> Any:
         return self._scored(program, values, *args)[site]["fn"]
 
+    @verb
     def sites(self, key: Key, program: Program, values: Mapping[str, Array], *args: Any) -> dict[str, Site]:
         conditioned = handlers.condition(handlers.seed(program, key), data=dict(values))
         trace = handlers.trace(conditioned).get_trace(self.ppl, *args)
         return {name: _site(site) for name, site in trace.items() if site["type"] != "plate"}
 
     def value_and_grad(self, function: Callable[..., Any], has_aux: bool = False) -> Callable[..., Any]:
-        return jax.value_and_grad(function, has_aux=has_aux)
+        return self._pins.around(jax.value_and_grad(function, has_aux=has_aux))
 
+    @verb
     def scan(self, step: Callable[..., Any], carry: Any, xs: tuple[Array, ...]) -> tuple[Any, Any]:
         return jax.lax.scan(step, carry, xs)
 
     def compile(self, function: Callable[..., Any], consumed: bool = False) -> Callable[..., Any]:
-        return jax.jit(function, donate_argnums=0 if consumed else ())
+        return self._pins.around(jax.jit(function, donate_argnums=0 if consumed else ()))
 
+    @verb
     def put(self, array: Array, indices: Array, rows: Array) -> Array:
         return array.at[indices].set(rows)
 
+    @verb
     def array(self, value: Any) -> Array:
         value = np.asarray(value)
         kind = np.int32 if value.dtype.kind in "iu" else np.float32
         return jax.device_put(value.astype(kind), self.device)
 
+    @verb
     def numpy(self, value: Array) -> Any:
         return np.array(value)
 
+    @verb
     def key(self, seed: int) -> Key:
-        return jax.device_put(jax.random.PRNGKey(seed), self.device)
+        # What jax.random.PRNGKey makes of a seed in 32 bits, but for an offset that the process may have set.
+        return jax.device_put(np.array([0, seed % 2**32], np.uint32), self.device)
 
+    @verb
     def split(self, key: Key, count: int = 2) -> Any:
         return jax.random.split(key, count)
 
+    @verb
     def fold_in(self, key: Key, data: Any) -> Key:
         return jax.random.fold_in(key, data)
 
     def svi(
         self, model: Program, guide: Program, optimizer: Optimizer, estimator: str = "B", particles: int = 1
     ) -> "_Svi":
-        return _Svi(self.ppl, model, guide, optimizer, ELBOS[estimator](num_particles=particles))
+        return _Svi(self, model, guide, optimizer, ELBOS[estimator](num_particles=particles))
 
     def _scored(self, program: Program, values: Mapping[str, Array], *args: Any) -> Any:
         # The seed serves only to reach the error below: a program whose sites all have values draws nothing.
@@ -114,13 +134,14 @@ def _site(said: Any) -> Site:
 class _Svi:
     """`numpyro.infer.SVI` with parameters and optimiser state passed in and out."""
 
-    def __init__(self, ppl: Any, model: Program, guide: Program, optimizer: Optimizer, elbo: Any) -> None:
+    def __init__(self, engine: NumpyroEngine, model: Program, guide: Program, optimizer: Optimizer, elbo: Any) -> None:
         def bind(program: Program) -> Program:
             def run(params: Params, *args: Any) -> Any:
-                return program(ppl, {name: numpyro.param(name, value) for name, value in params.items()}, *args)
+                return program(engine.ppl, {name: numpyro.param(name, value) for name, value in params.items()}, *args)
 
             return run
 
+        self._engine = engine
         self._optimizer = optimizer
         transformation = optax.GradientTransformation(
             init=lambda params: (),  # never called: the state comes from `init` below
@@ -130,9 +151,14 @@ class _Svi:
         # SVI.init would set this from the sites' constraints; every parameter here is real.
         self._svi.constrain_fn = lambda params: params
 
+    def pinned(self) -> Pins:
+        return self._engine.pinned()
+
+    @verb
     def init(self, params: Params, step_size: Array) -> State:
         return {"params": params, "optimizer": self._optimizer.init(jnp, params, step_size)}
 
+    @verb
     def update(self, key: Key, state: State, *args: Any) -> tuple[State, Array]:
         before = SVIState((0, (state["params"], state["optimizer"])), None, key)
         after, loss = self._svi.update(before, state["params"], *args)

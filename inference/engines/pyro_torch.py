@@ -1,8 +1,9 @@
-"""The Pyro / torch engine: with `compiled_elbo` and `torch_graphs`, the only files that name torch and pyro."""
+"""The Pyro / torch engine: with its three neighbours in this folder, the only file that names torch and pyro."""
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,8 +15,9 @@ from pyro.infer import SVI, Trace_ELBO, TraceMeanField_ELBO
 from pyro.optim import PyroOptim
 
 from inference.base import Array, Key, Optimizer, Params, Program, Site, State
-from inference.engines import torch_graphs
+from inference.engines import torch_graphs, torch_settings
 from inference.engines.compiled_elbo import loss_and_gradients
+from inference.engines.pins import Pins, verb
 from inference.engines.torch_graphs import Compiled, Draws
 
 ELBOS = {"A": Trace_ELBO, "B": TraceMeanField_ELBO}
@@ -25,20 +27,22 @@ class PyroEngine:
     """See `inference.base.Engine`. A key is an int, within a compiled function a tensor [].
 
     `compiled`: what `compile` is given becomes one graph, Pyro's handlers, gradients, optimiser and all. It takes 10 s
-    to a minute, and gives the same numbers to rounding, from the same draws. Where no code can be generated, one
-    warning says so, and nothing is compiled. Raises RuntimeError where torch has no such device, ValueError where it
-    cannot be compiled for.
+    to a minute, and gives the same numbers to rounding, from the same draws. Raises RuntimeError where torch has no
+    such device, CompilerError where no code can be generated here, ValueError where `device` cannot be compiled for.
     """
 
     name = "pyro"
 
     def __init__(self, device: str = "cpu", threads: int = 1, compiled: bool = False) -> None:
-        torch.set_num_threads(threads)
         self.device = torch.device(device)
         torch.zeros(1, device=self.device)  # fails here, not in the middle of a run
         if compiled and self.device.type != "cpu":
             raise ValueError(f"the pyro engine compiles for the cpu alone, not for {device!r}")
-        self.compiled = compiled and torch_graphs.available()
+        self._pins = Pins(partial(torch_settings.enter, device=self.device, threads=threads))
+        self.compiled = compiled
+        if compiled:
+            with self._pins:
+                torch_graphs.require_compiler()
         cuda = self.device.type == "cuda"
         self.generator = torch.cuda.default_generators[self.device.index or 0] if cuda else torch.default_generator
         self.ppl: Any = SimpleNamespace(
@@ -50,20 +54,27 @@ class PyroEngine:
             scale=poutine.scale,
         )
 
+    def pinned(self) -> Pins:
+        return self._pins
+
+    @verb
     def draw(self, key: Key, program: Program, *args: Any) -> Params:
-        with self._running(key):
+        with self._seeded(key):
             trace = poutine.trace(program).get_trace(self.ppl, *args)
         return {name: site["value"] for name, site in _samples(trace)}
 
+    @verb
     def log_prob(self, program: Program, values: Mapping[str, Array], *args: Any) -> Array:
         total: Any = 0.0
         for site in self._scored(program, values, *args).values():
             total = total + site["scale"] * site["fn"].log_prob(site["value"])
         return total
 
+    @verb
     def conditional(self, program: Program, site: str, values: Mapping[str, Array], *args: Any) -> Any:
         return self._scored(program, values, *args)[site]["fn"]
 
+    @verb
     def sites(self, key: Key, program: Program, values: Mapping[str, Array], *args: Any) -> dict[str, Site]:
         # In a parameter store of its own: a program's own parameters are seen, and not kept.
         with self._running(key), pyro.get_param_store().scope():
@@ -83,8 +94,9 @@ class PyroEngine:
             detached = (value.detach(), _detached(result[1])) if has_aux else value.detach()
             return detached, (grads if named else grads[""])
 
-        return run
+        return self._pins.around(run)
 
+    @verb
     def scan(self, step: Callable[..., Any], carry: Any, xs: tuple[Array, ...]) -> tuple[Any, Any]:
         looped = torch_graphs.loop(step, carry, xs) if torch_graphs.tracing() else None
         if looped is not None:
@@ -99,16 +111,19 @@ class PyroEngine:
         return carry, type(ys[0])(*(torch.stack([torch.as_tensor(v) for v in column]) for column in columns))
 
     def compile(self, function: Callable[..., Any], consumed: bool = False) -> Callable[..., Any]:
-        return Compiled(function) if self.compiled else function
+        return self._pins.around(Compiled(function) if self.compiled else function)
 
+    @verb
     def put(self, array: Array, indices: Array, rows: Array) -> Array:
         return array.index_copy(0, indices, rows)
 
+    @verb
     def array(self, value: Any) -> Array:
         value = np.asarray(value)
         kind = np.int64 if value.dtype.kind in "iu" else np.float32
         return torch.tensor(value.astype(kind), device=self.device)
 
+    @verb
     def numpy(self, value: Array) -> Any:
         return torch.as_tensor(value).detach().cpu().numpy().copy()
 
@@ -131,8 +146,7 @@ class PyroEngine:
         return _Svi(self, model, guide, optimizer, ELBOS[estimator](num_particles=particles))
 
     def _scored(self, program: Program, values: Mapping[str, Array], *args: Any) -> Any:
-        with self._running(None):
-            trace = poutine.trace(poutine.condition(program, data=dict(values))).get_trace(self.ppl, *args)
+        trace = poutine.trace(poutine.condition(program, data=dict(values))).get_trace(self.ppl, *args)
         sites = dict(_samples(trace))
         for name, site in sites.items():
             if not site["is_observed"]:
@@ -140,22 +154,8 @@ class PyroEngine:
         return sites
 
     @contextmanager
-    def _running(self, key: Key | None) -> Iterator[None]:
-        """Run programs on the device, from a key, and leave torch's global generators as they were.
-
-        Pyro's validation looks at every value of every site: data are checked once where they are loaded, and a run
-        that turns non-finite is stopped by its caller.
-        """
-        # Distributions built from Python numbers land on torch's default device.
-        placed = nullcontext() if self.device.type == "cpu" else self.device
-        with placed, self._seeded(key), pyro.validation_enabled(False):
-            yield
-
-    @contextmanager
-    def _seeded(self, key: Key | None) -> Iterator[None]:
-        if key is None:
-            yield
-            return
+    def _seeded(self, key: Key) -> Iterator[None]:
+        """Run programs from a key, and leave torch's global generators as they were."""
         if torch_graphs.tracing():
             with Draws(torch_graphs.seeded(torch.as_tensor(key))):
                 yield
@@ -192,12 +192,17 @@ class _Svi:
         self._loss: Any = None
         self._svi = SVI(bind(model), bind(guide), self._optim, elbo.loss, self._loss_and_grads)
 
+    def pinned(self) -> Pins:
+        return self._engine.pinned()
+
+    @verb
     def init(self, params: Params, step_size: Array) -> State:
         return {"params": params, "optimizer": self._optimizer.init(torch, params, step_size)}
 
+    @verb
     def update(self, key: Key, state: State, *args: Any) -> tuple[State, Array]:
         self._optim.state = state
-        with self._engine._running(key), pyro.get_param_store().scope(), warnings.catch_warnings():
+        with self._engine._seeded(key), pyro.get_param_store().scope(), warnings.catch_warnings():
             # A run that turns non-finite is stopped, and said, by whoever takes the steps.
             warnings.filterwarnings("ignore", "Encountered NaN")
             loss = self._svi.step(state["params"], *args)

@@ -10,7 +10,6 @@ that no compiler may change, and the same state gives the same draws as without 
 
 import hashlib
 import re
-import warnings
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from functools import cache
@@ -36,12 +35,16 @@ class TraceError(RuntimeError):
     """A function cannot be a graph; the message says why, and what to do."""
 
 
+class CompilerError(RuntimeError):
+    """No code can be generated for a graph; the message says why."""
+
+
 class Compiled:
     """`function` as a graph, compiled at the first call with new shapes, types or Python values.
 
     Its arguments are tensors, ints, and dicts, tuples and lists of them. Tensors and ints (keys) are data, and other
     values of theirs compile nothing; anything else is part of the code. No input is changed. `graphs` holds what was
-    compiled, by signature. Raises TraceError.
+    compiled, by signature. Raises TraceError, and CompilerError: what bears this name does not run otherwise.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -110,8 +113,8 @@ class Traced:
         """Whether it calls graphs of its own, turn by turn."""
         return any(node.target is torch.ops.traced.loop.default for node in self.module.graph.nodes)
 
-    def compile(self) -> bool:
-        """Generate code for the graph; where that fails, warn, leave it to torch's own kernels, and return False."""
+    def compile(self) -> None:
+        """Generate code for the graph. Raises CompilerError; torch's own kernels then still run it."""
         from torch._inductor import compile  # seconds, which who never compiles is spared
 
         try:
@@ -120,18 +123,25 @@ class Traced:
                 self._run = compile(self.module, self.inputs)
         except Exception as error:  # whatever is wrong with the compiler, torch itself still works
             reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            warnings.warn(f"torch cannot compile here, so this runs uncompiled: {reason}", RuntimeWarning, stacklevel=3)
-            return False
+            raise CompilerError(f"torch cannot compile here: {reason}") from error
         finally:
             self.inputs = []
-        return True
 
 
 @cache
-def available() -> bool:
-    """Say whether graphs can be compiled here, after compiling the smallest; where not, warn why, in one line."""
-    graph = trace(lambda x: [x + 1.0], [torch.zeros(())])
-    return graph.compile()
+def lack() -> str:
+    """Say why graphs cannot be compiled here, after compiling the smallest; "" where they can."""
+    try:
+        trace(lambda x: [x + 1.0], [torch.zeros(())]).compile()
+    except CompilerError as error:
+        return str(error)
+    return ""
+
+
+def require_compiler() -> None:
+    """Raise CompilerError where no graph can be compiled here."""
+    if lack():
+        raise CompilerError(lack())
 
 
 def tracing() -> bool:

@@ -1,0 +1,104 @@
+"""What jax's and NumPyro's global settings have to be for an engine's numbers, whatever the process has them at.
+
+They come from the environment (JAX_ENABLE_X64), from a user's file, or from a context around the call. Each can change
+numbers (precision, generators), break a run (a rank promotion that is refused, a NaN that is raised), or both.
+"""
+
+import os
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+import jax
+import numpyro
+from jax._src.xla_bridge import backends_are_initialized
+from numpyro.distributions.distribution import Distribution
+
+from inference.engines.pins import Setting, hold
+
+
+def enter(stack: ExitStack, device: jax.Device) -> None:
+    """Set them, on the stack: 32 bits, jax's default generator and promotions, compiled code, no checks of values."""
+    for context in (
+        # Always, even where they are so already: within its context, a setting is deaf to whoever sets it meanwhile.
+        jax.enable_x64(False),
+        jax.default_device(device),
+        jax.default_matmul_precision(None),
+        jax.default_prng_impl("threefry2x32"),
+        jax.threefry_partitionable(True),
+        jax.enable_custom_prng(False),
+        jax.numpy_dtype_promotion("standard"),
+        jax.numpy_rank_promotion("allow"),
+        jax.softmax_custom_jvp(False),
+    ):
+        stack.enter_context(context)
+    for name, needed, context_of in BREAKING:
+        if getattr(jax.config, name) != needed:
+            stack.enter_context(context_of(needed))
+    hold(stack, SETTINGS)
+
+
+# Settings that change no number and may break a run: entered where they differ, since some of them cost more.
+BREAKING: tuple[tuple[str, Any, Any], ...] = (
+    ("jax_disable_jit", False, jax.disable_jit),
+    # `Info` has a NaN where there is no acceptance, and whoever takes the steps looks for numbers that are lost.
+    ("jax_debug_nans", False, jax.debug_nans),
+    ("jax_debug_infs", False, jax.debug_infs),
+    ("jax_debug_key_reuse", False, jax.debug_key_reuse),
+    ("jax_check_tracer_leaks", False, jax.check_tracer_leaks),
+    ("jax_legacy_prng_key", "allow", jax.legacy_prng_key),
+    ("jax_transfer_guard_host_to_device", None, lambda _: jax.transfer_guard_host_to_device("allow")),
+    ("jax_transfer_guard_device_to_device", None, lambda _: jax.transfer_guard_device_to_device("allow")),
+    ("jax_transfer_guard_device_to_host", None, lambda _: jax.transfer_guard_device_to_host("allow")),
+)
+
+# Settings without a context of their own; which of them there are depends on the version.
+UPDATED = {
+    "jax_disable_most_optimizations": False,
+    "jax_exec_time_optimization_effort": 0.0,
+    "jax_high_dynamic_range_gumbel": False,
+    "jax_memory_fitting_effort": 0.0,
+    "jax_optimization_level": "UNKNOWN",
+    "jax_use_direct_linearize": True,
+}
+SETTINGS = (
+    *(
+        Setting(partial(getattr, jax.config, name), partial(jax.config.update, name), needed)
+        for name, needed in UPDATED.items()
+        if hasattr(jax.config, name)
+    ),
+    # Data are checked once, where they are loaded, and grey values under a Bernoulli are meant.
+    Setting(lambda: Distribution._validate_args, numpyro.enable_validation, False),
+)
+
+
+def take_threads(threads: int) -> None:
+    """Start jax with so many CPU threads. Raises RuntimeError where it has started with others: it cannot change.
+
+    XLA sizes its pool once in a process, by NPROC, or else by the cores that the process may run on.
+    """
+    global _started_with
+    before = os.environ.get("NPROC", "")
+    if _started_with is None and backends_are_initialized():
+        _started_with = int(before) if before.isdigit() else _cores()
+    if _started_with not in (None, threads):
+        raise RuntimeError(
+            f"jax has started with {_started_with} threads in this process and cannot take {threads}; ask for "
+            f"{_started_with}, or for the engine before jax computes anything"
+        )
+    if _started_with is None:
+        os.environ["NPROC"] = str(threads)
+        try:
+            jax.devices()
+        finally:
+            del os.environ["NPROC"]
+            os.environ |= {"NPROC": before} if before else {}
+        _started_with = threads
+
+
+_started_with: int | None = None
+
+
+def _cores() -> int:
+    """Return how many cores the process may run on, where the system can say, or all."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
