@@ -132,7 +132,8 @@ def run_cell(
             print(f"{cell} goes on under other versions than it began with: {changed}", file=sys.stderr)
             resumed[-1]["changed"] = changed
     manifest = {**environment, "settings": asdict(experiment), "numbers_version": experiment.numbers_version}
-    manifest |= {"process": told} if (told := inference.unpinned(experiment.engine)) else {}
+    process = inference.unpinned(experiment.engine)
+    manifest |= {"process": process} if process else {}
     while True:
         try:
             with stopping.deferred():
