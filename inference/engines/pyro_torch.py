@@ -77,7 +77,7 @@ class PyroEngine:
     @verb
     def sites(self, key: Key, program: Program, values: Mapping[str, Array], *args: Any) -> dict[str, Site]:
         # In a parameter store of its own: a program's own parameters are seen, and not kept.
-        with self._running(key), pyro.get_param_store().scope():
+        with self._seeded(key), pyro.get_param_store().scope():
             trace = poutine.trace(poutine.condition(program, data=dict(values))).get_trace(self.ppl, *args)
         said = {name: site for name, site in trace.nodes.items() if site["type"] not in ("args", "return")}
         return {name: _site(site) for name, site in said.items() if not poutine.util.site_is_subsample(site)}
