@@ -39,6 +39,7 @@ NO_COUPLING = "let nothing go across datapoints or draws of z: no batch normalis
 STANDARD_NORMAL = (
     "sample z with standard_normal_latents(ppl, n_latent) of models.base; shift or scale it in the decoder"
 )
+POSITIVE = "use densities that are positive for every z and for the data, or other --data"
 BASE_PRIOR = "leave `prior` as models.base.Model has it"
 
 
@@ -97,6 +98,8 @@ def keep_the_contract(engine: Engine, model: Model, x: np.ndarray) -> None:
     _hold_prior("z of generative", score(key, initial, phi, z, twice)["z"], z)
     if "theta" in scores:
         _hold_prior("theta of prior", scores["theta"], np.concatenate([np.ravel(value) for value in theta.values()]))
+    bounded = f"a site z of recognition that leaves out {(scores['supported'] == 0).mean():.0%} of some z"
+    expect(scores["supported"].all(), bounded, "a density that is positive for every z", POSITIVE)
     again = score(other_key, theta, phi, z, twice)
     # The second datapoint beside itself, under its two z at once: in other company, and in another place.
     moved = score(other_key, theta, phi, z[[[1, 1], [3, 3]]], x[[1, 1]])
@@ -138,6 +141,7 @@ def _scores(engine: Engine, model: Model, key: Key, theta: Params, phi: Params, 
         "z": prior,
         "generative": prior + _score(joint["x"], "x of generative"),
         "recognition": _score(guide["z"], "z of recognition"),
+        "supported": 1.0 * guide["z"].fn.support.check(guide["z"].value),
     }
     if type(model).prior is not Model.prior:
         weights = engine.sites(key, model.prior, theta)
@@ -239,9 +243,8 @@ def _hold_scores(program: str, base: np.ndarray, again: np.ndarray, moved: np.nd
     """Hold a program's scores [4] against the same `again`, and those of [[1, 1], [3, 3]] by themselves, `moved`."""
     label = f"the site z of {program}" if program == "recognition" else f"the sites z and x of {program}"
     expect(base.shape == (4,), f"scores of {label} of shape {list(base.shape)}", "[4] for 4 datapoints", IN_PLATE)
-    mend = "use densities that are positive for every z and for the data, or other --data"
     finite = np.isfinite(base).all()
-    expect(finite, f"scores of {label} that are not finite", "finite numbers at the data and at any z", mend)
+    expect(finite, f"scores of {label} that are not finite", "finite numbers at the data and at any z", POSITIVE)
     words = f"scores of {label} {_off(again, base)} when they are asked for again"
     expect(close(again, base, RTOL), words, "the same numbers", NO_NOISE)
     expected = base[[[1, 1], [3, 3]]]
