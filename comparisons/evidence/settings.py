@@ -28,13 +28,14 @@ class JudgeSettings:
     )
     proposal: str = setting(
         "auto",
-        "importance: the backend's q(z|x), or a normal fitted to HMC draws; auto takes q where there is one",
+        "importance: a mixture fitted to HMC draws (auto is hmc), or the backend's q(z|x), whose weights do not tell "
+        "of modes that it leaves out",
         choices=("auto", "q", "hmc"),
     )
     start: str = setting(
         "prior",
-        "annealed, appendix_d: chains start at the prior, or at the backend's q(z|x); appendix_d: or where annealed "
-        "chains end",
+        "annealed, appendix_d: chains start at the prior, or at the backend's q(z|x) (annealed: half of them); "
+        "appendix_d: or where annealed chains end",
         choices=("prior", "recognition", "annealed"),
     )
     temperatures: int = setting(200, "annealed: temperatures between start and posterior", low=1, high=1_000_000)
