@@ -26,7 +26,7 @@ from models.base import Array, Model
 PILOT_CHAINS = 2  # tune the step sizes, of each datapoint at each temperature, and are thrown away
 SETTLING = 50  # moves at the first temperature before a pilot leaves it
 LOG_2 = float(np.log(2.0))
-MAX_ERROR = 0.2  # nats: with more, half a nat is no more than two standard errors and a half
+MAX_ERROR = 0.3  # nats, of an error reckoned amply: with more, half a nat is nothing unusual
 
 
 def annealed(
@@ -51,7 +51,7 @@ def annealed(
     skew that the largest are yet to come (`skewed_error`).
 
     Diagnostics per datapoint: `spread`, the standard deviation of the log weights in nats, of chains from q where there
-    are some; `acceptance`; `flagged`, where the error exceeds 0.2 nat or the chains hardly moved. Where the posterior
+    are some; `acceptance`; `flagged`, where the error exceeds 0.3 nat or the chains hardly moved. Where the posterior
     is narrow or latent variables are many, most datapoints are flagged at the default 200 temperatures. A mode that no
     chain meets remains unknown. Raises ValueError for a start that is not there.
     """

@@ -147,7 +147,11 @@ def _judged(fit: Mixture, joint: np.ndarray, log_parts: np.ndarray) -> tuple[np.
     Returns value, error, ess, khat, `lonely`, and whether there is a sign of mass that no draw has met, all [n].
     """
     log_w = joint - np.logaddexp.reduce(log_parts)
-    value, stderr, ess, khat = _reduced(lambda: log_w)
+    value, _, ess, khat = _reduced(lambda: log_w)
+    # Draws come component by component, each its share: what differs from one component to another is no noise, and
+    # neighbours tell how much there is within.
+    w = np.exp(log_w - log_w.max(0))
+    stderr = np.sqrt(0.5 * np.square(np.diff(w, axis=0)).mean(0) / len(w)) / w.mean(0)
     # The same from the broad draws alone, as if there were no islands.
     broad = np.logaddexp.reduce(log_parts[-BROAD:])
     own = np.exp(broad - np.logaddexp.reduce(log_parts))  # how likely each draw is one of theirs
@@ -159,7 +163,6 @@ def _judged(fit: Mixture, joint: np.ndarray, log_parts: np.ndarray) -> tuple[np.
     differs = np.abs(value_broad - value) > 4.0 * np.hypot(stderr, 1.0 / np.sqrt(ess_broad))
     blind = ess_broad < MIN_ESS_BROAD
     # How the mass lies on the islands, by the draws' weights; those of one chain tell of others (Good 1953).
-    w = np.exp(log_w - log_w.max(0))
     mass = np.einsum("cmn,mn->nc", np.exp(log_parts[:-BROAD] - np.logaddexp.reduce(log_parts[:-BROAD])), w)
     mass /= mass.sum(1, keepdims=True)
     lonely = np.where((fit.chains[:, :-BROAD] == 1), mass, 0.0).sum(1)
