@@ -2,7 +2,8 @@
 
 Parts: linear (closed form, n_latent 2 to 50), mnist (decoders trained here, quadrature), simulated (data drawn from
 decoders with 20 and 50 latent variables, between two bounds), paper (the estimator of the paper's Figure 3 on four
-backends and two training sets), engines (both engines on the same theta and x).
+backends and two training sets), engines (both engines on the same theta and x), defaults (what each estimator says of
+its own error when it is told nothing, on decoders of digits: trained, saturated, narrow).
 """
 
 import sys
@@ -31,13 +32,13 @@ from inference.base import Array, Engine, Key, Params, Posterior, setting
 from models.base import Model
 from models.linear_gaussian import LinearGaussian, log_px, posterior
 
-PARTS = ("linear", "mnist", "simulated", "paper", "engines")
+PARTS = ("linear", "mnist", "simulated", "paper", "engines", "defaults")
 
 # Every estimator from cheap to dear: a line in the figure each. `q` is the backend's own approximate posterior.
 WELL_RUN: dict[str, Any] = {"hmc_chains": 8, "hmc_warmup": 100, "hmc_leapfrog": 10, "force": True}
 SWEEP: dict[str, list[dict[str, Any]]] = {
     "importance, q": [{"proposal": "q", "importance_samples": k} for k in (100, 1000, 10_000)],
-    "importance, HMC normal": [{"proposal": "hmc", "importance_samples": k} for k in (100, 1000, 10_000)],
+    "importance, HMC mixture": [{"proposal": "hmc", "importance_samples": k} for k in (100, 1000, 10_000)],
     "annealed, prior": [{"temperatures": t} for t in (50, 200, 800)],
     "annealed, q": [{"start": "recognition", "temperatures": t} for t in (50, 200, 800)],
     "appendix_d, paper": [{"force": True, "hmc_draws": d} for d in (50, 200, 800)],
@@ -57,6 +58,17 @@ PAPER: dict[str, dict[str, Any]] = {
     "appendix_d, annealed start": {"start": "annealed"},
 }
 
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "importance, HMC mixture": {},
+    "importance, q": {"proposal": "q"},
+    "annealed, prior": {},
+    "annealed, q": {"start": "recognition"},
+    "appendix_d, paper": {"force": True},
+}
+LAST = ("w2", "b2")  # parameters of a decoder's last layer
+SATURATED = (1.0, 5.0, 20.0)  # factors on the last layer of a trained Bernoulli decoder
+NARROW = -12.0  # log variance of a Gaussian decoder whose posteriors are a thousandth of the prior wide
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan(cli.Plan):
@@ -67,6 +79,7 @@ class Plan(cli.Plan):
     simulated: int = setting(100, "datapoints of the part simulated [datapoints]", low=10, high=10_000)
     repeats: int = setting(200, "part linear: repetitions of each of 5 datapoints", low=2, high=10_000)
     latents: tuple[int, ...] = setting((2, 3, 10, 20, 50), "part linear: latent variables", low=1, high=100)
+    decoders: tuple[int, ...] = setting((2, 3, 10, 20), "part defaults: latent variables", low=1, high=100)
     levels: tuple[int, ...] = setting((0, 1, 2), "levels of cost of each estimator, from cheap to dear", low=0, high=2)
     temperatures: int = setting(500, "part simulated: temperatures of the two bounds", low=10, high=10**6)
     samples: int = setting(1_000_000, "training points of each fit [datapoints]", low=1000, high=10**9)
@@ -91,7 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the parts asked for, write rows.csv, table.md and figure.svg; return 0. Raises UserError."""
     plan, out, data_dir = cli.parse_plan("calibration", __doc__ or "", Plan, arguments)
     store.prepare(out)
-    data = load("mnist", data_dir) if set(plan.parts) - {"linear"} else None
+    data = load("mnist", data_dir) if set(plan.parts) - {"linear", "defaults"} else None
     engine = inference.engine(plan.engine, "cpu", plan.threads)
     for part in plan.parts:
         rows: list[dict[str, Any]] = []
@@ -225,8 +238,47 @@ def engines(plan: Plan, engine: Engine, data: Data | None, out: Path) -> Iterato
         }  # fmt: skip
 
 
+def defaults(plan: Plan, engine: Engine, data: Data | None, out: Path) -> Iterator[dict[str, Any]]:
+    """At default settings: every estimator on data drawn from decoders of digits, as they are and made harder."""
+    digits = load("digits")
+    for k in plan.decoders:
+        for model in ("vae_bernoulli", "vae_gaussian"):
+            experiment = Experiment(
+                data="digits", model=model, n_latent=k, n_hidden=20, engine=plan.engine, seed=plan.seed,
+                samples=min(plan.samples, 100_000), step_size=0.02, threads=plan.threads, evidence=("none",),
+            )  # fmt: skip
+            fit = fitted(experiment, digits, out)
+            for kind, theta in harder(fit.theta).items():
+                x, z = simulate(engine, fit.model, theta, plan.simulated, engine.key(plan.seed + k))
+                target = Target(engine, fit.model, theta, x, fit.posterior(x))
+                truth = best_known(plan, target, z)
+                for name, changes in DEFAULTS.items():
+                    judged = measured(partial(target.estimate, name, plan.seed, **changes))
+                    row = {"model": model, "decoder": kind, "n_latent": k, "estimator": name}
+                    yield {**row, "settings": _settings(changes), **scored(judged, truth)}
+
+
+def harder(theta: Params) -> dict[str, Params]:
+    """Return a decoder's parameters, as they are and made harder, by what was done to them."""
+    if "w3" in theta:
+        return {f"log variance {NARROW:g}": {**theta, "w3": 0.0 * theta["w3"], "b3": 0.0 * theta["b3"] + NARROW}}
+    return {
+        "trained" if factor == 1.0 else f"weights x {factor:g}": {**theta, **{n: factor * theta[n] for n in LAST}}
+        for factor in SATURATED
+    }
+
+
+def best_known(plan: Plan, target: Target, z: Array) -> np.ndarray:
+    """Return log p(x) [n]: by quadrature up to three latent variables, above as the middle of two bounds."""
+    if target.model.n_latent <= 3:
+        return target.estimate("quadrature", plan.seed, tolerance=0.01).value
+    bounds = partial(bidirectional, target.engine, target.model, target.theta, target.x, plan.seed + 1, z=z)
+    return bounds(temperatures=plan.temperatures).value
+
+
 RUN: dict[str, Callable[[Plan, Engine, Data | None, Path], Iterator[dict[str, Any]]]] = {
     "linear": linear, "mnist": mnist, "simulated": simulated, "paper": paper, "engines": engines,
+    "defaults": defaults,
 }  # fmt: skip
 
 

@@ -18,7 +18,8 @@ TITLES = {
 # Okabe & Ito's colours, safe for colour-blind readers; a dash pattern tells the variants of one estimator apart.
 STYLES = {
     "importance, q": ("#0072B2", "-"),
-    "importance, HMC normal": ("#0072B2", "--"),
+    "importance, HMC mixture": ("#0072B2", "--"),
+    "importance, HMC normal": ("#0072B2", ":"),  # of rows of before the mixture
     "annealed, prior": ("#009E73", "--"),
     "annealed, q": ("#009E73", "-"),
     "appendix_d, paper": ("#D55E00", "-"),
@@ -52,6 +53,7 @@ def markdown(rows: pd.DataFrame) -> str:
             shown = f"{points // int(group.repeats.iloc[0])} datapoints, {int(group.repeats.iloc[0])} repeats"
             parts.append(f"## {title}, {k} latent variables\n\n{shown}.\n\n{_table(group)}")
     parts += _paper(rows[rows.part == "paper"]) + _engines(rows[rows.part == "engines"])
+    parts += _defaults(rows[rows.part == "defaults"])
     return "\n".join(parts)
 
 
@@ -59,7 +61,8 @@ def findings(rows: pd.DataFrame) -> list[str]:
     """Return what the rows say, a sentence each."""
     found = []
     names = [
-        "importance, q", "importance, HMC normal", "annealed, q", "annealed, prior", "appendix_d, 8 annealed chains"
+        "importance, q", "importance, HMC mixture", "importance, HMC normal", "annealed, q", "annealed, prior",
+        "appendix_d, 8 annealed chains",
     ]  # fmt: skip
     small = rows[(rows.n_latent <= 3) & rows.estimator.isin(names) & (rows.level == 1)]
     for part, against in (("linear", "the closed form"), ("mnist", "quadrature on MNIST decoders")):
@@ -241,6 +244,24 @@ def _engines(rows: pd.DataFrame) -> list[str]:
     return [
         "## Both engines, from the same theta and x: 100 MNIST test points, 3 latent variables\n\n"
         "In nats, and in standard errors over the datapoints that neither engine flags.\n\n" + pipe(head, body)
+    ]
+
+
+def _defaults(rows: pd.DataFrame) -> list[str]:
+    if not len(rows):
+        return []
+    body = []
+    for row in rows.itertuples():
+        bad = "-" if np.isnan(row.bad_flagged) else f"{row.bad_flagged:.0%}"
+        body.append(
+            [row.decoder, f"{row.n_latent}", row.estimator, f"{row.bias:+.3f} ± {row.bias_stderr:.3f}",
+             f"{row.bias_trusted:+.3f}", f"{row.coverage:.0%}", f"{row.flagged:.0%}", f"{row.bad:.0%}", bad]
+        )  # fmt: skip
+    head = ["decoder", "latent variables", "estimator", "bias", "of those not flagged", "coverage", "flagged", "bad"]
+    return [
+        "## What each estimator says of itself at default settings: decoders of digits, 20 hidden units\n\n"
+        "Data drawn from the decoder; log p(x) by quadrature up to 3 latent variables, above as the middle of two "
+        "bounds.\n\n" + pipe([*head, "of these flagged"], body)
     ]
 
 

@@ -132,8 +132,8 @@ class Experiment(JudgeSettings, Settings):
                 yield from () if name == "none" else (name,)
             elif self.model == "linear_gaussian":
                 yield "exact"
-            elif self.n_latent <= 3:
-                yield "quadrature"
+            else:
+                yield "quadrature" if self.n_latent <= 3 else "importance"
 
     def _chosen_chains(self) -> str:
         """Return whether appendix D keeps its chains; `auto` where it is not asked for, which is then no setting."""

@@ -20,14 +20,15 @@ from comparisons.evidence.base import Estimate, blocks, log_mean_exp, pairs_with
 from comparisons.evidence.draws import Draws, posterior_draws
 from comparisons.evidence.elbo import elbo
 from comparisons.evidence.exact import exact
-from comparisons.evidence.importance import fitted_normal, importance, k_sample_bound
-from comparisons.evidence.importance import normal as full_normal
+from comparisons.evidence.importance import importance, k_sample_bound
 from comparisons.evidence.judge import estimate
+from comparisons.evidence.proposals import fitted_mixture
 from comparisons.evidence.quadrature import quadrature
 from comparisons.evidence.settings import JudgeSettings
 from comparisons.scoring import Judged, measured, scored
 from inference import ENGINES
 from inference.base import Engine, Posterior
+from models.base import Params, Ppl
 from models.linear_gaussian import LinearGaussian, log_px, posterior
 from models.vae import VaeBernoulli
 
@@ -40,6 +41,12 @@ CHEAP: dict[str, Any] = {
 @pytest.fixture
 def numpyro() -> Engine:
     return inference.engine("numpyro", "cpu", 1)
+
+
+def full_normal(ppl: Ppl, fit: Params) -> None:
+    """Sample z ~ N(loc [n, k], scale_tril scale_tril' [n, k, k])."""
+    with ppl.plate("data", fit["loc"].shape[0]):
+        ppl.sample("z", ppl.dist.MultivariateNormal(fit["loc"], scale_tril=fit["scale_tril"]))
 
 
 class Problem:
@@ -160,7 +167,7 @@ def test_each_datapoint_has_a_step_size_of_its_own(numpyro: Engine) -> None:
 
 def test_the_exact_posterior_proposes_without_variance(engine: Engine) -> None:
     problem = Problem(engine)
-    found = problem.run(importance, 0, q=problem.exact_q(), importance_samples=50)
+    found = problem.run(importance, 0, q=problem.exact_q(), proposal="q", importance_samples=50)
     np.testing.assert_allclose(found.value, problem.truth, atol=1e-3)
     assert found.stderr.max() < 1e-3
 
@@ -174,7 +181,7 @@ def test_importance_finds_the_truth(engine: Engine, proposal: str) -> None:
     assert np.all((found.diagnostics["ess"] > 100) & (found.diagnostics["ess"] <= 1000))
 
 
-def test_auto_fits_a_proposal_where_there_is_none(numpyro: Engine) -> None:
+def test_auto_fits_a_proposal(numpyro: Engine) -> None:
     problem = Problem(numpyro)
     close(problem.run(importance, 2, importance_samples=500), problem.truth)
     with pytest.raises(ValueError, match="proposal hmc"):
@@ -183,8 +190,8 @@ def test_auto_fits_a_proposal_where_there_is_none(numpyro: Engine) -> None:
 
 def test_a_proposal_that_is_too_narrow_is_flagged(numpyro: Engine) -> None:
     problem = Problem(numpyro, k=3)
-    narrow = problem.run(importance, 3, q=problem.exact_q(0.2), importance_samples=1000)
-    good = problem.run(importance, 3, q=problem.exact_q(1.2), importance_samples=1000)
+    narrow = problem.run(importance, 3, q=problem.exact_q(0.2), proposal="q", importance_samples=1000)
+    good = problem.run(importance, 3, q=problem.exact_q(1.2), proposal="q", importance_samples=1000)
     assert narrow.flagged > 0.9 and good.flagged < 0.05
 
 
@@ -192,18 +199,21 @@ def test_khat_is_the_shape_of_the_weights_tail(numpyro: Engine) -> None:
     """Of a proposal s times as wide as a normal posterior, P(w > t) falls like t^(-1 / (1 - s^2)): khat is 1 - s^2."""
     problem = Problem(numpyro, k=1, n=100)
     for s in (0.5, 0.7):
-        found = problem.run(importance, 5, q=problem.exact_q(s), importance_samples=20_000)
+        found = problem.run(importance, 5, q=problem.exact_q(s), proposal="q", importance_samples=20_000)
         assert found.diagnostics is not None
         assert abs(np.mean(found.diagnostics["khat"]) - (1 - s**2)) < 0.15
 
 
-def test_a_fitted_normal_has_the_posteriors_moments(numpyro: Engine) -> None:
+def test_a_fitted_mixture_has_the_posteriors_moments(numpyro: Engine) -> None:
+    """Of a posterior that is normal: one island, and all chains on it."""
     problem = Problem(numpyro, n=30)
-    (fit,) = problem.run(fitted_normal, 0).args
+    fit = problem.run(fitted_mixture, 0)
     mean, covariance = posterior(problem.theta, problem.x)
-    assert np.abs(numpyro.numpy(fit["loc"]) - mean).max() < 0.4 * np.sqrt(np.diag(covariance).min())
-    scale = numpyro.numpy(fit["scale_tril"])
-    np.testing.assert_allclose((scale @ scale.transpose(0, 2, 1)).mean(0), 1.2 * covariance, rtol=0.1, atol=0.005)
+    assert np.mean(np.isfinite(fit.log_share[:, 0]) & (fit.chains[:, 0] == 32)) > 0.9
+    overall = fit.scale_tril[:, -3] @ fit.scale_tril[:, -3].transpose(0, 2, 1)
+    assert np.abs(fit.loc[:, -3] - mean).max() < 0.4 * np.sqrt(np.diag(covariance).min())
+    np.testing.assert_allclose(overall.mean(0), 1.2 * covariance, rtol=0.1, atol=0.005)
+    np.testing.assert_allclose(np.exp(fit.log_share).sum(1), 1.0)
 
 
 def test_more_draws_tighten_the_bound(engine: Engine) -> None:
@@ -219,8 +229,8 @@ def test_more_draws_tighten_the_bound(engine: Engine) -> None:
 
 def test_a_small_memory_cuts_the_work_and_keeps_the_numbers(numpyro: Engine) -> None:
     problem = Problem(numpyro)
-    whole = problem.run(importance, 4, q=problem.q, importance_samples=300)
-    cut = problem.run(importance, 4, q=problem.q, importance_samples=300, max_memory=1e5)
+    whole = problem.run(importance, 4, q=problem.q, proposal="q", importance_samples=300)
+    cut = problem.run(importance, 4, q=problem.q, proposal="q", importance_samples=300, max_memory=1e5)
     error = np.hypot(whole.stderr, cut.stderr)
     assert len(cut.value) == 60 and np.mean(np.abs(whole.value - cut.value) < 3 * error) > 0.95
 
@@ -249,9 +259,11 @@ def test_annealing_finds_the_truth(engine: Engine, start: str) -> None:
 
 
 def test_one_temperature_is_importance_sampling_from_the_start(numpyro: Engine) -> None:
+    """From the exact posterior, its twin at the prior beside it: w = p(x) / (1/2 + p(z) / 2 p(z | x)) <= 2 p(x)."""
     problem = Problem(numpyro)
-    found = problem.run(annealed, 1, q=problem.exact_q(), start="recognition", temperatures=1)
-    np.testing.assert_allclose(found.value, problem.truth, atol=2e-3)
+    found = problem.run(annealed, 1, q=problem.exact_q(), start="recognition", temperatures=1, annealed_chains=200)
+    close(found, problem.truth)
+    assert np.all(found.value <= problem.truth + np.log(2) + 2e-3)
 
 
 def test_too_few_temperatures_are_flagged(numpyro: Engine) -> None:

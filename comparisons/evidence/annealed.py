@@ -10,13 +10,13 @@ mean of weights is a lower bound on average. Led backwards from an exact posteri
 this is). Data simulated from the model come with such a draw: the z they were made from.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from comparisons.evidence.base import Estimate, blocks, log_mean_exp, pairs_within
+from comparisons.evidence.base import Estimate, blocks, log_mean_exp, pairs_within, skewed_error
 from comparisons.evidence.draws import INITIAL_STEP_SIZE, JITTER, followed, settling_rates, starting_points
 from comparisons.evidence.journal import once, pieces
 from inference.base import Engine, Key, Params, Posterior, Program
@@ -25,7 +25,8 @@ from models.base import Array, Model
 
 PILOT_CHAINS = 2  # tune the step sizes, of each datapoint at each temperature, and are thrown away
 SETTLING = 50  # moves at the first temperature before a pilot leaves it
-MAX_SPREAD = 1.0  # standard deviation of log weights, in nats, beyond which a mean of few weights says little
+LOG_2 = float(np.log(2.0))
+MAX_ERROR = 0.3  # nats, of an error reckoned amply: with more, half a nat is nothing unusual
 
 
 def annealed(
@@ -44,9 +45,15 @@ def annealed(
 ) -> Estimate:
     """Return log of the mean weight of `annealed_chains` chains for each row of x [n, n_x], in nats.
 
-    Chains start from the prior or, with `start="recognition"`, from q, which takes fewer temperatures. Diagnostics per
-    datapoint: `spread`, the standard deviation of the log weights in nats; `acceptance`; `flagged`, where the spread
-    exceeds 1 nat or the chains hardly moved. Raises ValueError for a start that is not there.
+    Chains start from the prior or, with `start="recognition"`, half of them from q and half from the prior: the density
+    of a start is then that of the mixture of both. From q it takes fewer temperatures; but chains from q alone would
+    never meet a mode that q leaves out, and all weights would be alike. `stderr` reckons with weights so few and so
+    skew that the largest are yet to come (`skewed_error`).
+
+    Diagnostics per datapoint: `spread`, the standard deviation of the log weights in nats, of chains from q where there
+    are some; `acceptance`; `flagged`, where the error exceeds 0.3 nat or the chains hardly moved. Where the posterior
+    is narrow or latent variables are many, most datapoints are flagged at the default 200 temperatures. A mode that no
+    chain meets remains unknown. Raises ValueError for a start that is not there.
     """
 
     def block(part: _Part) -> tuple[np.ndarray, ...]:
@@ -56,9 +63,10 @@ def annealed(
     cut = _cut(engine, model, theta, x, seed, q, start, annealed_chains, max_memory)
     parts = [once(partial(block, part)) for part in cut]
     log_w, acceptance = (np.concatenate(column, -1) for column in zip(*parts, strict=True))
-    value, stderr = log_mean_exp(log_w)
-    spread = log_w.std(0, ddof=1)
-    flagged = ~(spread <= MAX_SPREAD) | (acceptance < 0.2)
+    halves = [log_w] if start == "prior" else np.split(log_w, 2)
+    value, stderr = log_mean_exp(log_w)[0], _error(halves)
+    spread = halves[0].std(0, ddof=1)
+    flagged = ~(stderr <= MAX_ERROR) | (acceptance < 0.2)
     return Estimate(value, stderr, diagnostics={"spread": spread, "acceptance": acceptance, "flagged": flagged})
 
 
@@ -124,16 +132,39 @@ def annealed_points(
     chains are led from the prior as are drawn, 16 at least.
     """
 
-    def block(number: int, part: _Part) -> tuple[np.ndarray, ...]:
-        log_w, _, z = _forward(part, _tune(part, temperatures, leapfrog=5), leapfrog=5)
+    def chosen(number: int, log_w: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, ...]:
         # Systematic resampling: a chain that holds a share s of the weight is drawn s count times, give or take one.
         share = np.cumsum(np.exp(log_w - np.logaddexp.reduce(log_w)), 0)
-        at = (np.arange(count)[:, None] + np.random.default_rng([seed, number]).random(part.new)) / count
-        drawn = (share[:, None, : part.new] < at).sum(0).clip(max=len(log_w) - 1)
-        return (np.take_along_axis(z[:, : part.new], drawn[..., None], 0),)
+        at = (np.arange(count)[:, None] + np.random.default_rng([seed, number]).random(log_w.shape[1])) / count
+        drawn = (share[:, None] < at).sum(0).clip(max=len(log_w) - 1)
+        return (np.take_along_axis(z, drawn[..., None], 0),)
 
-    cut = _cut(engine, model, theta, x, seed, None, "prior", max(16, 2 * count), max_memory)
-    return np.concatenate([once(partial(block, number, part))[0] for number, part in enumerate(cut)], 1)
+    parts = _ends(engine, model, theta, x, seed, max(16, 2 * count), temperatures, max_memory, chosen)
+    return np.concatenate([z for (z,) in parts], 1)
+
+
+def annealed_ends(
+    engine: Engine,
+    model: Model,
+    theta: Params,
+    x: Array,
+    seed: int,
+    chains: int,
+    *,
+    temperatures: int = 50,
+    max_memory: float = 1e9,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return z [chains, n, k], all ends of chains that were led from the prior, and their log weights [chains, n].
+
+    Where temperatures are few, one weight of many is by far the largest: who looks for modes wants all ends.
+    """
+
+    def kept(number: int, log_w: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, ...]:
+        return z, log_w
+
+    parts = _ends(engine, model, theta, x, seed, chains, temperatures, max_memory, kept)
+    z, log_w = (np.concatenate(column, 1) for column in zip(*parts, strict=True))
+    return z, log_w
 
 
 def simulate(engine: Engine, model: Model, theta: Params, n: int, key: Key) -> tuple[Array, Array]:
@@ -162,9 +193,14 @@ class _Part(NamedTuple):
     new: int
 
     def start(self, number: int, chains: int) -> Array:
-        """Return where chains start, [chains, n, k]."""
+        """Return where chains start, [chains, n, k]: the first half of them at q, where it is given."""
         key = self.engine.fold_in(self.key, number)
-        return starting_points(self.engine, self.model, self.theta, self.origin, self.x, key, chains)
+        begin = partial(starting_points, self.engine, self.model, self.theta)
+        if self.origin is None:
+            return begin(None, self.x, key, chains)
+        keys = self.engine.split(key)
+        halves = begin(self.origin, self.x, keys[0], chains // 2), begin(None, self.x, keys[1], chains // 2)
+        return self.engine.array(np.concatenate([self.engine.numpy(half) for half in halves]))
 
 
 class _Path(NamedTuple):
@@ -183,10 +219,33 @@ def _cut(
     if start == "recognition" and q is None:
         raise ValueError("this method has no q(z | x) to start from; choose start prior")
     origin = q if start == "recognition" else None
+    if origin:  # halves that each have a spread
+        chains = max(4, chains + chains % 2)
     size = pairs_within(max_memory, model) // max(chains, PILOT_CHAINS)
     for number, (rows, count) in enumerate(blocks(len(x), size)):
         at, key = engine.array(rows), engine.fold_in(engine.key(seed), number)
         yield _Part(engine, model, theta, x[at], origin and origin.take(at), key, chains, rows, count)
+
+
+def _ends(
+    engine: Engine, model: Model, theta: Params, x: Array, seed: int, chains: int, temperatures: int,
+    max_memory: float, of: Callable[[int, np.ndarray, np.ndarray], tuple[np.ndarray, ...]],
+) -> list[tuple[np.ndarray, ...]]:  # fmt: skip
+    """Lead chains from the prior; return of(number, log w [chains, m], z [chains, m, k]) for each block of m."""
+
+    def block(number: int, part: _Part) -> tuple[np.ndarray, ...]:
+        log_w, _, z = _forward(part, _tune(part, temperatures, leapfrog=5), leapfrog=5)
+        return of(number, log_w[:, : part.new], z[:, : part.new])
+
+    cut = _cut(engine, model, theta, x, seed, None, "prior", chains, max_memory)
+    return [once(partial(block, number, part)) for number, part in enumerate(cut)]
+
+
+def _error(halves: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the error of the log of the mean of all weights, of which each half [m, n] varies about its own mean."""
+    means = np.stack([log_mean_exp(half)[0] for half in halves])
+    share = np.exp(means - np.logaddexp.reduce(means))
+    return np.asarray(np.sqrt(sum(np.square(s * skewed_error(half)) for s, half in zip(share, halves, strict=True))))
 
 
 def _tune(part: _Part, temperatures: int, leapfrog: int) -> Array:
@@ -262,11 +321,12 @@ def _anneal(
         n = x.shape[0]
 
         def ends(z: Array) -> tuple[Array, Array]:
-            """Return log q(z) and log p(x, z), both [chains, n]."""
+            """Return the log density of the start and log p(x, z), both [chains, n]."""
             joint = engine.log_prob(model.generative, {"z": z, "x": x}, theta, n)
+            prior = engine.conditional(model.generative, "z", {"z": z, "x": x}, theta, n).log_prob(z)
             if program is None:
-                return engine.conditional(model.generative, "z", {"z": z, "x": x}, theta, n).log_prob(z), joint
-            return engine.log_prob(program, {"z": z}, *args), joint
+                return prior, joint
+            return xp.logaddexp(engine.log_prob(program, {"z": z}, *args), prior) - LOG_2, joint
 
         def weight(z: Array, change: Array) -> Array:
             log_q, joint = ends(z)

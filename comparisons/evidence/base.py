@@ -68,6 +68,29 @@ def log_mean_exp(log_w: np.ndarray, effective: np.ndarray | float | None = None)
     return top + np.log(mean), error * stdtrit(np.maximum(effective - 1, 1.0), 0.975) / 1.96
 
 
+def skewed_error(log_w: np.ndarray) -> np.ndarray:
+    """Return the standard error of the log of a mean of exp(log_w [m, n]) for few weights of many sizes, [n].
+
+    The larger of two: that of the weights seen, and that of log-normal weights whose logarithms spread as widely as the
+    upper half of these does, with variance v: sqrt((exp(v) - 1) / m), and no more than v / 2 + sqrt(v), by which the
+    largest of few lies below the log of the mean. Of weights that differ by nats the largest are yet to come, and what
+    was seen speaks of too small an error.
+    """
+    from scipy.special import stdtrit
+
+    m = len(log_w)
+    above = np.maximum(log_w - np.median(log_w, 0), 0.0)
+    variance = 2.0 * np.square(above).sum(0) / (m - 1) * (1.0 + 8.0 / m)  # few weights do not know it well
+    error = np.sqrt(np.expm1(np.minimum(variance, 100.0)) / m) * stdtrit(m - 1, 0.975) / 1.96
+    error = np.minimum(error, 0.5 * variance + np.sqrt(variance))
+    return np.asarray(np.maximum(error, log_mean_exp(log_w)[1]))
+
+
+def rounding(value: np.ndarray) -> np.ndarray:
+    """Return what float32 may put a log density of that size wrong by, in nats."""
+    return np.abs(value) * 2.0**-24
+
+
 def blocks(n: int, size: int) -> Iterator[tuple[np.ndarray, int]]:
     """Cut n datapoints into blocks of one size, so that nothing recompiles: indices, and how many of them are new.
 

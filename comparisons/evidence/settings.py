@@ -14,7 +14,7 @@ class JudgeSettings:
     evidence: tuple[str, ...] = setting(
         ("auto",),
         "estimators of log p(x): quadrature (n_latent <= 3), importance, annealed, appendix_d (the paper's), exact "
-        "(linear_gaussian), none; auto takes what fits",
+        "(linear_gaussian), none; auto: exact or quadrature where they serve, else importance, some minutes a stop",
         choices=("auto", "none", *ESTIMATORS),
     )
     max_memory: float = setting(
@@ -28,13 +28,14 @@ class JudgeSettings:
     )
     proposal: str = setting(
         "auto",
-        "importance: the backend's q(z|x), or a normal fitted to HMC draws; auto takes q where there is one",
+        "importance: a mixture fitted to HMC draws (auto is hmc), or the backend's q(z|x), whose weights do not tell "
+        "of modes that it leaves out",
         choices=("auto", "q", "hmc"),
     )
     start: str = setting(
         "prior",
-        "annealed, appendix_d: chains start at the prior, or at the backend's q(z|x); appendix_d: or where annealed "
-        "chains end",
+        "annealed, appendix_d: chains start at the prior, or at the backend's q(z|x) (annealed: half of them); "
+        "appendix_d: or where annealed chains end",
         choices=("prior", "recognition", "annealed"),
     )
     temperatures: int = setting(200, "annealed: temperatures between start and posterior", low=1, high=1_000_000)
