@@ -4,24 +4,30 @@ A sum over a grid of spacing h converges faster than any power of h for a smooth
 Weideman 2014): for a normal posterior of standard deviation s the relative error is about 2 exp(-2 (pi s / h)^2), so
 halving h takes it to its fourth power, and the difference between two levels says how far the coarser one was off.
 
-1. One grid over the prior serves all datapoints. Where the decoder is a Bernoulli or a normal,
-   log p(x | z) = T(x) . eta(z) - A(z): eta and A are computed once a node, and all datapoints are scored by one matrix
-   product.
+1. One grid over the prior serves all datapoints (`pairs`).
 2. A datapoint whose two levels differ has its cells halved, those alone that can hold mass, until two levels agree.
    Cells are kept by their height below the mode, with room for peaks between the nodes of a grid that is still too
    coarse, so several modes are followed at once.
 3. A datapoint whose posterior touches the grid's edge starts again on a grid twice as wide.
+4. Two levels that are both too coarse can agree by accident. A datapoint is in doubt where its last cells do not
+   resolve what they hold (`resolution`), where a mode with mass was missed, where cells were left out or sums in
+   float32 cancel. It is integrated again, on grids along its posterior's own axes (`own_axes`). A number that is
+   confirmed stays; what is not resolved there either is flagged.
 """
 
-from collections.abc import Callable, Iterator
-from functools import cache, partial
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from comparisons.evidence.base import Estimate
+from comparisons.evidence.base import Estimate, pairs_within
 from comparisons.evidence.journal import once
+from comparisons.evidence.modes import STARTS, Modes, Peaks, climbed, peaks, posterior_mode
+from comparisons.evidence.own_axes import BYTES, MAX_NODES, on_own_axes
+from comparisons.evidence.pairs import Scorer
+from comparisons.evidence.resolution import aliasing
 from inference.base import Engine, Params
 from models.base import Array, Model
 
@@ -30,8 +36,12 @@ SPACING = {1: 6 / 512, 2: 0.15, 3: 0.6}  # of the first grid; its half width is 
 MAX_LEVELS = 10  # halvings
 MAX_CELLS = 50_000  # of one datapoint that are halved: of more, the highest
 MAX_ROWS = 1000  # datapoints of a block
-PAIRS = 4096  # (datapoint, z) pairs scored in one call
-LOG_2PI = float(np.log(2 * np.pi))
+MIN_MEMORY = 1e7  # bytes that halved cells may have, however little was asked for
+MAX_DOUBTFUL = 64  # datapoints that are integrated again at once
+DEPTH = 50.0  # nats below the highest node, where peaks of the first grid are no longer looked at
+TOO_NARROW = 4.0  # (h / s)^2 of a normal whose sum is off by more than 0.015 of itself
+SEEDS = 32  # cells of a datapoint, each for an equal part of its mass, that its own grids grow from
+CELL_BYTES = 24  # that a cell takes
 
 
 def quadrature(
@@ -48,48 +58,106 @@ def quadrature(
     """Return log p(x) for each row of x [n, n_x], in nats; `stderr` is the difference between its last two levels.
 
     `tolerance` is that difference, in nats, below which a datapoint is done; `max_memory` bounds the working arrays, in
-    bytes. Diagnostics, per datapoint: `levels`, how often its cells were halved, and `nodes`, how many it took in all.
-    Raises ValueError for n_latent > 3.
+    bytes. Diagnostics, per datapoint: `levels`, how often its cells were halved; `nodes`, how many it took in all;
+    `again`, whether it was in doubt, and integrated again; and `flagged`, where the posterior is not resolved: then
+    `stderr` is a guess. Raises ValueError for n_latent > 3.
     """
     k = model.n_latent
     if k > 3:
         raise ValueError(f"quadrature needs n_latent <= 3, not {k}")
     spacing = SPACING[k] * half_width / HALF_WIDTH
-    z, coarse, edge = _grid(half_width, spacing, k)
     # Scores of a block are held in float32 and float64; and one that is broken off should not cost many minutes.
-    rows = int(np.clip(max_memory / (16 * len(z)), 1, min(len(x), MAX_ROWS)))
-    parts = [
-        once(partial(_block, engine, model, theta, x[start : start + rows], z, coarse, edge, spacing, tolerance))
-        for start in range(0, len(x), rows)
-    ]
-    value, error, levels, nodes, touching = (np.concatenate(column) for column in zip(*parts, strict=True))
-    outside = np.flatnonzero(touching)
+    most = min(max_memory / (32 * len(_grid(half_width, spacing, k)[0])), pairs_within(max_memory, model) / (2 * k + 1))
+    rows = int(np.clip(most, 1, min(len(x), MAX_ROWS)))
+    max_memory = max(max_memory, MIN_MEMORY)
+    work = partial(_block, engine, model, theta, half_width=half_width, tolerance=tolerance, max_memory=max_memory)
+    parts = [once(partial(work, x[start : start + rows])) for start in range(0, len(x), rows)]
+    found = _Found(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    flagged, again = ~np.isfinite(found.value), found.doubt.copy()
+    outside = np.flatnonzero(found.touching)
     if len(outside) and half_width < 64 * HALF_WIDTH:
         wider = quadrature(
             engine, model, theta, x[engine.array(outside)], seed,
             tolerance=tolerance, max_memory=max_memory, half_width=2 * half_width,
         )  # fmt: skip
-        value[outside], error[outside] = wider.value, wider.stderr
         assert wider.diagnostics is not None
-        levels[outside] = wider.diagnostics["levels"]
-        nodes[outside] += wider.diagnostics["nodes"]
-    return Estimate(value, error, systematic=True, diagnostics={"levels": levels, "nodes": nodes})
+        found.value[outside], found.error[outside] = wider.value, wider.stderr
+        found.levels[outside] = wider.diagnostics["levels"]
+        found.nodes[outside] += wider.diagnostics["nodes"]
+        flagged[outside], again[outside] = wider.doubtful, wider.diagnostics["again"]
+    else:
+        flagged[outside] = True
+    doubtful = np.flatnonzero(found.doubt)
+    size = int(np.clip(max_memory / (BYTES * MAX_NODES), 1, MAX_DOUBTFUL))
+    for start in range(0, len(doubtful), size):
+        points = doubtful[start : start + size]
+        flagged[points] = _integrated_again(engine, model, theta, x, points, found, tolerance, max_memory)
+    diagnostics = {"levels": found.levels, "nodes": found.nodes, "again": again, "flagged": flagged}
+    return Estimate(found.value, found.error, systematic=True, diagnostics=diagnostics)
 
 
-def _block(
+class _Found(NamedTuple):
+    """What the common grid and its halved cells say of each datapoint, [n] each."""
+
+    value: np.ndarray
+    error: np.ndarray
+    levels: np.ndarray
+    nodes: np.ndarray
+    touching: np.ndarray  # mass lies at the grid's edge
+    doubt: np.ndarray  # the number is not to be trusted
+    peaks: np.ndarray  # [n, STARTS, k], of the first grid where in doubt; else NaN
+    seeds: np.ndarray  # [n, SEEDS, k], cells of the last level by their mass; NaN where there are none
+
+
+def _integrated_again(
     engine: Engine,
     model: Model,
     theta: Params,
     x: Array,
-    z: np.ndarray,
-    coarse: np.ndarray,
-    edge: np.ndarray,
-    spacing: float,
+    points: np.ndarray,
+    found: _Found,
     tolerance: float,
-) -> tuple[np.ndarray, ...]:
-    """Integrate for the rows of x: value, error, levels, nodes, and whether mass lies at the grid's edge, all [n]."""
+    max_memory: float,
+) -> np.ndarray:
+    """Integrate datapoints along their posterior's own axes, and correct what was found; return which are flagged.
+
+    A number that is confirmed stays as it is.
+    """
+    scorer = Scorer(engine, model, theta, x, max_memory)
+
+    def work() -> tuple[np.ndarray, ...]:
+        climbing, seeds = found.peaks[points], found.seeds[points]
+        climbing = np.concatenate([climbing, seeds[:, :: SEEDS // 8]], 1)
+        owner, nth = np.nonzero(np.isfinite(climbing[:, :, 0]))
+        modes = climbed(engine, model, theta, x, points[owner], climbing[owner, nth], max_memory)._replace(owner=owner)
+        # Where mass is spread over a plateau, or over more modes than were climbed, the seeds have to do.
+        everywhere = np.concatenate([climbing, seeds], 1)
+        of, nth = np.nonzero(np.isfinite(everywhere[:, :, 0]))
+        starts = np.concatenate([owner, of]), np.concatenate([modes.z, everywhere[of, nth]])
+        return tuple(on_own_axes(scorer, points, modes, starts, tolerance, max_memory))
+
+    value, error, resolved, nodes = once(work)
+    found.nodes[points] += nodes
+    known, stated = found.value[points], found.error[points]
+    confirmed = (np.abs(value - known) <= np.maximum(stated, tolerance / 10)) & (stated <= tolerance)
+    apart = np.where(np.isfinite(value), np.abs(value - known), np.inf)
+    better = resolved & ~confirmed | ~resolved & (error < stated)
+    found.value[points] = np.where(better, value, known)
+    found.error[points] = np.where(
+        resolved, np.where(better, error, stated), np.maximum(apart, np.minimum(error, 10.0))
+    )
+    return ~resolved
+
+
+def _block(
+    engine: Engine, model: Model, theta: Params, x: Array, *, half_width: float, tolerance: float, max_memory: float
+) -> _Found:
+    """Integrate for the rows of x on the common grid, and halve its cells where that is not enough."""
     n, k = len(x), model.n_latent
-    log_p = _shared(engine, model, theta, x, z)  # [n, nodes]
+    spacing = SPACING[k] * half_width / HALF_WIDTH
+    z, coarse, edge = _grid(half_width, spacing, k)
+    scorer = Scorer(engine, model, theta, x, max_memory)
+    log_p = scorer.grid(z)  # [n, nodes]
     top = log_p.max(1)
     mass = np.exp(log_p - top[:, None])  # relative to the highest cell's
     log_cell = k * np.log(spacing)
@@ -97,7 +165,6 @@ def _block(
         value = top + np.log(mass.sum(1)) + log_cell
         error = np.abs(np.log(mass.sum(1)) - np.log(mass[:, coarse].sum(1)) - k * np.log(2))
     touching = mass[:, edge].sum(1) > 1e-5 * mass.sum(1)
-    levels, nodes = np.zeros(n, int), np.full(n, len(z))
 
     share = top + log_cell - value
     open_ = _open(error, share, k, tolerance) & ~touching
@@ -115,27 +182,76 @@ def _block(
     order = _z_order(z, spacing)
     node, owner = np.nonzero(keep.T[order])
     cells = _Cells(z[order], node, owner, log_p.T[order[node], owner]).compact()
-    del log_p, mass, keep
+    seen = peaks(log_p, k, spacing, DEPTH)
+    off, seeds = _off_on_grid(log_p, value - log_cell, ~open_, z)
+    doubt = (off > tolerance / 2) | _rounded(scorer, z[log_p.argmax(1)], top, tolerance)
+    del log_p, mass
 
-    decode = _Decoder(engine, model, theta, x)
+    begun = _Begun(value, error, np.zeros(n, int), np.full(n, len(z)), touching, doubt, seeds, open_, closed, top)
+    ended = _halve(scorer, cells, begun, floor, spacing, tolerance, max_memory)
+    value, levels, doubt = ended.value, ended.levels, ended.doubt
+    looked = partial(climbed, engine, model, theta, x, max_memory=max_memory)
+    doubt |= _missed(looked, seen, keep, z, value, spacing, levels, tolerance)
+    doubt &= ~touching & np.isfinite(value)
+    return _Found(value, ended.error, levels, ended.nodes, touching, doubt, _starts(seen, z, doubt), ended.seeds)
+
+
+class _Begun(NamedTuple):
+    """The datapoints of a block while their cells are halved, [n] each."""
+
+    value: np.ndarray
+    error: np.ndarray
+    levels: np.ndarray
+    nodes: np.ndarray
+    touching: np.ndarray
+    doubt: np.ndarray
+    seeds: np.ndarray
+    open_: np.ndarray  # two levels have not agreed yet
+    closed: np.ndarray  # log of the mass of cells that are not halved
+    top: np.ndarray  # the highest node's height
+
+
+def _halve(
+    scorer: Scorer,
+    cells: "_Cells",
+    begun: _Begun,
+    floor: Callable[..., np.ndarray],
+    spacing: float,
+    tolerance: float,
+    max_memory: float,
+) -> _Begun:
+    """Halve cells of this spacing, level by level, until each datapoint's last two agree or MAX_LEVELS are done."""
+    value, error, levels, nodes, touching, doubt, seeds, open_, closed, top = begun
+    n, k = len(value), cells.z.shape[1]
+    log_cell = k * np.log(spacing)
     for level in range(1, MAX_LEVELS + 1):
+        crowded = _too_many(cells, n, max_memory)
+        if crowded.any():
+            _off(cells, top - DEPTH, value - log_cell, crowded, spacing, seeds)
+            open_, doubt, cells = open_ & ~crowded, doubt | crowded, cells.compact(~crowded[cells.owner])
         if not len(cells.owner):
             break
         above = partial(floor, spacing=spacing / 2)
-        split, rest, top, counts, cells = _halved(decode, cells, spacing, above)
+        split, rest, top, counts, cells = _halved(scorer, cells, spacing, above, max_memory)
         spacing, log_cell = spacing / 2, log_cell - k * np.log(2)
         finer = np.where(open_, np.logaddexp(closed, split + log_cell), value)
         error = np.where(open_, np.abs(finer - value), error)
         value = finer
         levels[open_] = level
         nodes += counts
-        open_ &= _open(error, top + log_cell - value, k, tolerance)
+        done = open_ & (~_open(error, top + log_cell - value, k, tolerance) | (level == MAX_LEVELS))
+        doubt |= _off(cells, above(top), value - log_cell, done, spacing, seeds) > tolerance / 2
+        doubt |= done & ~(error <= tolerance)
+        open_ &= ~done
         closed = np.logaddexp(closed, rest + log_cell)
-        keep = open_[cells.owner] & (cells.height > above(top)[cells.owner]) & _highest(cells, n)
-        lost = np.where(keep, -np.inf, cells.height)
+        among = _highest(cells, n)
+        left_out = _log_sum(np.where(among, -np.inf, cells.height), cells.owner, n) + log_cell
+        doubt |= open_ & (left_out > value + np.log(tolerance / 10))
+        kept = open_[cells.owner] & (cells.height > above(top)[cells.owner]) & among
+        lost = np.where(kept, -np.inf, cells.height)
         closed = np.logaddexp(closed, _log_sum(lost, cells.owner, n) + log_cell)
-        cells = cells.compact(keep)
-    return value, error, levels, nodes, touching
+        cells = cells.compact(kept)
+    return _Begun(value, error, levels, nodes, touching, doubt, seeds, open_, closed, top)
 
 
 class _Cells(NamedTuple):
@@ -155,18 +271,18 @@ class _Cells(NamedTuple):
 
 
 def _halved(
-    decode: "_Decoder", cells: _Cells, spacing: float, floor: Callable[[np.ndarray], np.ndarray]
+    scorer: Scorer, cells: _Cells, spacing: float, floor: Callable[[np.ndarray], np.ndarray], max_memory: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, _Cells]:
     """Halve cells of this spacing along every axis, and score the new ones.
 
     Returns, per datapoint, the log of the sum over its new cells, and over those below the floor; the highest of them
     and how many they are, [n] each; and the cells above the floor, which rises to floor(top) as higher ones turn up.
     """
-    n, k = len(decode.x), cells.z.shape[1]
+    n, k = len(scorer.x), cells.z.shape[1]
     corners = spacing * np.stack(np.meshgrid(*[[-0.25, 0.25]] * k, indexing="ij"), -1).reshape(-1, k)
     split, rest, top, counts = np.full(n, -np.inf), np.full(n, -np.inf), np.full(n, -np.inf), np.zeros(n, int)
     parts: list[_Cells] = []
-    size = PAIRS // 2**k
+    size = max(1, int(min(scorer.size, max_memory / (CELL_BYTES * n))) // 2**k)
     found = 0
     bounds = np.searchsorted(cells.node, np.arange(0, len(cells.z) + size, size))
     for number, (begin, end) in enumerate(pairwise(bounds)):
@@ -175,7 +291,7 @@ def _halved(
         points, row = np.unique(cells.owner[begin:end], return_inverse=True)
         wanted = np.zeros((len(points), len(parents)), bool)
         wanted[row, cells.node[begin:end] - number * size] = True
-        height = decode(points, z, np.repeat(wanted, 2**k, axis=1))
+        height = scorer.where(points, z, np.repeat(wanted, 2**k, axis=1))
         highest = height.max(1)
         top[points] = np.maximum(top[points], highest)
         mass = np.exp(height - highest[:, None])
@@ -211,6 +327,100 @@ def _open(error: np.ndarray, share: np.ndarray, k: int, tolerance: float) -> np.
     return ~(error <= tolerance) | (share > k * np.log(0.5))
 
 
+def _too_many(cells: _Cells, n: int, max_memory: float) -> np.ndarray:
+    """Say which datapoints, those with the most cells, are left out so that the halved ones fit in memory, [n]."""
+    count = np.bincount(cells.owner, minlength=n)
+    order = np.argsort(count, kind="stable")
+    fits = np.cumsum(count[order]) * 2 ** cells.z.shape[1] * CELL_BYTES <= max_memory
+    return np.isin(np.arange(n), order[~fits]) & (count > 0)
+
+
+def _rounded(scorer: Scorer, z: np.ndarray, height: np.ndarray, tolerance: float) -> np.ndarray:
+    """Say where log p(x_i, z_i) [n], by a product of matrices, is not what the program itself says: terms cancel."""
+    return np.abs(scorer.each(np.arange(len(z)), z) - height) > max(0.005, tolerance / 5)
+
+
+def _off_on_grid(
+    log_p: np.ndarray, log_sum: np.ndarray, which: np.ndarray, z: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what part of the sum over the first grid is not resolved, [n], 0 but for `which` [n], and their seeds."""
+    depth = 12.0
+    top, k = log_p.max(1), z.shape[1]
+    owner, node = np.nonzero(which[:, None] & (log_p > top[:, None] - depth))
+    cells = _Cells(z, node, owner, log_p[owner, node])
+    seeds = np.full((len(log_p), SEEDS, k), np.nan)
+    return _off(cells, top - depth, log_sum, which, z[1, -1] - z[0, -1], seeds), seeds
+
+
+def _off(
+    cells: _Cells, floor: np.ndarray, log_sum: np.ndarray, which: np.ndarray, spacing: float, seeds: np.ndarray
+) -> np.ndarray:
+    """Return what part of the sum over these cells of one spacing they do not resolve, [n]; 0 but for `which` [n].
+
+    Writes the `seeds` [n, SEEDS, k] of those: cells as far apart as equal parts of the mass, in the order of places.
+    """
+    n, k = len(which), cells.z.shape[1]
+    among = which[cells.owner]
+    owner, node, height = cells.owner[among], cells.node[among], cells.height[among].astype(np.float64)
+    if not len(owner):
+        return np.zeros(n)
+    place = np.rint((cells.z - cells.z.min(0)) / spacing).astype(np.int64)
+    side = place.max() + 2  # a step beyond the edge leads to a place that is never taken
+    strides = side ** np.arange(k)[::-1]
+    code = owner * side**k + (place @ strides)[node]
+    order = np.argsort(code)
+    code, owner, node, height = code[order], owner[order], node[order], height[order]
+    mass = np.exp(height - log_sum[owner])
+    off = aliasing(code, strides, np.maximum(height, floor[owner]), floor[owner])
+
+    total = np.cumsum(mass)
+    each, first = np.unique(owner, return_index=True)
+    whole = np.bincount(owner, mass, minlength=n)[each]
+    before = total[first] - mass[first]
+    wanted = before[:, None] + whole[:, None] * (np.arange(SEEDS) + 0.5) / SEEDS
+    chosen = np.minimum(np.searchsorted(total, wanted), len(total) - 1)
+    seeds[each] = cells.z[node[chosen]]
+    return np.bincount(owner, mass * off, minlength=n)
+
+
+def _missed(
+    looked: Callable[[np.ndarray, np.ndarray], Modes],
+    seen: Peaks,
+    halved: np.ndarray,
+    z: np.ndarray,
+    value: np.ndarray,
+    spacing: float,
+    levels: np.ndarray,
+    tolerance: float,
+) -> np.ndarray:
+    """Say which datapoints have a mode that holds mass and is too narrow for the cells there, [n].
+
+    Peaks of the first grid that were not `halved` [n, nodes], and look as if mass were hidden there, are climbed.
+    """
+    worth = np.log(tolerance / 10)
+    suspect = ~halved[seen.row, seen.node] & (seen.curvature > TOO_NARROW) & (seen.log_mass - value[seen.row] > worth)
+    result = np.zeros(len(value), bool)
+    if suspect.any():
+        modes = looked(seen.row[suspect], z[seen.node[suspect]])
+        axis = np.clip(np.rint((modes.z - z[0]) / spacing), 0, round(len(z) ** (1 / z.shape[1])) - 1).astype(int)
+        node = np.ravel_multi_index(tuple(axis.T), [round(len(z) ** (1 / z.shape[1]))] * z.shape[1])
+        level = np.where(halved[modes.owner, node], levels[modes.owner], 0)
+        narrow = (spacing / 2.0**level) ** 2 / np.linalg.eigvalsh(modes.covariance)[:, 0] > TOO_NARROW
+        result[modes.owner[narrow & (modes.log_mass - value[modes.owner] > worth)]] = True
+    return result
+
+
+def _starts(seen: Peaks, z: np.ndarray, which: np.ndarray) -> np.ndarray:
+    """Return the peaks of datapoints that look the weightiest, [n, STARTS, k]; NaN but for `which` [n]."""
+    starts = np.full((len(which), STARTS, z.shape[1]), np.nan)
+    order = np.lexsort((-seen.log_mass, seen.row))
+    row = seen.row[order]
+    nth = np.arange(len(row)) - np.searchsorted(row, row)
+    taken = which[row] & (nth < STARTS)
+    starts[row[taken], nth[taken]] = z[seen.node[order][taken]]
+    return starts
+
+
 def _floor(
     top: np.ndarray, *, peak: np.ndarray, width: np.ndarray, spacing: float, k: int, tolerance: float
 ) -> np.ndarray:
@@ -225,46 +435,6 @@ def _floor(
     """
     room = 0.25 * k * (spacing / width) ** 2
     return np.minimum(peak, top + room / 2) - room - 6.5 - max(0.0, np.log(0.1 / tolerance))
-
-
-def posterior_mode(
-    engine: Engine, model: Model, theta: Params, x: Array, z: np.ndarray, steps: int = 25
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Climb log p(x, z) from z [n, k] by damped Newton steps; return modes, inverse negative Hessians, and heights [n].
-
-    Levenberg-Marquardt damping per datapoint; the Hessian [k, k] is a central difference of gradients.
-    """
-    n, k = z.shape
-    evaluate = _log_joint_and_gradient(engine, model)
-    step = 1e-2
-    offsets = step * np.concatenate([np.zeros((1, k)), np.eye(k), -np.eye(k)])[:, None]
-
-    def look(z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        value, gradient = (engine.numpy(a).astype(np.float64) for a in evaluate(theta, x, engine.array(z + offsets)))
-        hessian = (gradient[1 : k + 1] - gradient[k + 1 :]).transpose(1, 0, 2) / (2 * step)
-        return value[0], gradient[0], -(hessian + hessian.transpose(0, 2, 1)) / 2
-
-    value, gradient, precision = look(z)
-    damping = np.ones(n)
-    for _ in range(steps):
-        # |precision| has the same eigenvectors and none that points downhill.
-        move = np.linalg.solve(_positive(precision) + damping[:, None, None] * np.eye(k), gradient[:, :, None])[:, :, 0]
-        found = look(z + move)
-        better = found[0] > value
-        z = np.where(better[:, None], z + move, z)
-        value = np.where(better, found[0], value)
-        gradient = np.where(better[:, None], found[1], gradient)
-        precision = np.where(better[:, None, None], found[2], precision)
-        damping = np.clip(np.where(better, damping / 5, damping * 5), 1e-6, 1e8)
-        if np.abs(np.where(better[:, None], move, 0.0)).max() < 1e-4:
-            break
-    return z, np.linalg.inv(_positive(precision)), value
-
-
-def _positive(matrices: np.ndarray) -> np.ndarray:
-    """Return symmetric matrices [n, k, k] with the absolute values of their eigenvalues, at least 1 (the prior's)."""
-    values, vectors = np.linalg.eigh(matrices)
-    return (vectors * np.maximum(np.abs(values), 1.0)[:, None, :]) @ vectors.transpose(0, 2, 1)
 
 
 def _grid(half_width: float, spacing: float, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -287,50 +457,6 @@ def _log_sum(values: np.ndarray, owner: np.ndarray, n: int) -> np.ndarray:
         return finite + np.log(np.bincount(owner, np.exp(values - finite[owner]), minlength=n))
 
 
-def _shared(engine: Engine, model: Model, theta: Params, x: Array, z: np.ndarray) -> np.ndarray:
-    """Return log p(x_i, z_j) for all pairs, [n, g]."""
-    score = _all_pairs(engine, model)
-    parts = [engine.numpy(score(theta, x, engine.array(part))) for part, _ in _padded(z, PAIRS)]
-    return np.concatenate(parts, 1)[:, : len(z)].astype(np.float64)
-
-
-class _Decoder:
-    """Scores datapoints x [n, n_x] at nodes: log p(x_i, z_j)."""
-
-    def __init__(self, engine: Engine, model: Model, theta: Params, x: Array) -> None:
-        self.engine, self.theta, self.x = engine, theta, x
-        self.table, self.pairs = _all_pairs(engine, model), _given_pairs(engine, model)
-        z = engine.array(np.zeros((1, model.n_latent)))
-        decoder = engine.conditional(model.generative, "x", {"z": z, "x": z[:, :1]}, theta, 1)
-        self.factored = _family(decoder) in ("Bernoulli", "Normal")
-
-    def __call__(self, points: np.ndarray, z: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-        """Return log p(x_i, z_j) [points, nodes] in float32 where it is `wanted`, else -inf; at most PAIRS nodes z.
-
-        Where datapoints share nodes each node is decoded once and scored against all of `points` by a matrix product.
-        """
-        # Decoding a node costs about as much as scoring it against a hundred datapoints.
-        if self.factored and wanted.sum() >= len(z) * (1 + len(points) / 100):
-            filled = np.resize(points, _round_up(len(points)))  # few different lengths: few compilations
-            padded, _ = next(_padded(z, PAIRS))
-            table = self.table(self.theta, self.x[self.engine.array(filled)], self.engine.array(padded))
-            scored = self.engine.numpy(table)[: len(points), : len(z)]
-            return scored if wanted.all() else np.where(wanted, scored, np.float32(-np.inf))
-        result = np.full(wanted.shape, -np.inf, np.float32)
-        row, node = np.nonzero(wanted)
-        parts = [
-            self.engine.numpy(self.pairs(self.theta, self.x, self.engine.array(rows), self.engine.array(part)))[:count]
-            for (rows, _), (part, count) in zip(_padded(points[row], PAIRS), _padded(z[node], PAIRS), strict=True)
-        ]
-        result[row, node] = np.concatenate(parts)
-        return result
-
-
-def _round_up(count: int) -> int:
-    """Return the next of 32, 64, 128, 256, 384, ..."""
-    return max(32, 1 << (count - 1).bit_length()) if count <= 128 else -(-count // 128) * 128
-
-
 def _z_order(z: np.ndarray, spacing: float) -> np.ndarray:
     """Return the order of a grid's nodes z [g, k] by the interleaved bits of their places."""
     place = np.rint((z - z.min(0)) / spacing).astype(np.int64)
@@ -339,72 +465,3 @@ def _z_order(z: np.ndarray, spacing: float) -> np.ndarray:
         for bit in range(int(place.max()).bit_length()):
             code |= (place[:, axis] >> bit & 1) << (bit * z.shape[1] + axis)
     return np.argsort(code)
-
-
-def _family(decoder: Any) -> str:
-    """Return 'Bernoulli' or 'Normal' where log p(x | z) = T(x) . eta(z) - A(z) by matrix products, else ''."""
-    name = type(getattr(decoder, "base_dist", None)).__name__
-    return "Bernoulli" if name.startswith("Bernoulli") else name if name == "Normal" else ""
-
-
-def _padded(array: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Cut into pieces of one size, the last filled up with zeros so that nothing recompiles, and their true length."""
-    for start in range(0, len(array), size):
-        part = array[start : start + size]
-        filling = [(0, size - len(part))] + [(0, 0)] * (array.ndim - 1)
-        yield np.pad(part, filling), len(part)
-
-
-@cache
-def _given_pairs(engine: Engine, model: Model) -> Any:
-    def score(theta: Params, x: Array, rows: Array, z: Array) -> Array:
-        return engine.log_prob(model.generative, {"x": x[rows], "z": z}, theta, z.shape[0])
-
-    return engine.compile(score)
-
-
-@cache
-def _log_joint_and_gradient(engine: Engine, model: Model) -> Any:
-    """Return f(theta, x, z [m, n, k]) -> (log p(x, z) [m, n], its gradient in z [m, n, k])."""
-
-    def total(z: Array, theta: Params, x: Array) -> tuple[Array, Array]:
-        each = engine.log_prob(model.generative, {"x": x, "z": z}, theta, x.shape[0])
-        return each.sum(), each
-
-    differentiate = engine.value_and_grad(total, has_aux=True)
-
-    def evaluate(theta: Params, x: Array, z: Array) -> tuple[Array, Array]:
-        (_, each), gradient = differentiate(z, theta, x)
-        return each, gradient
-
-    return engine.compile(evaluate)
-
-
-@cache
-def _all_pairs(engine: Engine, model: Model) -> Any:
-    xp = engine.ppl.xp
-
-    def score(theta: Params, x: Array, z: Array) -> Array:
-        """Return log p(x_i, z_j) as [n, g], by matrix products where the decoder is a Bernoulli or a normal."""
-        # The value given for x only stops the program from drawing one.
-        decoder = engine.conditional(model.generative, "x", {"z": z, "x": z[:, :1]}, theta, z.shape[0])
-        family = _family(decoder)
-        base: Any = getattr(decoder, "base_dist", None)
-        log_prior = -0.5 * ((z**2).sum(-1) + model.n_latent * LOG_2PI)
-        if family == "Bernoulli":
-            logits = base.logits
-            normalizer = (xp.clip(logits, min=0.0) + xp.log1p(xp.exp(-xp.abs(logits)))).sum(-1)  # softplus
-            return xp.matmul(x, logits.T) - normalizer + log_prior
-        if family == "Normal":
-            # Far from the origin a normal's sufficient statistics cancel badly in float32: measure x from its centre.
-            centre = x.mean(0)
-            loc, residual = base.loc - centre, x - centre
-            precision = base.scale**-2.0 + xp.zeros_like(loc)
-            normalizer = 0.5 * (loc**2 * precision - xp.log(precision) + LOG_2PI).sum(-1)
-            quadratic = xp.matmul(residual, (loc * precision).T) - 0.5 * xp.matmul(residual**2, precision.T)
-            return quadratic - normalizer + log_prior
-        # Any other decoder: score every pair.
-        pairs = z[:, None, :] + 0.0 * x[:, :1]
-        return engine.log_prob(model.generative, {"x": x, "z": pairs}, theta, x.shape[0]).T
-
-    return engine.compile(score)
