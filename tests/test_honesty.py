@@ -80,10 +80,6 @@ def test_importance_is_honest(engine: Engine, model: Hostile) -> None:
     assert np.median(error) < 0.05
 
 
-QUADRATURE_RESOLVES_RIDGES = False  # until a grid that is too coarse for a ridge is told from a fine one
-
-
-@pytest.mark.skipif(not QUADRATURE_RESOLVES_RIDGES, reason="quadrature misses narrow posteriors that lie obliquely")
 @pytest.mark.parametrize("name", [name for name, (_, shapes, *_) in misleading.TABLE.items() if len(shapes) <= 3])
 def test_quadrature_is_honest(engine: Engine, name: str) -> None:
     """The default up to three latent variables."""
