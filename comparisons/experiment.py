@@ -28,6 +28,9 @@ LONG = 5000  # steps that repay the half minute it takes to compile one: each is
 # Raise it when a change to models/, inference/ or the estimators changes numbers: old results then keep their own name.
 NUMBERS_VERSION = 2
 FULL_E_STEP_VERSION = 3  # until 2, theta saw the first 500 rows of a full E-step and no others
+# Until 3, quadrature missed oblique narrow posteriors, and importance sampling and annealing modes, without a word.
+JUDGE_VERSION = 4
+REJUDGED = {"quadrature", "importance", "annealed"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,7 +230,7 @@ class Experiment(JudgeSettings, Settings):
             changed.append(f"pilot_steps={self.pilot_steps}")
         return " ".join(changed + [f"{kind}_sha256={part.sha256[:12]}" for kind, part in self._parts()])
 
-    def identity(self, data_digest: str) -> str:
+    def identity(self, data_digest: str, numbers_version: int | None = None) -> str:
         """Name the cell: backend, engine, seed, and a hash of all settings, the data and the version of the numbers.
 
         Settings at their default stay out of the hash, so that a new flag does not rename old results; a default that
@@ -242,7 +245,7 @@ class Experiment(JudgeSettings, Settings):
         process = inference.unpinned(self.engine)  # what changes numbers, and an engine cannot pin: mostly nothing
         if process:
             content["process"] = process
-        content |= {"data_digest": data_digest, "numbers_version": self.numbers_version}
+        content |= {"data_digest": data_digest, "numbers_version": numbers_version or self.numbers_version}
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
         backend = self.backend.folder if isinstance(self.backend, parts.Part) else self.backend
         return f"{self.data}-{backend}-{self.engine}-seed{self.seed}-{digest}"
@@ -250,7 +253,8 @@ class Experiment(JudgeSettings, Settings):
     @property
     def numbers_version(self) -> int:
         """The version of this experiment's numbers: a change raises that of the experiments it touches."""
-        return FULL_E_STEP_VERSION if self.full_e_step else NUMBERS_VERSION
+        trained = FULL_E_STEP_VERSION if self.full_e_step else NUMBERS_VERSION
+        return max(trained, JUDGE_VERSION) if REJUDGED & {*self.evidence} else trained
 
     def _parts(self) -> list[tuple[str, parts.Part]]:
         """Return what comes from a file, with the field's name."""

@@ -249,8 +249,22 @@ def test_the_data_change_the_identity() -> None:
 
 def test_the_version_of_the_numbers_changes_the_identity(monkeypatch: pytest.MonkeyPatch) -> None:
     before = Experiment().identity(DIGEST)
-    monkeypatch.setattr("comparisons.experiment.NUMBERS_VERSION", -1)
+    monkeypatch.setattr("comparisons.experiment.JUDGE_VERSION", 5)
     assert Experiment().identity(DIGEST) != before
+
+
+def test_a_change_raises_the_version_of_the_cells_it_touches() -> None:
+    """Those whose theta saw 500 rows, and those whose estimator missed what it did not see; the others keep theirs."""
+    full = {"backend": "monte_carlo_em", "e_step": "full", "samples": 10_000}
+    for settings, version in (
+        ({"evidence": ("none",)}, 2),
+        ({"evidence": ("appendix_d",)}, 2),
+        ({"evidence": ("none",), **full}, 3),
+        ({}, 4),
+        ({"evidence": ("appendix_d", "importance")}, 4),
+        (full, 4),
+    ):
+        assert Experiment(**settings).numbers_version == version
 
 
 def test_saying_what_auto_decides_does_not_change_the_identity() -> None:

@@ -8,12 +8,14 @@ import pytest
 
 from comparisons.experiment import Experiment, completed
 
+FIRST_TOLD = 2  # the version of cells whose manifest does not tell it
 CELLS = sorted((Path(__file__).parents[1] / "reports").glob("*/cells/*/manifest.json"))
 
 
 def named(manifest: dict[str, Any]) -> str:
-    """The name that its settings give a cell today."""
-    return Experiment(**completed(manifest["settings"])).identity(manifest["data_digest"])
+    """The name that its settings give a cell, under the version of its numbers."""
+    experiment = Experiment(**completed(manifest["settings"]))
+    return experiment.identity(manifest["data_digest"], int(manifest.get("numbers_version", FIRST_TOLD)))
 
 
 @pytest.mark.parametrize("path", CELLS, ids=lambda path: path.parent.name)

@@ -133,7 +133,8 @@ def test_numbers_of_an_earlier_version_make_way_for_those_of_a_later_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both cells lie there; a seed is not counted twice, and nothing makes way before the later one is finished."""
-    monkeypatch.setattr("comparisons.experiment.NUMBERS_VERSION", 1)
+    for name in ("NUMBERS_VERSION", "JUDGE_VERSION"):
+        monkeypatch.setattr(f"comparisons.experiment.{name}", 1)
     assert command(tmp_path, "--backend", "wake_sleep", "--engine", "pyro", "--seeds", "0", "1") == 0
     first = set(read(tmp_path).cell)
     monkeypatch.undo()
