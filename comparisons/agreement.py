@@ -19,7 +19,8 @@ def agreement(table: pd.DataFrame) -> pd.DataFrame:
     lines = []
     table = table.assign(method=table.method.map(trained))
     for key, group in table.groupby([*PANEL, "backend", "method"], sort=True):
-        by_engine = group.drop_duplicates("engine").set_index("engine")
+        most = group.sort_values("seeds", ascending=False, kind="stable")  # of the same fits, judged with other chains
+        by_engine = most.drop_duplicates("engine").set_index("engine")
         if set(by_engine.index) != {"pyro", "numpyro"} or (by_engine.seeds < 2).any():
             continue
         of_both = dict(zip([*PANEL, "backend", "method"], key, strict=True)) | {"seeds": int(by_engine.seeds.sum())}

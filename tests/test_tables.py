@@ -265,5 +265,6 @@ def test_how_the_papers_estimator_came_by_its_chains_makes_no_two_methods() -> N
         for engine, method, value in (("numpyro", "warmup=0 chains=kept", -10.0), ("pyro", "warmup=0", -10.5))
         for seed in range(3)
     ]
+    rows.append(row(engine="pyro", method="warmup=0 chains=kept", cell="pyro anew", value=-10.5))  # one seed of them
     (found,) = agreement.agreement(tables.summary(frame(*rows))).itertuples()
     assert found.method == "warmup=0" and found.difference == pytest.approx(0.5)
