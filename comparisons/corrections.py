@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from comparisons import findings, outcomes, paper_estimator, turns
+from comparisons import findings, paper_estimator, turns
 from comparisons.findings import Rows
-from comparisons.verdicts import TRUTH, keeps_chains
+from comparisons.verdicts import keeps_chains
 
 EARLIER = "bb930f7"
 MENDED_E_STEP = 3  # the version of the numbers from which theta learns from all rows of a full E-step
@@ -49,15 +49,16 @@ def kept_chains(rows: Rows, manifests: Manifests) -> list[str]:
 
 
 def quadrature(rows: Rows, manifests: Manifests) -> list[str]:
-    """Return of how many estimates by quadrature it doubts any datapoint itself, and how many a bound contradicts."""
-    mine = rows.figure3[rows.figure3.metric == TRUTH]
-    mine = outcomes.ran(mine)[lambda one: one.value.notna()]
-    if mine.empty:
+    """Return what moved of the fits that were kept, when the quadrature of today judged them again."""
+    again = rows.judged_again
+    if again.empty:
         return []
-    doubted, against = int((mine.flagged > 0).sum()), int((mine.status == "contradicted").sum())
+    moved = again.moved.abs()
+    by = f", by at most {moved.max():.4f} nats" if moved.any() else ""
     return [
-        f"Of the {len(mine)} estimates by quadrature behind Figure 3, {doubted or 'none'} flag any datapoint"
-        f"{f' (at most {mine.flagged.max():.1%} of them)' if doubted else ''}; a bound contradicts {against or 'none'}."
+        f"Figure 3 judged again: of {len(again)} means of kept fits, {(moved > 0).sum() or 'none'} moved{by}. "
+        f"The datapoints integrated again were at most {again.again.max():.1%} of a fit's, those flagged at most "
+        f"{again.flagged.max():.1%}."
     ]
 
 

@@ -51,6 +51,7 @@ class Rows(NamedTuple):
     calibration: pd.DataFrame
     inference_gap: pd.DataFrame
     speed: pd.DataFrame
+    judged_again: pd.DataFrame
 
 
 Finding = Callable[[Rows], list[str]]
