@@ -302,7 +302,7 @@ class LogPx(NamedTuple):
 
 
 def log_px(
-    theta: Values, x: np.ndarray, rng: np.random.Generator, draws: int = 500, seeds: int = 20_000, modes: int = 16
+    theta: Values, x: np.ndarray, rng: np.random.Generator, draws: int = 300, seeds: int = 20_000, modes: int = 12
 ) -> LogPx:
     """Estimate log p(x) of a Bernoulli decoder by importance sampling from a mixture at the posterior's own modes.
 

@@ -1,4 +1,4 @@
-"""The plain methods against finite differences, against the backends at the same draws, and at the end of short runs."""
+"""The plain methods against finite differences, against the backends at the same draws, and after short runs."""
 
 import numpy as np
 import oracles
