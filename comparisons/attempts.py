@@ -32,6 +32,7 @@ Row = dict[str, Any]
 
 # Where an attempt has a rival in another comparison, its settings are that one's, so that the rows compare.
 FREY = {"data": "frey", "n_latent": 10, "n_hidden": 200, "warmup": 0, "step_size": 0.01, "samples": MILLION}
+PLATEAU = {**FREY, "n_latent": 20, "backend": "wake_sleep"}
 DEEP = {"data": "mnist", "n_latent": 5, "n_hidden": 500, "warmup": 0, "samples": MILLION}
 SMALL = {"data": "mnist", "n_train": 1000, "warmup": 0, "step_size": 0.1, "samples": HALF}
 LARGE = {**SMALL, "n_train": None}
@@ -66,18 +67,23 @@ class Attempt:
 ATTEMPTS = (
     Attempt("frey", "plain", FREY, "aevb", judged=BOUNDS),
     Attempt("em_large", "plain", LARGE, "monte_carlo_em", judged=OTHER_POINTS),
+    Attempt("frey", "minibatches of 500", {**FREY, "minibatch": 500}),
+    Attempt("frey", "minibatches of 500, 2 latent variables", {**FREY, "minibatch": 500, "n_latent": 2}),
+    Attempt("frey", "minibatches of 500, 20 latent variables", {**FREY, "minibatch": 500, "n_latent": 20}),
     Attempt("em_large", "plain AEVB", LARGE, "aevb", judged=OTHER_POINTS + BOUNDS),
     Attempt("full_vb", "started at MAP", VB, scales=(0.01, 0.1)),
-    Attempt("wake_sleep", "plain, factor 1", {**DEEP, "step_size": 0.01}, "wake_sleep", judged=BOUNDS),
     Attempt("aevb_small", "plain", SMALL, "aevb", judged=(*OTHER_POINTS, *BOUNDS, ("log_px", "train", "first"))),
+    Attempt("frey_plateau", "minibatches of 500", {**PLATEAU, "minibatch": 500}),
+    Attempt("wake_sleep", "plain, factor 1", {**DEEP, "step_size": 0.01}, "wake_sleep", judged=BOUNDS),
     Attempt("frey", "last frames", FREY, data="last"),
     Attempt("frey", "every fifth frame", FREY, data="every fifth"),
     Attempt("frey", "blocks of 50 frames", FREY, data="blocks"),
     Attempt("wake_sleep", "plain, factor 0.1", {**DEEP, "step_size": 0.02, "log_variance_factor": 0.1}, "wake_sleep"),
     Attempt("full_vb", "plain, noise for each datapoint", {**VB, "theta": "vb"}, "full_vb"),
-    Attempt("frey_plateau", "plain", {**FREY, "n_latent": 20, "backend": "wake_sleep"}, "wake_sleep", judged=BOUNDS),
+    Attempt("frey_plateau", "plain", PLATEAU, "wake_sleep", judged=BOUNDS),
     Attempt("aevb_large", "plain", {**LARGE, "samples": MILLION}, "aevb", judged=OTHER_POINTS + BOUNDS),
     Attempt("em_small", "plain", SMALL, "monte_carlo_em", judged=(*OTHER_POINTS, ("log_px", "train", "first"))),
+    Attempt("frey", "minibatches of 500, ten million points", {**FREY, "minibatch": 500, "samples": 10 * MILLION}),
     Attempt("frey", "initial weights ten times", {**FREY, "initial_scale": 10.0}),
     Attempt("frey", "floor under the variance", {**FREY, "model": "floored"}),
     Attempt("frey", "pixels / 255", FREY, data="by 255"),
