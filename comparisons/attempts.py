@@ -31,9 +31,10 @@ MILLION, HALF = 1_000_000, 500_000
 Row = dict[str, Any]
 
 # Where an attempt has a rival in another comparison, its settings are that one's, so that the rows compare.
+MANY = {"eval_points": 10_000, "elbo_draws": 4}
 FREY = {"data": "frey", "n_latent": 10, "n_hidden": 200, "warmup": 0, "step_size": 0.01, "samples": MILLION}
 PLATEAU = {**FREY, "n_latent": 20, "backend": "wake_sleep"}
-DEEP = {"data": "mnist", "n_latent": 5, "n_hidden": 500, "warmup": 0, "samples": MILLION}
+DEEP = {"data": "mnist", "n_latent": 5, "n_hidden": 500, "warmup": 0, "samples": MILLION, **MANY}
 SMALL = {"data": "mnist", "n_train": 1000, "warmup": 0, "step_size": 0.1, "samples": HALF}
 LARGE = {**SMALL, "n_train": None}
 VB = {"data": "mnist", "n_train": 1000, "step_size": 0.1, "samples": MILLION}
