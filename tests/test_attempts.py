@@ -98,8 +98,8 @@ def row(attempt: str, value: float, **other: object) -> dict[str, object]:
         ("em_small", [row("plain", -110, metric="log_px_plain_nats")], "Falls"),
         ("aevb_large", [row("plain", -40, metric="log_px_plain_nats")], "Stands"),
         ("aevb_large", [row("plain", -60, metric="log_px_plain_nats")], "Falls"),
-        ("full_vb", [row("m", -120, metric="elbo_full_nats", split="train", start="at MAP, width 0.1")], "Stands"),
-        ("full_vb", [row("m", -90, metric="elbo_full_nats", split="train", start="at MAP, width 0.1")], "Falls"),
+        ("full_vb", [row("m", -120, metric="elbo_full_nats", split="train", start="at MAP, width 1")], "Stands"),
+        ("full_vb", [row("m", -90, metric="elbo_full_nats", split="train", start="at MAP, width 1")], "Falls"),
         ("em_small", [row("other rows", -100, metric="log_px_plain_nats")], "Not run yet"),
     ],
 )
@@ -124,7 +124,8 @@ def test_both_sets_of_points_must_agree(monkeypatch: pytest.MonkeyPatch) -> None
     rows = [
         row(name, value, metric="log_px_plain_nats", points=points)
         for name, points, value in [
-            ("plain", "first", -100), ("plain", "last", -100), ("plain AEVB", "first", -105), ("plain AEVB", "last", -99),
+            ("plain", "first", -100), ("plain", "last", -100),
+            ("plain AEVB", "first", -105), ("plain AEVB", "last", -99),
         ]
     ]  # fmt: skip
     frame = pd.DataFrame(rows).assign(finding="em_large")
