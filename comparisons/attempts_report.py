@@ -155,17 +155,21 @@ def _wake_sleep(told: Told) -> str:
 
 
 def _em_large(told: Told) -> str:
-    em = [told.value("plain", points=points) for points in ("first", "last")]
-    aevb = [told.value("plain AEVB", points=points) for points in ("first", "last")]
-    if any(math.isnan(value) for value in em + aevb):
+    both = ("first", "last")
+    aevb = [told.value("plain AEVB", points=points) for points in both]
+    runs = {name: [told.value(name, points=points) for points in both] for name in told.rows.attempt.unique()}
+    runs = {name: values for name, values in runs.items() if name != "plain AEVB"}
+    if not runs or any(math.isnan(value) for value in aevb):
         return NOT_YET
-    word = "Stands" if min(a - b for a, b in zip(em, aevb, strict=True)) > 1.0 else "Falls"
+    ahead = [name for name, values in runs.items() if min(a - b for a, b in zip(values, aevb, strict=True)) > 1.0]
+    word = "Stands" if len(ahead) == len(runs) else "Stands, but not in every run" if ahead else "Falls"
+    each = "; ".join(f"{name}: {first:.1f} and {last:.1f}" for name, (first, last) in runs.items())
     return (
-        f"**{word}** (rule: more than a nat ahead on both sets of points). After {HALF:,} points plain Monte Carlo "
-        "EM is at "
-        f"{em[0]:.1f} on the first 1000 test points and {em[1]:.1f} on the last, plain AEVB at {aevb[0]:.1f} and "
-        f"{aevb[1]:.1f}, all judged by importance sampling in plain NumPy. Ours are at {told.ours(HALF):.1f} and "
-        f"{told.ours(HALF, backend='aevb'):.1f} on the first 1000, by quadrature."
+        f"**{word}** (rule: more than a nat above plain AEVB on the first 1000 test points and on the last). After "
+        f"{HALF:,} points plain AEVB is at {aevb[0]:.1f} and {aevb[1]:.1f}. Monte Carlo EM, {each}. All are judged by "
+        f"importance sampling in plain NumPy. Our seed 0 is at {told.ours(HALF):.1f} on the first, our AEVB at "
+        f"{told.ours(HALF, backend='aevb'):.1f}, by quadrature. *Plain* moves HMC's step size by 2 % after each move, "
+        "as the authors' code does; *tuned as ours* by half of what acceptance lacks."
     )
 
 
