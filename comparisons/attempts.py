@@ -127,7 +127,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{mine.finding}: {mine.name}", file=sys.stderr)
         environment = store.environment()
         rows = list(tried(mine, plan, out, data_dir))
-        store.write_json(path, {"identity": identity, "environment": environment, "rows": rows})
+        store.write_json(path, {**environment, "identity": identity, "rows": rows})
         report(out)
     report(out)
     return 0

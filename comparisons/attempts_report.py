@@ -385,5 +385,5 @@ def _number(value: float) -> str:
 
 
 def _of(part: dict[str, Any]) -> dict[str, Any]:
-    identity = {name: part["identity"][name] for name in ("finding", "name", "settings", "data")}
-    return {**identity, **part["environment"]}
+    told = {name: part["identity"][name] for name in ("finding", "name", "settings", "data", "plain")}
+    return {**told, **{name: value for name, value in part.items() if name not in ("identity", "rows")}}
