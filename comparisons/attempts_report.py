@@ -111,7 +111,8 @@ HEAD = ["attempt", "quantity", "split", "points judged", "points seen", "attempt
 
 def _lines(told: Told) -> Iterator[list[str]]:
     rows = told.rows
-    rows = rows[rows.n_seen == rows.groupby(["attempt", "metric", "split", "points"]).n_seen.transform("max")]
+    alike = [name for name in ("attempt", "start", "metric", "split", "points") if name in rows]
+    rows = rows[rows.n_seen == rows.groupby(alike, dropna=False).n_seen.transform("max")]
     rows = rows[rows.metric != "hmc_acceptance"]
     starts = "start" in rows
     for row in rows.to_dict("records"):
