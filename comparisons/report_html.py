@@ -44,7 +44,7 @@ EXTRAS = {  # title, what it is
     "reliability": ("What the suite survives", "Runs were killed, stopped and starved of disk, and went on."),
     "speed": ("Speed", "What the same work costs, engine by engine."),
 }
-COMMANDS = {name: f"python -m comparisons.{name}" for name in ("full_vb", "calibration", "inference_gap")}
+COMMANDS = {name: f"python -m comparisons.{name}" for name in ("attempts", "full_vb", "calibration", "inference_gap")}
 COMMANDS["judged_again"] = "python -m comparisons.judge_again --out reports/judged_again"
 COMMANDS["reliability"] = "make torture"
 CLASSES = {"reproduced": "good", "better": "good", "holds": "good", "worse": "bad", "does not hold": "bad"}
