@@ -11,7 +11,8 @@ import pandas as pd
 
 from comparisons import findings, paper_estimator, turns
 from comparisons.findings import Rows
-from comparisons.verdicts import keeps_chains
+from comparisons.paper import curves, value_at
+from comparisons.verdicts import count, keeps_chains
 
 EARLIER = "bb930f7"
 MENDED_E_STEP = 3  # the version of the numbers from which theta learns from all rows of a full E-step
@@ -62,6 +63,42 @@ def quadrature(rows: Rows, manifests: Manifests) -> list[str]:
     ]
 
 
+def frey_face(rows: Rows, manifests: Manifests) -> list[str]:
+    """Return where AEVB ends on Frey Face with larger minibatches, beside the paper's curve, fewest latents first."""
+    mine = rows.attempts
+    if mine.empty:
+        return []
+    mine = mine[(mine.finding == "frey") & (mine.metric == "elbo_nats") & (mine.split == "test")]
+    found = {}
+    for attempt, along in mine[mine.attempt.str.startswith(LARGER)].groupby("attempt"):
+        end = along.loc[along.n_seen.idxmax()]
+        latents = int(str(attempt).removeprefix(LARGER).strip(", ").split()[0]) if attempt != LARGER else 10
+        papers = [
+            c for c in curves() if c[:3] == ("figure2", "frey", latents) and (c.backend, c.split) == ("aevb", "test")
+        ]
+        found[latents] = (
+            f"With {LARGER} in place of 100, with {latents} latent variables: {end.value:.0f} on test after "
+            f"{count(int(end.n_seen))} points, the paper's curve at {value_at(papers[0], float(end.n_seen)):.0f}."
+        )
+    return [found[latents] for latents in sorted(found)]
+
+
+def one_seed(rows: Rows, manifests: Manifests) -> list[str]:
+    """Return where further runs of Monte Carlo EM with 50,000 training points end, beside AEVB in plain NumPy."""
+    mine = rows.attempts
+    if mine.empty:
+        return []
+    mine = mine[(mine.finding == "em_large") & (mine.metric == "log_px_plain_nats") & (mine.points == "first")]
+    ends = {n_seen: sorted(zip(along.attempt, along.value, strict=True)) for n_seen, along in mine.groupby("n_seen")}
+    return [
+        f"log p(x) on test with 50,000 training points, by importance sampling, after {count(int(n_seen))} points: "
+        + ", ".join(f"{attempt} {value:.1f}" for attempt, value in each)
+        + ". Which branch a run falls into decides."
+        for n_seen, each in ends.items()
+    ]
+
+
+LARGER = "minibatches of 500"
 CORRECTIONS = (
     Correction(
         "Monte Carlo EM with all chains moved",
@@ -97,6 +134,19 @@ CORRECTIONS = (
         "quadrature was 1.57 nats off and said 0.003. A datapoint is now done only where the spacing resolves the "
         "posterior's narrowest direction, and quadrature flags those where it cannot.",
         quadrature,
+    ),
+    Correction(
+        "AEVB on Frey Face",
+        ("is ahead of the paper's from 10 latent variables on, whatever is set",),
+        "Size of the minibatch had not been tried. The paper says 100, with which ours is ahead; with 500, a fifth of the "
+        "updates for as many points, it lies on the paper's curves. That is an explanation to test, not a proof.",
+        frey_face,
+    ),
+    Correction(
+        "Monte Carlo EM with minibatches and 50,000 training points",
+        ("**Monte Carlo EM copes with 50,000 training points** where its E-step moves the chains of a minibatch",),
+        "It was said of one seed. Runs fall into one of two branches, and another seed is in the other one.",
+        one_seed,
     ),
 )  # fmt: skip
 

@@ -52,6 +52,7 @@ class Rows(NamedTuple):
     inference_gap: pd.DataFrame
     speed: pd.DataFrame
     judged_again: pd.DataFrame
+    attempts: pd.DataFrame
 
 
 Finding = Callable[[Rows], list[str]]
