@@ -266,8 +266,9 @@ def test_what_attempts_say_of_withdrawn_findings() -> None:
             )
         ]
         + [
-            {**told, "finding": "em_large", "attempt": name, "metric": "log_px_plain_nats", "n_seen": 500_000, "value": v}
-            for name, v in (("plain AEVB", -146.5), ("seed 1", -156.5))
+            {**told, "finding": "em_large", "attempt": name, "metric": "log_px_plain_nats", "n_seen": 500_000,
+             "value": value}
+            for name, value in (("plain AEVB", -146.5), ("seed 1", -156.5))
         ]
     )  # fmt: skip
     rows = rows3()._replace(attempts=attempts)
