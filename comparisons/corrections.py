@@ -156,8 +156,8 @@ def markdown(rows: Rows, manifests: Manifests) -> str:
 
     parts = [
         f"An earlier version of this report (commit `{EARLIER}`) was wrong in two of its headline findings and in a "
-        "judge that others were held against, and it said more than it had tried in two. What is withdrawn, why, and what "
-        "the rows of today say:\n"
+        "judge that others were held against, and it said more than it had tried in two. What is withdrawn, why, and "
+        "what the rows of today say:\n"
     ]
     for one in CORRECTIONS:
         now = one.now(rows, manifests) or [AGAIN]
