@@ -247,13 +247,13 @@ def test_the_schedule_is_dense_at_both_ends() -> None:
 
 @pytest.mark.parametrize("start", ["prior", "recognition"])
 def test_annealing_finds_the_truth(engine: Engine, start: str) -> None:
+    """At the default 200 temperatures and 16 chains, for which its flag is made: it takes 8 chains for few indeed."""
     problem = Problem(engine)
-    settings: dict[str, Any] = {"temperatures": 200 if start == "prior" else 50, "annealed_chains": 8}
-    found = problem.run(annealed, 1, q=problem.q, start=start, **settings)
+    found = problem.run(annealed, 1, q=problem.q, start=start)
     value, stderr = found.mean()
-    # The log of a mean of 8 weights lies half their relative variance / 8 too low.
+    # The log of a mean of 16 weights lies half their relative variance / 16 too low.
     assert found.diagnostics is not None
-    low = 0.5 * np.mean(np.expm1(found.diagnostics["spread"] ** 2)) / 8
+    low = 0.5 * np.mean(np.expm1(found.diagnostics["spread"] ** 2)) / 16
     assert -4 * stderr - 2 * low < value - problem.truth.mean() < 4 * stderr
     assert np.mean(np.abs(found.value - problem.truth) < 1.96 * found.stderr) > 0.85 and found.flagged < 0.2
 
