@@ -51,7 +51,7 @@ def kept_chains(rows: Rows, manifests: Manifests) -> list[str]:
 
 def quadrature(rows: Rows, manifests: Manifests) -> list[str]:
     """Return what moved of the fits that were kept, when the quadrature of today judged them again."""
-    again = rows.judged_again
+    again = rows.judge_again
     if again.empty:
         return []
     moved = again.moved.abs()

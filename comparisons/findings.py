@@ -51,7 +51,7 @@ class Rows(NamedTuple):
     calibration: pd.DataFrame
     inference_gap: pd.DataFrame
     speed: pd.DataFrame
-    judged_again: pd.DataFrame
+    judge_again: pd.DataFrame
     attempts: pd.DataFrame
 
 

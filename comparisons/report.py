@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ROWS = {"figure2": "lower_bound", "figure3": "marginal_likelihood"}
 SHEETS = ("manifold", "samples")
-EXTRAS = ("attempts", "judged_again", "full_vb", "calibration", "inference_gap", "reliability", "speed")
+EXTRAS = ("attempts", "judge_again", "full_vb", "calibration", "inference_gap", "reliability", "speed")
 
 
 def main(arguments: list[str] | None = None) -> int:

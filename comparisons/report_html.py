@@ -18,7 +18,7 @@ QUESTION = (
 NAV = {
     "changed": "What changed", "answer": "Answer", "figure2": "Figure 2", "figure3": "Figure 3",
     "appendix_d": "Appendix D", "appendix_e": "Appendix E", "attempts": "Attempts",
-    "judged_again": "Judged again", "figure4": "Figure 4",
+    "judge_again": "Judged again", "figure4": "Figure 4",
     "figure5": "Figure 5",
     "full_vb": "Appendix F", "calibration": "Calibration", "inference_gap": "Inference gap",
     "reliability": "Reliability", "speed": "Speed", "reading": "How to read",
@@ -28,7 +28,7 @@ EXTRAS = {  # title, what it is
         "Attempts to break the findings",
         "Each finding that contradicts the paper, an independent attempt at breaking it, and what came of that.",
     ),
-    "judged_again": (
+    "judge_again": (
         "Judged again",
         "The fits of Figure 3 that were kept, under the quadrature that sees oblique narrow posteriors.",
     ),
@@ -44,8 +44,11 @@ EXTRAS = {  # title, what it is
     "reliability": ("What the suite survives", "Runs were killed, stopped and starved of disk, and went on."),
     "speed": ("Speed", "What the same work costs, engine by engine."),
 }
-COMMANDS = {name: f"python -m comparisons.{name}" for name in ("attempts", "full_vb", "calibration", "inference_gap")}
-COMMANDS["judged_again"] = "python -m comparisons.judge_again --out reports/judged_again"
+COMMANDS = {
+    name: f"python -m comparisons.{name}"
+    for name in ("attempts", "judge_again", "full_vb", "calibration", "inference_gap")
+}
+
 COMMANDS["reliability"] = "make torture"
 CLASSES = {"reproduced": "good", "better": "good", "holds": "good", "worse": "bad", "does not hold": "bad"}
 LEAD = 10  # items of a list that are shown before the rest is folded away

@@ -229,10 +229,10 @@ def test_what_holds_now_is_told_by_mended_rows_alone() -> None:
     assert corrections.markdown(rows3(), {}).count(corrections.AGAIN) == len(corrections.CORRECTIONS)
 
 
-def test_quadrature_says_what_moved_when_it_judged_again() -> None:
+def test_quadrature_says_what_moved_when_it_judge_again() -> None:
     assert corrections.quadrature(rows3(), {}) == []
     again = pd.DataFrame({"moved": [0.0, -0.0002, 0.0001], "again": [0.0, 0.02, 0.01], "flagged": [0.0, 0.001, 0.0]})
-    (said,) = corrections.quadrature(rows3()._replace(judged_again=again), {})
+    (said,) = corrections.quadrature(rows3()._replace(judge_again=again), {})
     assert "3 means of kept fits, 2 moved, by at most 0.0002 nats" in said
     assert "integrated again were at most 2.0%" in said and "flagged at most 0.1%" in said
 
