@@ -136,6 +136,7 @@ def main(arguments: list[str] | None = None) -> int:
 def shrunk(attempt: Attempt) -> Attempt:
     """Return the same attempt at a size of seconds, on digits."""
     smaller = {"data": "digits", "n_hidden": 10, "samples": 2000, "n_train": 300, "eval_points": 50}
+    smaller["warmup"] = 0  # of 100 steps: twenty would not move at all
     if attempt.settings["data"] == "frey":
         smaller |= {"model": attempt.settings.get("model", "vae_gaussian")}
     return replace(attempt, settings={**attempt.settings, **smaller, "n_latent": 3})
