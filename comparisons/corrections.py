@@ -143,7 +143,7 @@ CORRECTIONS = (
     ),
     Correction(
         "Monte Carlo EM with minibatches and 50,000 training points",
-        ("**Monte Carlo EM copes with 50,000 training points** where its E-step moves the chains of a minibatch",),
+        ("for the same points seen it is ahead of all others from 200,000 on.",),
         "It was said of one seed. Runs fall into one of two branches, and another seed is in the other one.",
         one_seed,
     ),

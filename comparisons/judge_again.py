@@ -17,7 +17,6 @@ from comparisons.errors import DataError, StorageError
 from comparisons.evidence.judge import estimate
 from comparisons.experiment import Experiment, completed
 from comparisons.fits import restored
-from comparisons.tables import pipe
 from inference.base import setting
 
 JUDGE = "quadrature"
@@ -89,6 +88,8 @@ def judged(plan: Plan, folder: Path, loaded: dict[str, Data], data_dir: Path | N
 
 def markdown(rows: list[dict[str, Any]]) -> str:
     """Return the table: what of each fit moved, in nats per datapoint."""
+    from comparisons.tables import pipe
+
     moved = [row for row in rows if row["moved"] != 0]
     body = [
         [row["backend"], row["method"], f"{row['n_train']:,}", row["split"], f"{row['n_seen']:,}",

@@ -25,7 +25,7 @@ from inference import BACKENDS, ENGINES
 ROOT = Path(__file__).parents[1]
 COMPARISONS = {"full_vb": full_vb, "lower_bound": lower_bound, "marginal_likelihood": marginal_likelihood}
 # Whose flags are not those of an experiment.
-PLANS = ("attempts", "calibration", "check", "inference_gap", "manifold", "report", "samples", "speed")
+PLANS = ("attempts", "calibration", "check", "inference_gap", "judge_again", "manifold", "report", "samples", "speed")
 
 
 class ComputedError(Exception):
