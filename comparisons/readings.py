@@ -106,7 +106,9 @@ def sentences(found: list[Reading]) -> list[str]:
     both: dict[tuple[str, str, str, str], dict[int, Reading]] = {}
     for one in found:
         if _whole(one):
-            key = (one.configuration.method, one.configuration.engine, one.metric, one.axis)
+            # How long each step size was tried is no reading: a step of all chains is other work at either N.
+            words = [word for word in one.configuration.method.split() if not word.startswith("pilot_steps=")]
+            key = (" ".join(words), one.configuration.engine, one.metric, one.axis)
             of_it = both.setdefault(key, {})
             if one.n_train not in of_it or one.n_seen > of_it[one.n_train].n_seen:
                 of_it[one.n_train] = one
