@@ -264,7 +264,6 @@ class Experiment(JudgeSettings, Settings):
 
 def completed(settings: dict[str, Any]) -> dict[str, Any]:
     """Return settings as a run before this version kept them, with the default of each that it did not know."""
-    chains = (
-        "anew" if "appendix_d" in settings.get("evidence", ()) else "auto"
-    )  # as all were, before there was a choice
+    # As all chains were, before there was a choice.
+    chains = "anew" if "appendix_d" in settings.get("evidence", ()) else "auto"
     return {**{f.name: f.default for f in fields(Experiment)}, "chains": chains, **settings}

@@ -62,7 +62,7 @@ def fitted(experiment: Experiment, data: Data, out: Path, look_in: Sequence[Path
         for folder in (out, *look_in):
             if store.finished(folder, cell, with_state=True):
                 return restored(known, cell, data.train.shape[1], store.load_state(folder, cell))
-    _trained(unjudged, cell, data, out)
+    _trained(unjudged, cell, data, identity, out)
     return restored(unjudged, cell, data.train.shape[1], store.load_state(out, cell))
 
 
@@ -72,11 +72,12 @@ def followed(experiment: Experiment, data: Data, out: Path) -> tuple[Fit, dict[s
     Trained here unless it lies in `out` with them. Raises UserError.
     """
     experiment = replace(experiment, evidence=(KEEPER,))
-    cell = experiment.identity(digest(data))
+    identity = digest(data)
+    cell = experiment.identity(identity)
     last = experiment.samples // experiment.rows_per_step(len(data.train))
     kept = store.load_stop(out, cell, last) if store.finished(out, cell) else None
     if kept is None:
-        _trained(experiment, cell, data, out, keep_stops=True)
+        _trained(experiment, cell, data, identity, out, keep_stops=True)
         kept = store.load_stop(out, cell, last)
     assert kept is not None  # written before the cell was finished
     arrays_of, _ = kept
@@ -84,11 +85,13 @@ def followed(experiment: Experiment, data: Data, out: Path) -> tuple[Fit, dict[s
     return fit, {split: Chains(**chains) for split, chains in arrays_of["keeping"].items()}
 
 
-def _trained(experiment: Experiment, cell: str, data: Data, out: Path, keep_stops: bool = False) -> None:
+def _trained(
+    experiment: Experiment, cell: str, data: Data, data_digest: str, out: Path, keep_stops: bool = False
+) -> None:
     """Train a fit, under a bar, into `out`. Raises UserError."""
     from tqdm import tqdm
 
-    environment = {**store.environment(), "data_digest": digest(data)}
+    environment = {**store.environment(), "data_digest": data_digest}
     with tqdm(total=experiment.samples, desc=f"fitting {cell}", unit="pt", unit_scale=True, file=sys.stderr) as bar:
 
         def progress(n_seen: int, doing: str) -> None:

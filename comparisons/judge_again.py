@@ -76,12 +76,13 @@ def judged(plan: Plan, folder: Path, loaded: dict[str, Data], data_dir: Path | N
         for split in ("train", "test"):
             x, _ = fit.points(data, split, experiment.eval_points)
             found = estimate(JUDGE, fit.engine, fit.model, fit.theta, x, experiment.seed, None, experiment)
+            now, stderr = found.mean()
             was = float(before.loc[(step * per_step, split), "value"])
             again = np.asarray((found.diagnostics or {}).get("again", np.zeros(found.points, bool)))
             yield {
                 "cell": cell, "backend": experiment.backend, "method": experiment.method, "n_train": len(data.train),
-                "n_seen": step * per_step, "split": split, "before": was, "now": float(found.value.mean()),
-                "moved": float(found.value.mean()) - was, "stderr": found.mean()[1], "n_points": found.points,
+                "n_seen": step * per_step, "split": split, "before": was, "now": now,
+                "moved": now - was, "stderr": stderr, "n_points": found.points,
                 "again": float(again.mean()), "flagged": found.flagged,
             }  # fmt: skip
 

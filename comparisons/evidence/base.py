@@ -68,6 +68,15 @@ def log_mean_exp(log_w: np.ndarray, effective: np.ndarray | float | None = None)
     return top + np.log(mean), error * stdtrit(np.maximum(effective - 1, 1.0), 0.975) / 1.96
 
 
+def log_sum(values: np.ndarray, owner: np.ndarray, n: int) -> np.ndarray:
+    """Return log sum exp of the values of each owner 0 .. n - 1, [n], in float64; -inf for one that has none."""
+    top = np.full(n, -np.inf)
+    np.maximum.at(top, owner, values)
+    finite = np.where(np.isfinite(top), top, 0.0)
+    with np.errstate(divide="ignore"):
+        return finite + np.log(np.bincount(owner, np.exp(values - finite[owner]), minlength=n))
+
+
 def skewed_error(log_w: np.ndarray) -> np.ndarray:
     """Return the standard error of the log of a mean of exp(log_w [m, n]) for few weights of many sizes, [n].
 

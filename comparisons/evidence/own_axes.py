@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from comparisons.evidence.base import log_sum
 from comparisons.evidence.modes import Modes, distinct
 from comparisons.evidence.pairs import Scorer
 from comparisons.evidence.resolution import aliasing
@@ -107,7 +108,7 @@ def _refined(
         known = active & whole
         value[known] = (sums + k * np.log(spacing) + log_volume)[known]
         error[known] = bounds[known]
-        total = _log_sum(value, grids.owner, n)
+        total = log_sum(value, grids.owner, n)
         with np.errstate(invalid="ignore"):
             share = np.exp(value - total[grids.owner])
         weighed = np.where(share > 0, share * error, np.where(np.isfinite(error), 0.0, np.inf))
@@ -236,12 +237,6 @@ def _top(cells: _Cells, grid: np.ndarray, count: int) -> np.ndarray:
     top = np.full(count, -np.inf)
     np.maximum.at(top, grid, cells.height)
     return top
-
-
-def _log_sum(values: np.ndarray, owner: np.ndarray, n: int) -> np.ndarray:
-    total = np.full(n, -np.inf)
-    np.logaddexp.at(total, owner, values)
-    return total
 
 
 def _strides(k: int) -> np.ndarray:

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from comparisons.evidence.base import Estimate, pairs_within
+from comparisons.evidence.base import Estimate, log_sum, pairs_within
 from comparisons.evidence.journal import once
 from comparisons.evidence.modes import STARTS, Modes, Peaks, climbed, peaks, posterior_mode
 from comparisons.evidence.own_axes import BYTES, MAX_NODES, on_own_axes
@@ -245,11 +245,11 @@ def _halve(
         open_ &= ~done
         closed = np.logaddexp(closed, rest + log_cell)
         among = _highest(cells, n)
-        left_out = _log_sum(np.where(among, -np.inf, cells.height), cells.owner, n) + log_cell
+        left_out = log_sum(np.where(among, -np.inf, cells.height), cells.owner, n) + log_cell
         doubt |= open_ & (left_out > value + np.log(tolerance / 10))
         kept = open_[cells.owner] & (cells.height > above(top)[cells.owner]) & among
         lost = np.where(kept, -np.inf, cells.height)
-        closed = np.logaddexp(closed, _log_sum(lost, cells.owner, n) + log_cell)
+        closed = np.logaddexp(closed, log_sum(lost, cells.owner, n) + log_cell)
         cells = cells.compact(kept)
     return _Begun(value, error, levels, nodes, touching, doubt, seeds, open_, closed, top)
 
@@ -446,15 +446,6 @@ def _grid(half_width: float, spacing: float, k: int) -> tuple[np.ndarray, np.nda
     index = np.stack([a.ravel() for a in np.meshgrid(*[index] * k, indexing="ij")], 1)
     on_edge = ((index == 0) | (index == count - 1)).any(1)
     return z, np.flatnonzero((index % 2 == 0).all(1)), np.flatnonzero(on_edge)
-
-
-def _log_sum(values: np.ndarray, owner: np.ndarray, n: int) -> np.ndarray:
-    """Return log sum exp of the values of each owner 0 .. n - 1, [n], in float64; -inf for one that has none."""
-    top = np.full(n, -np.inf)
-    np.maximum.at(top, owner, values)
-    finite = np.where(np.isfinite(top), top, 0.0)
-    with np.errstate(divide="ignore"):
-        return finite + np.log(np.bincount(owner, np.exp(values - finite[owner]), minlength=n))
 
 
 def _z_order(z: np.ndarray, spacing: float) -> np.ndarray:
