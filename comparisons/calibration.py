@@ -4,8 +4,11 @@ Parts: linear (closed form, n_latent 2 to 50), mnist (decoders trained here, qua
 decoders with 20 and 50 latent variables, between two bounds), paper (the estimator of the paper's Figure 3 on four
 backends and two training sets), engines (both engines on the same theta and x), defaults (what each estimator says of
 its own error when it is told nothing, on decoders of digits: trained, saturated, narrow).
+
+A part is run in pieces, a fit or a decoder each, and a piece that is done is not run again.
 """
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -25,7 +28,7 @@ from comparisons.evidence.elbo import elbo
 from comparisons.evidence.judge import estimate
 from comparisons.evidence.kept import Chains
 from comparisons.evidence.settings import JudgeSettings
-from comparisons.experiment import Experiment
+from comparisons.experiment import JUDGE_VERSION, NUMBERS_VERSION, Experiment
 from comparisons.fits import Fit, fitted, followed
 from comparisons.scoring import measured, scored
 from inference.base import Array, Engine, Key, Params, Posterior, setting
@@ -100,39 +103,75 @@ class Target(NamedTuple):
         return estimate(name.split(",")[0], self.engine, self.model, self.theta, self.x, seed, self.q, settings)
 
 
+Row = dict[str, Any]
+
+
+class Piece(NamedTuple):
+    """What is run, and kept, as one: its rows, and the settings of the plan that they depend on."""
+
+    part: str
+    name: str
+    reads: tuple[str, ...]
+    rows: Callable[[], Iterator[Row]]
+
+    @property
+    def file(self) -> str:
+        """The name of the files that hold its rows and what they were run with."""
+        return f"{self.part}-{self.name}"
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Run the parts asked for, write rows.csv, table.md and figure.svg; return 0. Raises UserError."""
+    """Run what has not been run, write rows.csv, table.md and figure.svg; return 0. Raises UserError."""
     plan, out, data_dir = cli.parse_plan("calibration", __doc__ or "", Plan, arguments)
     store.prepare(out)
     data = load("mnist", data_dir) if set(plan.parts) - {"linear", "defaults"} else None
     engine = inference.engine(plan.engine, "cpu", plan.threads)
     for part in plan.parts:
-        rows: list[dict[str, Any]] = []
-        store.write_json(out / "parts" / f"{part}.json", {**store.environment(), "plan": asdict(plan)})
-        for row in RUN[part](plan, engine, data, out):
-            rows.append({"part": part, **row})
-            print(_line(rows[-1]), file=sys.stderr)
-            store.write_rows(out / "parts" / f"{part}.csv", rows)
+        for piece in PIECES[part](plan, engine, data, out):
+            run(piece, plan, out)
     report(out)
     print((out / "table.md").read_text())
     return 0
 
 
-def linear(plan: Plan, engine: Engine, data: Data | None, out: Path) -> Iterator[dict[str, Any]]:
+def run(piece: Piece, plan: Plan, out: Path) -> None:
+    """Run a piece, unless its files in `out` are of the same settings and versions of the numbers. Raises UserError."""
+    versions = {"numbers_version": NUMBERS_VERSION, "judge_version": JUDGE_VERSION}
+    identity = json.loads(json.dumps({**{name: getattr(plan, name) for name in piece.reads}, **versions}))
+    path = out / "parts" / f"{piece.file}.json"
+    if path.exists() and json.loads(path.read_text()).get("identity") == identity:
+        return
+    environment = store.environment()
+    rows: list[Row] = []
+    for row in piece.rows():
+        rows.append({"part": piece.part, **row})
+        print(_line(rows[-1]), file=sys.stderr)
+    store.write_rows(path.with_suffix(".csv"), rows)
+    store.write_json(path, {**environment, "identity": identity, "plan": asdict(plan)})  # last: it says done
+
+
+SWEPT = ("engine", "seed", "levels")  # what every sweep over the estimators depends on
+
+
+def linear(plan: Plan, engine: Engine, data: Data | None, out: Path) -> Iterator[Piece]:
     """Against the closed form: 5 datapoints, each judged again and again with fresh noise."""
     for k in plan.latents:
-        n_x = 2 * k + 4
-        rng = np.random.default_rng([plan.seed, k])
-        model = LinearGaussian(n_x, k)
-        w, b = rng.standard_normal((k, n_x)) / np.sqrt(k), rng.standard_normal(n_x)
-        theta = {"w": w, "b": b, "log_scale": np.log(0.5)}
-        x = b + rng.standard_normal((5, k)) @ w + 0.5 * rng.standard_normal((5, n_x))
-        x = np.tile(x, (plan.repeats, 1))
-        placed = {name: engine.array(value) for name, value in theta.items()}
-        q = best_factorised(engine, model, theta, x)
-        target = Target(engine, model, placed, engine.array(x), q)
-        for row in sweep(target, plan, log_px(theta, x), plan.repeats):
-            yield {"model": "linear_gaussian", "n_latent": k, **row}
+        yield Piece("linear", str(k), (*SWEPT, "repeats"), partial(_linear, plan, engine, k))
+
+
+def _linear(plan: Plan, engine: Engine, k: int) -> Iterator[Row]:
+    n_x = 2 * k + 4
+    rng = np.random.default_rng([plan.seed, k])
+    model = LinearGaussian(n_x, k)
+    w, b = rng.standard_normal((k, n_x)) / np.sqrt(k), rng.standard_normal(n_x)
+    theta = {"w": w, "b": b, "log_scale": np.log(0.5)}
+    x = b + rng.standard_normal((5, k)) @ w + 0.5 * rng.standard_normal((5, n_x))
+    x = np.tile(x, (plan.repeats, 1))
+    placed = {name: engine.array(value) for name, value in theta.items()}
+    q = best_factorised(engine, model, theta, x)
+    target = Target(engine, model, placed, engine.array(x), q)
+    for row in sweep(target, plan, log_px(theta, x), plan.repeats):
+        yield {"model": "linear_gaussian", "n_latent": k, **row}
 
 
 def best_factorised(engine: Engine, model: LinearGaussian, theta: dict[str, Any], x: np.ndarray) -> Posterior:
@@ -144,78 +183,93 @@ def best_factorised(engine: Engine, model: LinearGaussian, theta: dict[str, Any]
     return Posterior(model.recognition, ({name: engine.array(value) for name, value in phi.items()}, engine.array(x)))
 
 
-def mnist(plan: Plan, engine: Engine, data: Data | None, out: Path) -> Iterator[dict[str, Any]]:
+def mnist(plan: Plan, engine: Engine, data: Data | None, out: Path) -> Iterator[Piece]:
     """Against quadrature, on the test points of decoders trained by AEVB."""
     for k in (2, 3):
-        fit = fit_of(plan, data, out, "aevb", k, 50_000, 100)
-        target = _target(fit, data, "test", plan.points)
-        truth = target.estimate("quadrature", plan.seed, tolerance=0.01).value
-        for tolerance in (1.0, 0.1, 0.03):
-            judged = measured(partial(target.estimate, "quadrature", plan.seed, tolerance=tolerance))
-            yield {
-                "model": "vae_bernoulli", "n_latent": k, "estimator": "quadrature",
-                "settings": f"tolerance={tolerance}", **scored(judged, truth),
-            }  # fmt: skip
-        for row in sweep(target, plan, truth):
-            yield {"model": "vae_bernoulli", "n_latent": k, **row}
+        yield Piece("mnist", str(k), (*SWEPT, "points", "samples"), partial(_mnist, plan, data, out, k))
 
 
-def simulated(plan: Plan, engine: Engine, data: Data | None, out: Path) -> Iterator[dict[str, Any]]:
+def _mnist(plan: Plan, data: Data | None, out: Path, k: int) -> Iterator[Row]:
+    target = _target(fit_of(plan, data, out, "aevb", k, 50_000, 100), data, "test", plan.points)
+    truth = target.estimate("quadrature", plan.seed, tolerance=0.01).value
+    for tolerance in (1.0, 0.1, 0.03):
+        judged = measured(partial(target.estimate, "quadrature", plan.seed, tolerance=tolerance))
+        row = {"estimator": "quadrature", "settings": f"tolerance={tolerance}", **scored(judged, truth)}
+        yield {"model": "vae_bernoulli", "n_latent": k, **row}
+    for row in sweep(target, plan, truth):
+        yield {"model": "vae_bernoulli", "n_latent": k, **row}
+
+
+def simulated(plan: Plan, engine: Engine, data: Data | None, out: Path) -> Iterator[Piece]:
     """Between two bounds, on data drawn from decoders with many latent variables."""
     for k in (20, 50):
-        fit = fit_of(plan, data, out, "aevb", k, 50_000, 200)
-        x, z = simulate(engine, fit.model, fit.theta, plan.simulated, engine.key(plan.seed + k))
-        q = fit.posterior(x)
-        bounds = []
-        for start in ("prior", "recognition"):
-            run = partial(
-                bidirectional, engine, fit.model, fit.theta, x, plan.seed + 1, z=z, q=q, start=start,
-                temperatures=plan.temperatures,
-            )  # fmt: skip
-            judged = measured(run)
-            gap = float((judged.estimate.diagnostics or {})["gap"].mean())
-            bounds.append((gap, judged.estimate.value))
-            row = {
-                "estimator": "bidirectional",
-                "settings": f"start={start} temperatures={plan.temperatures}",
-                "gap": gap,
-            }
-            unknown = scored(judged, np.full(len(x), np.nan))
-            yield {"model": "vae_bernoulli", "n_latent": k, **row, **unknown}
-        _, truth = min(bounds, key=lambda each: abs(each[0]))  # the tighter pair's middle
-        for row in sweep(Target(engine, fit.model, fit.theta, x, q), plan, truth):
-            yield {"model": "vae_bernoulli", "n_latent": k, **row}
+        reads = (*SWEPT, "simulated", "temperatures", "samples")
+        yield Piece("simulated", str(k), reads, partial(_simulated, plan, engine, data, out, k))
 
 
-def paper(plan: Plan, engine: Engine, data: Data | None, out: Path) -> Iterator[dict[str, Any]]:
+def _simulated(plan: Plan, engine: Engine, data: Data | None, out: Path, k: int) -> Iterator[Row]:
+    fit = fit_of(plan, data, out, "aevb", k, 50_000, 200)
+    x, z = simulate(engine, fit.model, fit.theta, plan.simulated, engine.key(plan.seed + k))
+    q = fit.posterior(x)
+    bounds = []
+    for start in ("prior", "recognition"):
+        run = partial(
+            bidirectional, engine, fit.model, fit.theta, x, plan.seed + 1, z=z, q=q, start=start,
+            temperatures=plan.temperatures,
+        )  # fmt: skip
+        judged = measured(run)
+        gap = float((judged.estimate.diagnostics or {})["gap"].mean())
+        bounds.append((gap, judged.estimate.value))
+        row = {
+            "estimator": "bidirectional",
+            "settings": f"start={start} temperatures={plan.temperatures}",
+            "gap": gap,
+        }
+        unknown = scored(judged, np.full(len(x), np.nan))
+        yield {"model": "vae_bernoulli", "n_latent": k, **row, **unknown}
+    _, truth = min(bounds, key=lambda each: abs(each[0]))  # the tighter pair's middle
+    for row in sweep(Target(engine, fit.model, fit.theta, x, q), plan, truth):
+        yield {"model": "vae_bernoulli", "n_latent": k, **row}
+
+
+def paper(plan: Plan, engine: Engine, data: Data | None, out: Path) -> Iterator[Piece]:
     """The paper's estimator at its own settings, beside the truth and the bound, on every backend's fit."""
     for n_train in (1000, 50_000):
         for backend in inference.BACKENDS:
-            assert data is not None
-            experiment = replace(_experiment(plan, backend, 3, n_train, 100), eval_points=plan.points)
-            fit, chains = followed(experiment, take(data, n_train), out)
-            for split in ("train", "test"):
-                target = _target(fit, data, split, plan.points)
-                truth = target.estimate("quadrature", plan.seed, tolerance=0.03).value
-                runs: dict[str, Callable[[], Estimate]] = {
-                    name: partial(target.estimate, "appendix_d", plan.seed, **changes)
-                    for name, changes in PAPER.items()
-                    if target.q is not None or changes.get("start") != "recognition"
-                }
-                key = engine.key(plan.seed)
-                runs[KEPT] = partial(_kept, target, key, chains[split])
-                if target.q is not None:
-                    runs["lower bound"] = partial(elbo, engine, fit.model, fit.theta, target.q, target.x, key, 20)
-                for name, run in runs.items():
-                    yield {
-                        "model": "vae_bernoulli", "n_latent": 3, "n_train": n_train, "backend": backend,
-                        "split": split, "estimator": name, "settings": "", "truth": float(truth.mean()),
-                        **scored(measured(run), truth),
-                    }  # fmt: skip
+            rows = partial(_paper, plan, engine, data, out, n_train, backend)
+            yield Piece("paper", f"{backend}-{n_train}", ("engine", "seed", "points", "samples"), rows)
 
 
-def engines(plan: Plan, engine: Engine, data: Data | None, out: Path) -> Iterator[dict[str, Any]]:
+def _paper(plan: Plan, engine: Engine, data: Data | None, out: Path, n_train: int, backend: str) -> Iterator[Row]:
+    assert data is not None
+    experiment = replace(_experiment(plan, backend, 3, n_train, 100), eval_points=plan.points)
+    fit, chains = followed(experiment, take(data, n_train), out)
+    for split in ("train", "test"):
+        target = _target(fit, data, split, plan.points)
+        truth = target.estimate("quadrature", plan.seed, tolerance=0.03).value
+        runs: dict[str, Callable[[], Estimate]] = {
+            name: partial(target.estimate, "appendix_d", plan.seed, **changes)
+            for name, changes in PAPER.items()
+            if target.q is not None or changes.get("start") != "recognition"
+        }
+        key = engine.key(plan.seed)
+        runs[KEPT] = partial(_kept, target, key, chains[split])
+        if target.q is not None:
+            runs["lower bound"] = partial(elbo, engine, fit.model, fit.theta, target.q, target.x, key, 20)
+        for name, run in runs.items():
+            yield {
+                "model": "vae_bernoulli", "n_latent": 3, "n_train": n_train, "backend": backend,
+                "split": split, "estimator": name, "settings": "", "truth": float(truth.mean()),
+                **scored(measured(run), truth),
+            }  # fmt: skip
+
+
+def engines(plan: Plan, engine: Engine, data: Data | None, out: Path) -> Iterator[Piece]:
     """Both engines' estimates from the same theta and x: their difference in standard errors."""
+    yield Piece("engines", "3", ("engine", "seed", "samples"), partial(_engines, plan, data, out))
+
+
+def _engines(plan: Plan, data: Data | None, out: Path) -> Iterator[Row]:
     fit = fit_of(plan, data, out, "aevb", 3, 50_000, 100)
     one, two = (
         _target(fit.on(inference.engine(name, "cpu", plan.threads)), data, "test", 100)
@@ -238,24 +292,28 @@ def engines(plan: Plan, engine: Engine, data: Data | None, out: Path) -> Iterato
         }  # fmt: skip
 
 
-def defaults(plan: Plan, engine: Engine, data: Data | None, out: Path) -> Iterator[dict[str, Any]]:
+def defaults(plan: Plan, engine: Engine, data: Data | None, out: Path) -> Iterator[Piece]:
     """At default settings: every estimator on data drawn from decoders of digits, as they are and made harder."""
-    digits = load("digits")
     for k in plan.decoders:
         for model in ("vae_bernoulli", "vae_gaussian"):
-            experiment = Experiment(
-                data="digits", model=model, n_latent=k, n_hidden=20, engine=plan.engine, seed=plan.seed,
-                samples=min(plan.samples, 100_000), step_size=0.02, threads=plan.threads, evidence=("none",),
-            )  # fmt: skip
-            fit = fitted(experiment, digits, out)
-            for kind, theta in harder(fit.theta).items():
-                x, z = simulate(engine, fit.model, theta, plan.simulated, engine.key(plan.seed + k))
-                target = Target(engine, fit.model, theta, x, fit.posterior(x))
-                truth = best_known(plan, target, z)
-                for name, changes in DEFAULTS.items():
-                    judged = measured(partial(target.estimate, name, plan.seed, **changes))
-                    row = {"model": model, "decoder": kind, "n_latent": k, "estimator": name}
-                    yield {**row, "settings": _settings(changes), **scored(judged, truth)}
+            reads = ("engine", "seed", "simulated", "temperatures", "samples")
+            yield Piece("defaults", f"{model}-{k}", reads, partial(_defaults, plan, engine, out, k, model))
+
+
+def _defaults(plan: Plan, engine: Engine, out: Path, k: int, model: str) -> Iterator[Row]:
+    experiment = Experiment(
+        data="digits", model=model, n_latent=k, n_hidden=20, engine=plan.engine, seed=plan.seed,
+        samples=min(plan.samples, 100_000), step_size=0.02, threads=plan.threads, evidence=("none",),
+    )  # fmt: skip
+    fit = fitted(experiment, load("digits"), out)
+    for kind, theta in harder(fit.theta).items():
+        x, z = simulate(engine, fit.model, theta, plan.simulated, engine.key(plan.seed + k))
+        target = Target(engine, fit.model, theta, x, fit.posterior(x))
+        truth = best_known(plan, target, z)
+        for name, changes in DEFAULTS.items():
+            judged = measured(partial(target.estimate, name, plan.seed, **changes))
+            row = {"model": model, "decoder": kind, "n_latent": k, "estimator": name}
+            yield {**row, "settings": _settings(changes), **scored(judged, truth)}
 
 
 def harder(theta: Params) -> dict[str, Params]:
@@ -276,7 +334,7 @@ def best_known(plan: Plan, target: Target, z: Array) -> np.ndarray:
     return bounds(temperatures=plan.temperatures).value
 
 
-RUN: dict[str, Callable[[Plan, Engine, Data | None, Path], Iterator[dict[str, Any]]]] = {
+PIECES: dict[str, Callable[[Plan, Engine, Data | None, Path], Iterator[Piece]]] = {
     "linear": linear, "mnist": mnist, "simulated": simulated, "paper": paper, "engines": engines,
     "defaults": defaults,
 }  # fmt: skip
@@ -301,7 +359,7 @@ def _kept(target: Target, key: Key, chains: Chains) -> Estimate:
     return appendix_d_kept(target.engine, target.model, target.theta, target.x, key, chains)[0]
 
 
-def sweep(target: Target, plan: Plan, truth: np.ndarray, repeats: int = 1) -> Iterator[dict[str, Any]]:
+def sweep(target: Target, plan: Plan, truth: np.ndarray, repeats: int = 1) -> Iterator[Row]:
     """Run every estimator at every level of cost; yield a row each."""
     for name, levels in SWEEP.items():
         for level in plan.levels:
@@ -312,16 +370,22 @@ def sweep(target: Target, plan: Plan, truth: np.ndarray, repeats: int = 1) -> It
 
 
 def report(out: Path) -> None:
-    """Rebuild rows.csv, table.md and figure.svg from the parts that have been run."""
+    """Rebuild rows.csv, table.md and figure.svg from the pieces that have been run, each part's in their order."""
     import pandas as pd
 
     from comparisons import calibration_report
 
-    parts = [path for path in (out / "parts" / f"{part}.csv" for part in PARTS) if path.exists()]
-    rows = pd.concat([pd.read_csv(path) for path in parts], ignore_index=True)
+    found = [path for part in PARTS for path in sorted((out / "parts").glob(f"{part}*.csv"), key=_in_order)]
+    rows = pd.concat([pd.read_csv(path) for path in found], ignore_index=True)
     store.write(out / "rows.csv", rows.to_csv(index=False, lineterminator="\n"))
     store.write(out / "table.md", calibration_report.markdown(rows))
     store.write(out / "figure.svg", calibration_report.error_against_cost(rows))
+
+
+def _in_order(path: Path) -> tuple[int, str]:
+    """Return the key that sorts the pieces of a part: by the number that ends their name, then by name."""
+    number = path.stem.rpartition("-")[2]
+    return (int(number) if number.isdigit() else 0, path.name)
 
 
 def _target(fit: Fit, data: Data | None, split: str, count: int) -> Target:

@@ -1,5 +1,6 @@
 """The comparisons that judge the judge: what they reuse, what they say, and what they refuse."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,14 +77,14 @@ def test_a_fit_moves_to_the_other_engine(backend: str, tmp_path: Path, engines: 
 
 @pytest.mark.parametrize(("backend", "k"), [("aevb", 2), ("wake_sleep", 4)])
 def test_the_gaps_add_up(backend: str, k: int, tmp_path: Path) -> None:
-    plan = inference_gap.Plan(data="digits", latents=(k,), points=20, draws=50, fit_steps=200, temperatures=50)
+    plan = inference_gap.Plan(data="digits", latents=(k,), points=20, draws=50, fit_steps=200, importance_samples=100)
     fit = fitted(tiny(backend=backend, n_latent=k, samples=2000, step_size=0.05), small(), tmp_path)
     for row in inference_gap.gaps(plan, fit, small()):
         total = row["approximation_gap"] + row["amortization_gap"]
         assert total == pytest.approx(row["log_px"] - row["elbo"], abs=1e-9)
         noise = 4 * np.hypot(row["approximation_gap_stderr"], row["amortization_gap_stderr"])
         assert row["approximation_gap"] > -noise and row["amortization_gap"] > -noise
-        assert row["evidence"] == ("quadrature" if k <= 3 else "annealed")
+        assert row["evidence"] == ("quadrature" if k <= 3 else "importance")
         table = inference_gap.markdown([row], plan)
         assert "cross-entropy" in table and backend in table
 
@@ -140,6 +141,51 @@ def test_what_was_run_is_kept_and_the_report_rebuilt(tmp_path: Path) -> None:
     assert (
         len(pd.read_csv(tmp_path / "rows.csv")) == 2 and "The paper's estimator" in (tmp_path / "table.md").read_text()
     )
+
+
+def test_a_piece_is_run_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is done is not run again, unless a setting that its rows depend on, or a version of the numbers, changed."""
+    ran: list[str] = []
+
+    def piece(name: str) -> calibration.Piece:
+        def rows() -> Any:
+            ran.append(name)
+            yield row(part="linear", model="linear_gaussian", n_latent=int(name))
+
+        return calibration.Piece("linear", name, ("seed", "repeats"), rows)
+
+    plan = calibration.Plan(parts=("linear",), repeats=2)
+    for name in ("10", "2"):
+        calibration.run(piece(name), plan, tmp_path)
+    calibration.run(piece("2"), replace(plan, points=20, threads=2), tmp_path)
+    assert ran == ["10", "2"]
+    calibration.report(tmp_path)
+    assert pd.read_csv(tmp_path / "rows.csv").n_latent.tolist() == [2, 10]  # by number, not by name
+    calibration.run(piece("2"), replace(plan, repeats=3), tmp_path)
+    monkeypatch.setattr(calibration, "JUDGE_VERSION", calibration.JUDGE_VERSION + 1)
+    calibration.run(piece("10"), plan, tmp_path)
+    assert ran == ["10", "2", "2", "10"]
+
+
+def test_a_piece_that_was_cut_off_is_run_again(tmp_path: Path) -> None:
+    def rows() -> Any:
+        yield row()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        calibration.run(calibration.Piece("paper", "aevb-1000", (), rows), calibration.Plan(), tmp_path)
+    done = calibration.Piece("paper", "aevb-1000", (), lambda: iter([row(), row(backend="wake_sleep")]))
+    calibration.run(done, calibration.Plan(), tmp_path)
+    assert len(pd.read_csv(tmp_path / "parts" / "paper-aevb-1000.csv")) == 2
+
+
+def test_every_part_names_settings_of_the_plan() -> None:
+    plan = calibration.Plan()
+    engine, data = calibration.inference.engine("numpyro", "cpu", 1), small()
+    for part in calibration.PARTS:
+        pieces = list(calibration.PIECES[part](plan, engine, data, Path("nowhere")))
+        assert pieces and len({piece.file for piece in pieces}) == len(pieces)
+        assert all(hasattr(plan, name) for piece in pieces for name in piece.reads)
 
 
 # Flags
