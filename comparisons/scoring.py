@@ -33,38 +33,45 @@ def measured(run: Callable[[], Estimate]) -> Judged:
     return Judged(found, seconds, _memory() - before)
 
 
-def scored(judged: Judged, truth: np.ndarray, repeats: int = 1) -> dict[str, Any]:
+def scored(
+    judged: Judged, truth: np.ndarray, repeats: int = 1, truth_error: np.ndarray | float = 0.0
+) -> dict[str, Any]:
     """Hold an estimate against the truth [n], in nats; one set of points follows the other in it.
 
-    A truth that is not known is NaN, and so is then what needs it.
+    A truth that is not known is NaN: such points are left out, and `unknown` is their share. Where no truth is known,
+    what needs it is NaN.
 
     `bias` is the mean error, `sd` the standard deviation of a datapoint's estimates over repeats (of errors over
-    datapoints, where there are none), `coverage` the share of points within 1.96 of their own standard error, `bad` the
-    share further than 0.5 nat from the truth, and `bad_flagged` how many of those the estimator flagged itself.
+    datapoints, where there are none), `coverage` the share of points within 1.96 of their own standard error (and of
+    the truth's, `truth_error`), `bad` the share further than 0.5 nat from the truth, and `bad_flagged` how many of
+    those the estimator flagged itself.
     """
     found = judged.estimate
-    error = found.value - truth
-    flagged = found.doubtful
-    bad = ~(np.abs(error) <= BAD) & ~np.isnan(truth)
-    unknown = np.nan if np.isnan(truth).any() else 1.0
+    known = ~np.isnan(truth) if not np.isnan(truth).all() else np.ones(len(truth), bool)
+    error = (found.value - truth)[known]
+    stderr = np.hypot(found.stderr, truth_error)[known]
+    flagged = found.doubtful[known]
+    bad = ~(np.abs(error) <= BAD) & ~np.isnan(error)
+    missing = np.nan if np.isnan(error).any() else 1.0
     trusted = error[~flagged]
     spread = error.reshape(repeats, -1).std(0, ddof=1).mean() if repeats > 1 else error.std(ddof=1)
     return {
         "n_points": len(error),
+        "unknown": float(np.isnan(truth).mean()),
         "repeats": repeats,
-        "estimate": float(found.value.mean()),
+        "estimate": float(found.value[known].mean()),
         "bias": float(error.mean()),
         "bias_stderr": float(error.std(ddof=1) / np.sqrt(len(error))),
         "median": float(np.median(error)),
         "bias_trusted": float(trusted.mean()) if len(trusted) else np.nan,
         "sd": float(spread),
         "rmse": float(np.sqrt(np.square(error).mean())),
-        "stderr": float(found.stderr.mean()),
-        "coverage": unknown * float((np.abs(error) <= 1.96 * found.stderr).mean()),
+        "stderr": float(found.stderr[known].mean()),
+        "coverage": missing * float((np.abs(error) <= 1.96 * stderr).mean()),
         "flagged": float(flagged.mean()),
-        "bad": unknown * float(bad.mean()),
+        "bad": missing * float(bad.mean()),
         "bad_flagged": float(flagged[bad].mean()) if bad.any() else np.nan,
-        "seconds_per_1000": judged.seconds / len(error) * 1000,
+        "seconds_per_1000": judged.seconds / len(truth) * 1000,
         "peak_megabytes": judged.memory / 1e6,
     }
 

@@ -24,6 +24,7 @@ from comparisons.evidence.importance import importance, k_sample_bound
 from comparisons.evidence.judge import estimate
 from comparisons.evidence.proposals import fitted_mixture
 from comparisons.evidence.quadrature import quadrature
+from comparisons.evidence.sandwich import bounds, sandwich
 from comparisons.evidence.settings import JudgeSettings
 from comparisons.scoring import Judged, measured, scored
 from inference import ENGINES
@@ -274,6 +275,43 @@ def test_too_few_temperatures_are_flagged(numpyro: Engine) -> None:
     assert found.diagnostics["flagged"][error > 0.5].mean() > 0.95
 
 
+@pytest.mark.parametrize(("k", "scale"), [(12, 0.5), (5, 0.003)])
+def test_a_sandwich_holds_the_closed_form(engine: Engine, k: int, scale: float) -> None:
+    """Also where posteriors are hundredths of the prior wide, which annealing does not reach."""
+    problem = Problem(engine, k)
+    problem.placed["log_scale"] = engine.array(np.log(scale))
+    x, z = simulate(engine, problem.model, problem.placed, 20, engine.key(3))
+    theta = {name: engine.numpy(value).astype(np.float64) for name, value in problem.placed.items()}
+    truth = log_px(theta, engine.numpy(x).astype(np.float64))
+    found = sandwich(engine, problem.model, problem.placed, x, 0, z=z, importance_samples=2000)
+    assert (np.abs(found.value - truth) < 0.01 + 4 * found.stderr).all() and (found.stderr < 0.05).all()
+    diagnostics = found.diagnostics or {}
+    assert np.abs(diagnostics["gap"]).max() < 0.05
+    with pytest.raises(ValueError, match=r"sandwich needs the z .* \[20, "):
+        sandwich(engine, problem.model, problem.placed, x, 0, z=z[:5])
+
+
+def test_bounds_hold_the_truth_between_them() -> None:
+    """Of q = N(0, 4) and p = c N(0, 1), many times over: below and above log c, whatever single weights say."""
+    rng = np.random.default_rng(0)
+    count, repeats, log_c = 5, 20_000, 1.7
+    z, exact = 2.0 * rng.standard_normal((count, repeats)), rng.standard_normal(repeats)
+
+    def log_w(z: np.ndarray) -> np.ndarray:
+        return np.asarray(log_c - 0.5 * z**2 + 0.5 * (z / 2) ** 2 + np.log(2.0))
+
+    lower, upper, _ = bounds(log_w(z), log_w(exact))
+    error = (lower.std() + upper.std()) / np.sqrt(repeats)
+    assert lower.mean() < log_c - 4 * error and upper.mean() > log_c + 4 * error
+    # The density of one way of drawing against the other is R / c: its mean is one.
+    assert np.exp(lower - log_c).mean() == pytest.approx(1.0, abs=5 * np.exp(lower - log_c).std() / np.sqrt(repeats))
+
+
+def test_a_mode_that_no_draw_of_q_meets_opens_the_bounds() -> None:
+    lower, upper, _ = bounds(np.zeros((100, 1)), np.array([20.0]))
+    assert lower[0] == 0.0 and upper[0] == pytest.approx(20.0 - np.log(100), abs=1e-3)
+
+
 def test_two_bounds_hold_the_truth_between_them(engine: Engine) -> None:
     problem = Problem(engine, k=5)
     x, z = simulate(engine, problem.model, problem.placed, 60, engine.key(5))
@@ -487,6 +525,21 @@ def test_scores_say_what_was_flagged() -> None:
     assert row["bias"] == pytest.approx(1.1 / 4) and row["bias_trusted"] == pytest.approx(-0.45)
     assert (row["bad"], row["bad_flagged"], row["flagged"], row["coverage"]) == (0.5, 0.5, 0.5, 0.5)
     assert (row["seconds_per_1000"], row["peak_megabytes"]) == (500.0, 5.0)
+
+
+def test_a_truth_that_is_not_known_judges_nobody() -> None:
+    """Points without one are left out, not counted as bad or as covered; a truth's own error counts for coverage."""
+    found = Estimate(
+        np.array([1.0, 2.0, 3.0, 9.0]), np.full(4, 0.1), diagnostics={"flagged": np.array([0, 0, 1, 1]) > 0}
+    )
+    row = scored(Judged(found, 4.0, 0.0), np.array([1.1, np.nan, 4.0, np.nan]))
+    assert row["n_points"] == 2 and row["unknown"] == 0.5 and row["bad"] == 0.5 and row["bad_flagged"] == 1.0
+    assert row["bias"] == pytest.approx(-0.55) and row["coverage"] == 0.5 and row["seconds_per_1000"] == 1000.0
+    wider = scored(Judged(found, 4.0, 0.0), np.array([1.1, np.nan, 4.0, np.nan]), truth_error=np.full(4, 0.6))
+    assert wider["coverage"] == 1.0
+    nothing = scored(Judged(found, 4.0, 0.0), np.full(4, np.nan))
+    assert np.isnan([nothing[name] for name in ("bias", "coverage", "bad")]).all() and nothing["unknown"] == 1.0
+    assert nothing["estimate"] == 3.75
 
 
 def test_what_is_measured_is_run_again_without_compilation() -> None:

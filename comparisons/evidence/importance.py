@@ -26,6 +26,10 @@ MAX_WEIGHTS = 4e6  # of a block: about a minute's work, which is what a run that
 ARRAYS_PER_DRAW = 8  # float64 as long as z and the components, that scoring a draw under a mixture keeps alive
 
 
+# Of a block's rows [n], their mixtures, log p(x, z) [draws, n], and the mixture's log parts at z [c, draws, n].
+Reduce = Callable[[np.ndarray, Mixture, np.ndarray, np.ndarray], tuple[np.ndarray, ...]]
+
+
 def importance(
     engine: Engine,
     model: Model,
@@ -120,10 +124,15 @@ def mixture_weights(
     seed: int,
     draws: int,
     max_memory: float = 1e9,
+    reduce: Reduce | None = None,
 ) -> Iterator[Callable[[], tuple[np.ndarray, ...]]]:
-    """Yield, for one block of datapoints after the other, what works out value, error and diagnostics of them."""
+    """Yield, for one block of datapoints after the other, what works out value, error and diagnostics of them.
+
+    `reduce` makes something else of the weights than that.
+    """
+    reduced = reduce or (lambda rows, fit, joint, log_parts: _judged(fit, joint, log_parts))
     components, k = mixture.loc.shape[1:]
-    log_joint = _log_joint(engine, model)
+    log_joint = log_joint_of(engine, model)
 
     def block(number: int, rows: np.ndarray, count: int) -> tuple[np.ndarray, ...]:
         fit, among = mixture.take(rows), x[engine.array(rows)]
@@ -133,7 +142,7 @@ def mixture_weights(
         cuts = [np.resize(np.arange(start, min(start + each, draws)), each) for start in range(0, draws, each)]
         scores = [engine.numpy(log_joint(theta, engine.array(z[cut]), among)) for cut in cuts]
         joint = np.concatenate([score.astype(np.float64) for score in scores])[:draws]
-        return tuple(column[:count] for column in _judged(fit, joint, fit.log_parts(z)))
+        return tuple(column[:count] for column in reduced(rows, fit, joint, fit.log_parts(z)))
 
     size = int(max_memory / 4 // (8 * ARRAYS_PER_DRAW * draws * (components + k)))
     size = min(max(1, size), max(1, int(MAX_WEIGHTS // draws)), pairs_within(max_memory / 2, model))
@@ -174,7 +183,7 @@ def _judged(fit: Mixture, joint: np.ndarray, log_parts: np.ndarray) -> tuple[np.
 
 
 @cache
-def _log_joint(engine: Engine, model: Model) -> Any:
+def log_joint_of(engine: Engine, model: Model) -> Any:
     """Return f(theta, z [draws, n, k], x) -> log p(x, z | theta) [draws, n], compiled."""
 
     def log_joint(theta: Params, z: Array, x: Array) -> Array:

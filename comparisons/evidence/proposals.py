@@ -72,9 +72,15 @@ class Mixture(NamedTuple):
 
 
 def fitted_mixture(
-    engine: Engine, model: Model, theta: Params, x: Array, seed: int, max_memory: float = 1e9
+    engine: Engine,
+    model: Model,
+    theta: Params,
+    x: Array,
+    seed: int,
+    max_memory: float = 1e9,
+    known: np.ndarray | None = None,
 ) -> Mixture:
-    """Return a mixture for each row of x [n, n_x]."""
+    """Return a mixture for each row of x [n, n_x]. Every other chain begins at `known` [n, k], where that is given."""
     k = model.n_latent
     draws = max(WARMUP, 4 * k)  # of a chain
     key = engine.fold_in(engine.key(seed), 0)
@@ -82,6 +88,8 @@ def fitted_mixture(
     def block(number: int, rows: np.ndarray, count: int) -> tuple[np.ndarray, ...]:
         among = x[engine.array(rows)]
         start, log_w = annealed_ends(engine, model, theta, among, seed + number, CHAINS, max_memory=max_memory)
+        if known is not None:
+            start[::2] = known[rows]
         drawn = posterior_draws(
             engine, model, theta, among, engine.fold_in(key, number), draws=draws, chains=CHAINS, warmup=WARMUP,
             leapfrog_steps=10, start=start, max_memory=max_memory,
