@@ -31,6 +31,7 @@ FULL_E_STEP_VERSION = 3  # until 2, theta saw the first 500 rows of a full E-ste
 # Until 3, quadrature missed oblique narrow posteriors, and importance sampling and annealing modes, without a word.
 JUDGE_VERSION = 4
 REJUDGED = {"quadrature", "importance", "annealed"}
+CARD_VERSION = 5  # until 4, jax's products of matrices were rounded to 10 bits on cards that can
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,7 +255,8 @@ class Experiment(JudgeSettings, Settings):
     def numbers_version(self) -> int:
         """The version of this experiment's numbers: a change raises that of the experiments it touches."""
         trained = FULL_E_STEP_VERSION if self.full_e_step else NUMBERS_VERSION
-        return max(trained, JUDGE_VERSION) if REJUDGED & {*self.evidence} else trained
+        judged = JUDGE_VERSION if REJUDGED & {*self.evidence} else NUMBERS_VERSION
+        return max(trained, judged, NUMBERS_VERSION if self.device == "cpu" else CARD_VERSION)
 
     def _parts(self) -> list[tuple[str, parts.Part]]:
         """Return what comes from a file, with the field's name."""

@@ -263,6 +263,7 @@ def test_a_change_raises_the_version_of_the_cells_it_touches() -> None:
         ({}, 4),
         ({"evidence": ("appendix_d", "importance")}, 4),
         (full, 4),
+        ({"device": "cuda", "compile": "off", "evidence": ("none",)}, 5),
     ):
         assert Experiment(**settings).numbers_version == version
 

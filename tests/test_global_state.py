@@ -32,6 +32,7 @@ from comparisons.experiment import Experiment
 from inference import BACKENDS
 from inference.base import Array, Engine, Params, join, pick
 from inference.engines import torch_graphs
+from inference.engines.jax_settings import matmul_precision
 from inference.optim import adagrad
 from models import MODELS
 from models.base import Ppl
@@ -257,6 +258,15 @@ def test_a_pin_within_a_pin_changes_nothing(engine: Engine) -> None:
         jax.config.update("jax_enable_x64", False)
         assert not jax.config.jax_enable_x64
     torch.set_default_dtype(torch_dtype)
+
+
+def test_a_product_of_matrices_is_worked_out_in_32_bits_wherever_it_is() -> None:
+    """Cards round to 10 bits unless they are told; on a CPU nothing is told, so that its programs stay what they were."""
+    assert matmul_precision("cpu") is None
+    for platform in ("gpu", "tpu", "METAL"):
+        with jax.default_matmul_precision(matmul_precision(platform)):
+            text = jax.jit(lambda a: a @ a).lower(np.ones((2, 2), np.float32)).as_text()
+        assert "precision = [HIGHEST, HIGHEST]" in text
 
 
 def test_a_key_is_the_librarys(engines: dict[str, Engine]) -> None:
