@@ -261,7 +261,7 @@ def test_a_pin_within_a_pin_changes_nothing(engine: Engine) -> None:
 
 
 def test_a_product_of_matrices_is_worked_out_in_32_bits_wherever_it_is() -> None:
-    """Cards round to 10 bits unless they are told; on a CPU nothing is told, so that its programs stay what they were."""
+    """Cards round to 10 bits unless told; on a CPU nothing is told, so that its programs stay what they were."""
     assert matmul_precision("cpu") is None
     for platform in ("gpu", "tpu", "METAL"):
         with jax.default_matmul_precision(matmul_precision(platform)):
