@@ -305,12 +305,13 @@ def expected_run(engine: str, backend: str) -> tuple[dict[str, Any], list[Any]]:
 @pytest.mark.parametrize("name", SWITCHES)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_no_setting_changes_a_run_or_its_continuation(backend: str, name: str) -> None:
-    """All at once. The second run goes on, under them, from the first checkpoint of one that was begun without."""
+    """All at once, on a run that goes on from the first checkpoint of one that was begun without them; AEVB's anew."""
     expected, snapshots = expected_run(name, backend)
     assert snapshots[0][1]["step"] == 1 and expected["status"] == "done"
     with switched(*together(name)):
-        assert_identical(trained(name, backend), expected)
         assert_identical(trained(name, backend, kept=snapshots[0]), expected)
+        if backend == "aevb":
+            assert_identical(trained(name, backend), expected)
 
 
 def test_no_setting_changes_an_estimate(engine: Engine) -> None:
