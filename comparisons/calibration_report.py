@@ -87,6 +87,7 @@ def findings(rows: pd.DataFrame) -> list[str]:
             f"At {row.n_latent} latent variables the two bounds of {row.estimator} are {row.gap:.3f} nat apart "
             f"({_plain(row.settings)}; {row.n_points} points, {row.seconds_per_1000 * row.n_points / 1000:.0f} s)."
         )
+    found += _said_of_themselves(rows[rows.part == "defaults"])
     paper = rows[rows.part == "paper"]
     for name, group in paper[paper.estimator.str.startswith("appendix_d")].groupby("estimator"):
         sizes = "; ".join(
@@ -99,6 +100,27 @@ def findings(rows: pd.DataFrame) -> list[str]:
         )
     if len(paper):
         found += _orderings(paper)
+    return found
+
+
+def _said_of_themselves(rows: pd.DataFrame) -> list[str]:
+    """Say of each estimator at default settings how its intervals cover, and what share of its bad points it flags."""
+    found = []
+    for name, group in rows.groupby("estimator", sort=False):
+        bad = group.bad * group.n_points
+        flagged = (bad * group.bad_flagged.fillna(0.0)).sum()
+        told = f", and flags {flagged / bad.sum():.0%} of them" if bad.sum() else ""
+        found.append(
+            f"At default settings, on {len(group)} decoders of digits, the 95 % intervals of {name} cover "
+            f"{group.coverage.min():.0%} to {group.coverage.max():.0%} of the points; it is off by more than 0.5 nat "
+            f"on {bad.sum() / group.n_points.sum():.1%}{told}."
+        )
+    if found:
+        found.append(
+            "Nothing can tell an estimator of a mode that none of its draws has met. The default is therefore "
+            "quadrature up to 3 latent variables, and above it importance sampling from the HMC mixture, which looks "
+            "for modes; importance sampling from q, annealing and appendix D are used where they are asked for."
+        )
     return found
 
 

@@ -134,6 +134,31 @@ def test_the_report_has_a_table_for_each_part_and_a_figure() -> None:
     assert calibration_report.error_against_cost(rows) == calibration_report.error_against_cost(rows)
 
 
+def test_it_is_said_how_each_estimator_speaks_of_itself() -> None:
+    rows = pd.DataFrame(
+        [
+            row(part="defaults", decoder="a", estimator="annealed, q", coverage=0.9, bad=0.2, bad_flagged=0.5),
+            row(
+                part="defaults",
+                decoder="b",
+                estimator="annealed, q",
+                coverage=1.0,
+                n_points=300,
+                bad=0.1,
+                bad_flagged=1.0,
+            ),
+            row(part="defaults", decoder="a", estimator="importance, q", coverage=0.97),
+        ]
+    )
+    found = "\n".join(calibration_report.findings(rows))
+    assert (
+        "annealed, q cover 90% to 100% of the points; it is off by more than 0.5 nat on 12.5%, and flags 80%" in found
+    )
+    assert "on 1 decoders of digits, the 95 % intervals of importance, q cover 97% to 97%" in found
+    assert "importance, q cover 97% to 97% of the points; it is off by more than 0.5 nat on 0.0%." in found
+    assert "| a | 3 | annealed, q | 100 |" in calibration_report.markdown(rows)
+
+
 def test_what_was_run_is_kept_and_the_report_rebuilt(tmp_path: Path) -> None:
     (tmp_path / "parts").mkdir()
     store.write_rows(tmp_path / "parts" / "paper.csv", [row(), row(estimator="lower bound", flagged=0.0)])
