@@ -4,6 +4,7 @@ The withdrawn sentences are quotations from README.md as of the commit `EARLIER`
 the rows say now is worked out from rows, or it is said that nothing was run again.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -72,18 +73,22 @@ def frey_face(rows: Rows, manifests: Manifests) -> list[str]:
     found = {}
     for attempt, along in mine[mine.attempt.str.startswith(LARGER)].groupby("attempt"):
         end = along.loc[along.n_seen.idxmax()]
-        latents = int(str(attempt).removeprefix(LARGER).strip(", ").split()[0]) if attempt != LARGER else 10
+        told = re.search(r"(\d+) latent", str(attempt))
+        latents = int(told[1]) if told else 10
         panel = [c for c in curves() if c[:3] == ("figure2", "frey", latents)]
         papers = [c for c in panel if (c.backend, c.split) == ("aevb", "test")]
-        found[latents] = (
+        found[latents, end.n_seen] = (
             f"With {LARGER} in place of 100, with {latents} latent variables: {end.value:.0f} on test after "
             f"{count(int(end.n_seen))} points, the paper's curve at {value_at(papers[0], float(end.n_seen)):.0f}."
         )
-    return [found[latents] for latents in sorted(found)]
+    return [found[each] for each in sorted(found)]
 
 
 def one_seed(rows: Rows, manifests: Manifests) -> list[str]:
-    """Return where further runs of Monte Carlo EM with 50,000 training points end, beside AEVB in plain NumPy."""
+    """Return where further runs of Monte Carlo EM with 50,000 training points end, beside AEVB in plain NumPy.
+
+    Last, what Figure 3 has of them, of more points.
+    """
     mine = rows.attempts
     if mine.empty:
         return []
@@ -94,7 +99,7 @@ def one_seed(rows: Rows, manifests: Manifests) -> list[str]:
         + ", ".join(f"{attempt} {value:.1f}" for attempt, value in each)
         + ". Which branch a run falls into decides."
         for n_seen, each in ends.items()
-    ]
+    ] + [sentence for sentence in findings.ranking(rows) if sentence.startswith("N = 50,000")]
 
 
 LARGER = "minibatches of 500"

@@ -263,6 +263,7 @@ def test_what_attempts_say_of_withdrawn_findings() -> None:
             for name, n, value in (
                 ("minibatches of 500", 500_000, 677.0), ("minibatches of 500", 1_000_000, 800.0),
                 ("minibatches of 500, 2 latent variables", 1_000_000, 686.0), ("plain", 1_000_000, 988.0),
+                ("minibatches of 500, ten million points", 10_000_000, 1133.0),
             )
         ]
         + [
@@ -272,9 +273,11 @@ def test_what_attempts_say_of_withdrawn_findings() -> None:
         ]
     )  # fmt: skip
     rows = rows3()._replace(attempts=attempts)
-    two, ten = corrections.frey_face(rows, {})
+    two, ten, later = corrections.frey_face(rows, {})
     assert "with 2 latent variables: 686 on test after 1 million points, the paper's curve at 673" in two
     assert "with 10 latent variables: 800 on test after 1 million points, the paper's curve at 792" in ten
-    (said,) = corrections.one_seed(rows, {})
+    assert "with 10 latent variables: 1133 on test after 10 million points, the paper's curve at 1172" in later
+    said, *ranked = corrections.one_seed(rows, {})
     assert "500,000 points: plain AEVB -146.5, seed 1 -156.5" in said
+    assert all(sentence.startswith("N = 50,000, log p(x) on test by quadrature") for sentence in ranked)
     assert corrections.frey_face(rows3(), {}) == corrections.one_seed(rows3(), {}) == []
