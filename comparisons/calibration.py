@@ -390,7 +390,13 @@ def report(out: Path) -> None:
 
     from comparisons import calibration_report
 
-    found = [path for part in PARTS for path in sorted((out / "parts").glob(f"{part}*.csv"), key=_in_order)]
+    folder = out / "parts"
+    # A file of the whole part is of an earlier version, which did not run it in pieces.
+    found = [
+        path
+        for part in PARTS
+        for path in sorted(folder.glob(f"{part}-*.csv"), key=_in_order) or folder.glob(f"{part}.csv")
+    ]
     rows = pd.concat([pd.read_csv(path) for path in found], ignore_index=True)
     store.write(out / "rows.csv", rows.to_csv(index=False, lineterminator="\n"))
     store.write(out / "table.md", calibration_report.markdown(rows))

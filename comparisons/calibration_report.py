@@ -110,10 +110,11 @@ def _said_of_themselves(rows: pd.DataFrame) -> list[str]:
         bad = group.bad * group.n_points
         flagged = (bad * group.bad_flagged.fillna(0.0)).sum()
         told = f", and flags {flagged / bad.sum():.0%} of them" if bad.sum() else ""
+        points = group.n_points.sum()
         found.append(
-            f"At default settings, on {len(group)} decoders of digits, the 95 % intervals of {name} cover "
-            f"{group.coverage.min():.0%} to {group.coverage.max():.0%} of the points; it is off by more than 0.5 nat "
-            f"on {bad.sum() / group.n_points.sum():.1%}{told}."
+            f"At default settings, on {points} points of {len(group)} decoders of digits, the 95 % intervals of {name} "
+            f"cover {(group.coverage * group.n_points).sum() / points:.0%}; it is off by more than 0.5 nat on "
+            f"{bad.sum() / points:.1%}{told}."
         )
     if found:
         found.append(

@@ -202,6 +202,9 @@ def test_a_piece_that_was_cut_off_is_run_again(tmp_path: Path) -> None:
     done = calibration.Piece("paper", "aevb-1000", (), lambda: iter([row(), row(backend="wake_sleep")]))
     calibration.run(done, calibration.Plan(), tmp_path)
     assert len(pd.read_csv(tmp_path / "parts" / "paper-aevb-1000.csv")) == 2
+    store.write_rows(tmp_path / "parts" / "paper.csv", [row(bias=9.0)])  # of a version that knew no pieces
+    calibration.report(tmp_path)
+    assert pd.read_csv(tmp_path / "rows.csv").bias.tolist() == [0.1, 0.1]
 
 
 def test_every_part_names_settings_of_the_plan() -> None:
