@@ -173,7 +173,7 @@ def test_a_piece_is_run_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     def piece(name: str) -> calibration.Piece:
         def rows() -> Any:
             ran.append(name)
-            yield row(part="linear", model="linear_gaussian", n_latent=int(name))
+            yield row(part="linear", model="linear_gaussian", n_latent=int(name), estimator="importance, q")
 
         return calibration.Piece("linear", name, ("seed", "repeats"), rows)
 
