@@ -6,7 +6,6 @@ of seconds on the embedded digits: it shows that the machinery works, and says n
 """
 
 import hashlib
-import json
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -121,8 +120,8 @@ def main(arguments: list[str] | None = None) -> int:
             continue
         mine = shrunk(attempt) if plan.quick else attempt
         path = out / "parts" / f"{mine.file}.json"
-        identity = json.loads(json.dumps({**asdict(mine), "seed": plan.seed, "plain": sha256(PLAIN.read_bytes())}))
-        if path.exists() and json.loads(path.read_text()).get("identity") == identity:
+        identity = {**asdict(mine), "seed": plan.seed, "plain": sha256(PLAIN.read_bytes())}
+        if store.made_with(path, identity):
             continue
         print(f"{mine.finding}: {mine.name}", file=sys.stderr)
         environment = store.environment()

@@ -8,7 +8,6 @@ its own error when it is told nothing, on decoders of digits: trained, saturated
 A part is run in pieces, a fit or a decoder each, and a piece that is done is not run again.
 """
 
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -139,9 +138,9 @@ def main(arguments: list[str] | None = None) -> int:
 def run(piece: Piece, plan: Plan, out: Path) -> None:
     """Run a piece, unless its files in `out` are of the same settings and versions of the numbers. Raises UserError."""
     versions = {"numbers_version": NUMBERS_VERSION, "judge_version": JUDGE_VERSION}
-    identity = json.loads(json.dumps({**{name: getattr(plan, name) for name in piece.reads}, **versions}))
+    identity = {**{name: getattr(plan, name) for name in piece.reads}, **versions}
     path = out / "parts" / f"{piece.file}.json"
-    if path.exists() and json.loads(path.read_text()).get("identity") == identity:
+    if store.made_with(path, identity):
         return
     environment = store.environment()
     rows: list[Row] = []
@@ -339,7 +338,7 @@ def best_known(plan: Plan, target: Target, z: Array) -> tuple[np.ndarray, np.nda
 
 def tightest(found: Sequence[Estimate]) -> tuple[np.ndarray, np.ndarray]:
     """Return for each datapoint the value of the smallest error, and that error, [n]; NaN where that is too large."""
-    best = np.argmin([each.stderr for each in found], 0)[None]
+    best = np.argmin(np.nan_to_num([each.stderr for each in found], nan=np.inf), 0)[None]
     value, error = (
         np.take_along_axis(np.stack(each), best, 0)[0]
         for each in ([each.value for each in found], [each.stderr for each in found])

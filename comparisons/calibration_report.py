@@ -106,7 +106,7 @@ def findings(rows: pd.DataFrame) -> list[str]:
 def _said_of_themselves(rows: pd.DataFrame) -> list[str]:
     """Say of each estimator at default settings how its intervals cover, and what share of its bad points it flags."""
     found = []
-    for name, group in rows.groupby("estimator", sort=False):
+    for name, group in rows.dropna(subset=["coverage"]).groupby("estimator", sort=False):
         bad = group.bad * group.n_points
         flagged = (bad * group.bad_flagged.fillna(0.0)).sum()
         told = f", and flags {flagged / bad.sum():.0%} of them" if bad.sum() else ""

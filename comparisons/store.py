@@ -246,6 +246,11 @@ def versions() -> dict[str, str]:
     return found
 
 
+def made_with(path: Path, identity: dict[str, Any]) -> bool:
+    """Say whether a file of JSON is there, whole, and tells that it was made with this identity."""
+    return bool(_json(path).get("identity") == json.loads(json.dumps(identity)))
+
+
 def _json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())

@@ -12,6 +12,7 @@ from comparisons import calibration, calibration_report, inference_gap, store
 from comparisons.cli import parse_plan
 from comparisons.data import Data
 from comparisons.errors import FlagError
+from comparisons.evidence.base import Estimate
 from comparisons.experiment import Experiment
 from comparisons.fits import fitted, followed
 from inference import ENGINES
@@ -203,6 +204,26 @@ def test_a_piece_that_was_cut_off_is_run_again(tmp_path: Path) -> None:
     store.write_rows(tmp_path / "parts" / "paper.csv", [row(bias=9.0)])  # of a version that knew no pieces
     calibration.report(tmp_path)
     assert pd.read_csv(tmp_path / "rows.csv").bias.tolist() == [0.1, 0.1]
+
+
+def test_a_damaged_piece_is_run_again(tmp_path: Path) -> None:
+    piece = calibration.Piece("paper", "aevb-1000", ("seed",), lambda: iter([row()]))
+    calibration.run(piece, calibration.Plan(), tmp_path)
+    path = tmp_path / "parts" / "paper-aevb-1000.json"
+    whole = path.read_text()
+    for harm in ("", "[]", whole[:40]):
+        path.write_text(harm)
+        calibration.run(piece, calibration.Plan(), tmp_path)
+        assert '"identity"' in path.read_text()
+
+
+def test_the_truth_is_the_surest_that_there_is() -> None:
+    """For each datapoint; one whose error is not a number is none, and none is taken where all are unsure."""
+    one = Estimate(np.array([1.0, 2.0, 3.0]), np.array([0.01, np.nan, 0.2]))
+    two = Estimate(np.array([1.5, 2.5, 3.5]), np.array([0.04, 0.03, 0.1]))
+    value, error = calibration.tightest([one, two])
+    np.testing.assert_array_equal(value, [1.0, 2.5, np.nan])
+    np.testing.assert_array_equal(error, [0.01, 0.03, 0.1])
 
 
 def test_every_part_names_settings_of_the_plan() -> None:

@@ -91,10 +91,7 @@ def bidirectional(
     Diagnostics per datapoint: `lower`, `upper`, and `gap`, the difference, which is negative where noise exceeds it.
     Raises ValueError for a z that is not [n, k].
     """
-    if tuple(z.shape) != (x.shape[0], model.n_latent):
-        raise ValueError(
-            f"bidirectional needs the z that x was drawn from, [{x.shape[0]}, {model.n_latent}], not {z.shape}"
-        )
+    hold_exact_draws("bidirectional", model, x, z)
 
     def block(part: _Part) -> tuple[np.ndarray, ...]:
         log_steps = _tune(part, temperatures, annealed_leapfrog)
@@ -171,6 +168,14 @@ def simulate(engine: Engine, model: Model, theta: Params, n: int, key: Key) -> t
     """Draw z ~ p(z) and x ~ p(x | z, theta): x [n, n_x], and z [n, k], an exact draw from p(z | x)."""
     drawn = engine.draw(key, model.generative, theta, n)
     return drawn["x"], drawn["z"]
+
+
+def hold_exact_draws(estimator: str, model: Model, x: Array, z: Array) -> None:
+    """Raise ValueError where z is not as many draws, of as many latent variables, as x was simulated from."""
+    if tuple(z.shape) != (x.shape[0], model.n_latent):
+        raise ValueError(
+            f"{estimator} needs the z that x was drawn from, [{x.shape[0]}, {model.n_latent}], not {tuple(z.shape)}"
+        )
 
 
 def schedule(temperatures: int, delta: float = 4.0) -> np.ndarray:

@@ -11,6 +11,7 @@ known however narrow it is. Where posteriors are narrow this holds log p(x) far 
 
 import numpy as np
 
+from comparisons.evidence.annealed import hold_exact_draws
 from comparisons.evidence.base import Estimate, rounding
 from comparisons.evidence.importance import log_joint_of, mixture_weights
 from comparisons.evidence.journal import once
@@ -35,10 +36,7 @@ def sandwich(
     `stderr` is half the bounds' distance and the Monte-Carlo error of K = `importance_samples` weights. Diagnostics
     per datapoint: `lower`, `upper` and `gap`, their difference. Raises ValueError for a z that is not [n, k].
     """
-    if tuple(z.shape) != (x.shape[0], model.n_latent):
-        raise ValueError(
-            f"sandwich needs the z that x was drawn from, [{x.shape[0]}, {model.n_latent}], not {tuple(z.shape)}"
-        )
+    hold_exact_draws("sandwich", model, x, z)
     known = engine.numpy(z)
     mixture = fitted_mixture(engine, model, theta, x, seed, max_memory, known)
 
