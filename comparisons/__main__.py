@@ -5,7 +5,9 @@ from pathlib import Path
 
 if __name__ == "__main__":
     print("Run one with python -m comparisons.<name>; each has --help.\n")
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    here = Path(__file__).parent
+    for path in sorted(here.rglob("*.py"), key=lambda path: (len(path.parts), path)):
         source = path.read_text()
         if "\n    cli.main(" in source:
-            print(f"  {path.stem:22}{(ast.get_docstring(ast.parse(source)) or '').splitlines()[0]}")
+            name = ".".join(path.relative_to(here).with_suffix("").parts)
+            print(f"  {name:22}{(ast.get_docstring(ast.parse(source)) or '').splitlines()[0]}")

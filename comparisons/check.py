@@ -11,7 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import inference
-from comparisons import cli, parts
+from comparisons import cli
+from comparisons.cli import parts
 from comparisons.errors import FlagError
 from inference import BACKENDS, ENGINES
 from inference.base import Engine

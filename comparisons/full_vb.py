@@ -3,8 +3,9 @@
 import sys
 
 from comparisons import cli
-from comparisons.full_vb_report import report
-from comparisons.grid import run_grid
+from comparisons.paper.full_vb_report import report
+from comparisons.runner.grid import run_grids
+from comparisons.runner.request import parse
 
 DEFAULTS = {
     "data": "mnist",
@@ -16,7 +17,7 @@ DEFAULTS = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the comparison for these flags; return the exit code."""
-    return run_grid(cli.parse("full_vb", __doc__ or "", DEFAULTS, arguments), report)
+    return run_grids([parse("full_vb", __doc__ or "", DEFAULTS, arguments)], report)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from comparisons import cli, pictures, store
+from comparisons import cli
 from comparisons.data import load
-from comparisons.fits import fitted
+from comparisons.paper import pictures
+from comparisons.runner import store
+from comparisons.runner.fits import fitted
 from inference import BACKENDS
 from inference.base import setting
 

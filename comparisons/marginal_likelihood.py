@@ -1,11 +1,12 @@
 """Estimated log p(x) and lower bound of every backend on every engine, as in the paper's Figure 3."""
 
 import sys
-from pathlib import Path
 from typing import Any
 
 from comparisons import cli
-from comparisons.grid import run_grids
+from comparisons.reporting.folder import report
+from comparisons.runner.grid import run_grids
+from comparisons.runner.request import parse_preset
 
 DEFAULTS = {"backend": ("all",), "engine": ("all",), "seed": (0,)}
 _FIGURE = {
@@ -38,18 +39,9 @@ PRESETS: dict[str, tuple[dict[str, Any], ...]] = {
 }
 
 
-def report(rows: Any, out: Path) -> None:
-    """Write table.md, table.csv and figure.svg."""
-    from comparisons import figures, outcomes, store, tables
-
-    store.write(out / "table.md", tables.markdown(rows, outcomes.reasons(out)))
-    store.write(out / "table.csv", tables.summary(rows).to_csv(index=False, lineterminator="\n"))
-    store.write(out / "figure.svg", figures.learning_curves(rows))
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run the comparison for these flags; return the exit code."""
-    return run_grids(cli.parse_preset("marginal_likelihood", __doc__ or "", DEFAULTS, PRESETS, arguments), report)
+    return run_grids(parse_preset("marginal_likelihood", __doc__ or "", DEFAULTS, PRESETS, arguments), report)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from comparisons import cli, store
+from comparisons import cli
 from comparisons.errors import FlagError, StorageError
+from comparisons.runner import store
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from comparisons.reproduction import Extra, Found
+    from comparisons.paper.reproduction import Extra, Found
 
 ROWS = {"figure2": "lower_bound", "figure3": "marginal_likelihood"}
 SHEETS = ("manifold", "samples")
@@ -35,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     out = Path(given)
     if not given or "\0" in given or not out.is_dir():
         raise FlagError(f"there is no folder {given[:100]!r}; name the one that comparisons wrote to with --out")
-    from comparisons import readme, report_html, report_markdown, sections
+    from comparisons.paper import readme, report_html, report_markdown, sections
 
     found = read(out)
     told = sections.told(found)
@@ -62,10 +63,10 @@ def read(out: Path) -> "Found":
     """Return what the folder holds, and the verdicts on it. Raises StorageError for a file that cannot be read."""
     import pandas as pd
 
-    from comparisons import paper, pictures, verdicts
-    from comparisons.findings import Rows
-    from comparisons.reproduction import Found
-    from comparisons.rows import COLUMNS
+    from comparisons.paper import curves, pictures, verdicts
+    from comparisons.paper.findings import Rows
+    from comparisons.paper.reproduction import Found
+    from comparisons.runner.rows import COLUMNS
 
     rows = {}
     for figure, name in ROWS.items():
@@ -77,7 +78,7 @@ def read(out: Path) -> "Found":
     }
     extras = {name: extra for name in EXTRAS if (extra := _extra(out / name))}
     both = rows["figure2"], rows["figure3"]
-    judged, claims = verdicts.verdicts(*both, paper.curves()), verdicts.claims(*both)
+    judged, claims = verdicts.verdicts(*both, curves.curves()), verdicts.claims(*both)
     sheets = {name: pictures.read(out / name) for name in SHEETS}
     others = Rows(*both, *(_others(out / name / "rows.csv") for name in Rows._fields[2:]))
     return Found(*both, manifests, judged, claims, sheets, extras, others)
@@ -99,7 +100,7 @@ def _others(path: Path) -> "pd.DataFrame":
 
 def _extra(folder: Path) -> "Extra | None":
     """Return what another comparison left in its folder, None where there is no table."""
-    from comparisons.reproduction import Extra
+    from comparisons.paper.reproduction import Extra
 
     table, figure = folder / "table.md", folder / "figure.svg"
     if not table.exists():

@@ -8,10 +8,9 @@ estimated from L reparameterised draws (equation 6, or 7 with the KL term in clo
 With a normal guide over theta it is the paper's full VB, algorithm 2 (see `theta`).
 """
 
-from typing import Any
-
-from inference.base import Array, Backend, Batch, Engine, Info, Key, Params, Posterior, Settings, State, join, pick
-from inference.theta import svi, theta_guide, theta_posterior, with_scales
+from inference.amortized import amortized_posterior
+from inference.base import Array, Backend, Batch, Engine, Info, Key, Params, Settings, State, join, pick
+from inference.theta import svi, theta, theta_guide, theta_posterior, with_scales
 from models.base import Model, Ppl
 
 
@@ -36,17 +35,3 @@ def aevb(engine: Engine, model: Model, settings: Settings) -> Backend:
         return state, Info(-loss / n, n * settings.particles, float("nan"))
 
     return Backend(init, step, theta, amortized_posterior(model), theta_posterior(model, settings.theta))
-
-
-def theta(state: State) -> Params:
-    """Return the generative parameters of a state that keeps them, or their mean, under `params` as `theta.*`."""
-    return pick(state["params"], "theta")
-
-
-def amortized_posterior(model: Model) -> Any:
-    """Return `Backend.posterior` for a recognition network kept under `params` as `phi.*`."""
-
-    def posterior(key: Key, state: State, x: Array, indices: Array | None) -> Posterior:
-        return Posterior(model.recognition, (pick(state["params"], "phi"), x))
-
-    return posterior

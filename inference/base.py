@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+
 from models.base import Array, Params, Ppl
 
 Key = Any  # an int for torch, a uint32 pair for jax: only ever passed on
@@ -121,7 +123,8 @@ class Engine(Protocol):
 def setting(default: Any, text: str, **limits: Any) -> Any:
     """Declare a field that is also a flag: its help text, and its limits (`choices`, `low`, `high`, `above`).
 
-    With `or_file`, `path/to/file.py:NAME` may stand in place of a choice.
+    With `or_file`, `path/to/file.py:NAME` may stand in place of a choice. One that `spans` takes several values, which
+    span a grid. `flag` is its name, where that is not the field's.
     """
     return field(default=default, metadata={"help": text, **limits})
 
@@ -134,7 +137,8 @@ class Settings:
         "map",
         "generative parameters: map (prior N(0, I) on theta, the paper's weight decay), ml (no prior) or vb (a normal "
         "q(theta) in place of a point, appendix F: aevb and mean_field)",
-        choices=("map", "ml", "vb"),
+        choices=("ml", "map", "vb"),
+        spans=True,
     )
     optimizer: str = setting("adagrad", "optimiser of theta and phi", choices=("adagrad", "adam"))
     warmup: int = setting(
@@ -233,3 +237,16 @@ def pick(params: Params, prefix: str) -> Params:
 def join(**groups: Params) -> Params:
     """Merge named groups into one flat dict with names `group.name`: the inverse of `pick`."""
     return {f"{group}.{name}": value for group, params in groups.items() for name, value in params.items()}
+
+
+def numpys(engine: Engine, state: State) -> dict[str, Any]:
+    """Copy a state to NumPy, nested as it is."""
+    return {k: numpys(engine, v) if isinstance(v, dict) else engine.numpy(v) for k, v in state.items()}
+
+
+def arrays(engine: Engine, state: dict[str, Any]) -> State:
+    """Copy a state in NumPy to the engine, nested as it is."""
+    return {
+        name: arrays(engine, value) if isinstance(value, dict) else engine.array(np.asarray(value))
+        for name, value in state.items()
+    }

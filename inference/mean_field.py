@@ -6,10 +6,9 @@ bound as AEVB's; only the minibatch's rows are touched. A datapoint outside the 
 own, with theta, or q(theta), frozen.
 """
 
-from inference.aevb import theta
 from inference.base import Array, Backend, Batch, Engine, Info, Key, Params, Posterior, Settings, State, join
 from inference.optim import adam
-from inference.theta import sampled, svi, theta_guide, theta_posterior, with_scales
+from inference.theta import sampled, svi, theta, theta_guide, theta_posterior, with_scales
 from models.base import Model, Ppl
 
 

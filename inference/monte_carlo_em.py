@@ -12,11 +12,10 @@ public code: after N updates theta has seen each row M times.
 
 from typing import Any
 
-from inference.aevb import theta
 from inference.base import Array, Backend, Batch, Engine, Info, Key, Params, Settings, State, join, pick
 from inference.hmc import hmc, tuned
 from inference.optim import OPTIMIZERS, apply
-from inference.theta import log_joint
+from inference.theta import log_joint, theta
 from models.base import Model, Ppl, standard_normal_latents
 
 INITIAL_STEP_SIZE = 0.1
@@ -38,8 +37,7 @@ def monte_carlo_em(engine: Engine, model: Model, settings: Settings) -> Backend:
             standard_normal_latents(ppl, model.n_latent)
 
     def init(key: Key, theta: Params, phi: Params, x: Array, step_size: Array) -> State:
-        params = join(theta=theta)
-        z = engine.draw(key, chains, x)["z"]
+        params, z = join(theta=theta), engine.draw(key, chains, x)["z"]
         state = {
             "params": params,
             "optimizer": optimizer.init(xp, params, step_size),

@@ -21,6 +21,11 @@ SCALES = "theta_log_scale"  # the group of q(theta)'s log standard deviations; i
 INITIAL_LOG_SCALE = math.log(0.01)
 
 
+def theta(state: State) -> Params:
+    """Return the generative parameters of a state that keeps them, or their mean, under `params` as `theta.*`."""
+    return pick(state["params"], "theta")
+
+
 def joint_program(model: Model, kind: str) -> Program:
     """Return program(ppl, params, x, fraction, ...) for p(theta)^fraction p(x, z | theta), with x observed."""
 

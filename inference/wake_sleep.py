@@ -6,10 +6,10 @@
 The two phases do not climb one bound: the sleep phase fits q where the model dreams, not where the data are.
 """
 
-from inference.aevb import amortized_posterior, theta
+from inference.amortized import amortized_posterior
 from inference.base import Array, Backend, Batch, Engine, Info, Key, Params, Settings, State, join, pick
 from inference.optim import OPTIMIZERS, apply
-from inference.theta import log_joint
+from inference.theta import log_joint, theta
 from models.base import Model
 
 

@@ -6,7 +6,7 @@ table there (`make torture`).
 
 import csv
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +29,6 @@ def engine(request: pytest.FixtureRequest) -> Engine:
 def engines() -> dict[str, Engine]:
     """All registered engines, for tests that hold them against each other."""
     return {name: inference.engine(name, "cpu", 1) for name in ENGINES}
-
-
-def arrays(engine: Engine, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Copy a dict of NumPy arrays to the engine."""
-    return {name: engine.array(value) for name, value in values.items()}
-
-
-def numpys(engine: Engine, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Copy a dict of arrays back to NumPy."""
-    return {name: engine.numpy(value) for name, value in values.items()}
 
 
 # What becomes of each fault
@@ -76,8 +66,8 @@ FAULTS = pytest.StashKey[list[tuple[str, str, str, dict[str, Any]]]]()
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     folder = session.config.getoption("--reliability")
     if folder:
-        from comparisons import store
-        from comparisons.tables import pipe
+        from comparisons.reporting.tables import pipe
+        from comparisons.runner import store
 
         path = Path(folder) / "rows.csv"
         rows = _observed(session.config.stash.get(FAULTS, []))
@@ -96,7 +86,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 def _observed(seen: list[tuple[str, str, str, dict[str, Any]]]) -> list[dict[str, Any]]:
     """Return a row for each injection: its cases, what became of them, and of what code."""
-    from comparisons import store
+    from comparisons.runner import store
 
     lines: dict[tuple[str, str], list[tuple[str, dict[str, Any]]]] = {}
     for injection, expected, outcome, properties in seen:

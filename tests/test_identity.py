@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from comparisons.experiment import Experiment, completed
+from comparisons.runner.experiment import Experiment, completed
 
 FIRST_TOLD = 2  # the version of cells whose manifest does not tell it
 CELLS = sorted((Path(__file__).parents[1] / "reports").glob("*/cells/*/manifest.json"))

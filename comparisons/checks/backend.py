@@ -20,8 +20,7 @@ from comparisons.checks.base import (
     shapes,
 )
 from comparisons.errors import in_one_line
-from comparisons.run import arrays, numpys
-from inference.base import Array, Backend, Batch, Engine, Info, Key, Posterior, Settings, State
+from inference.base import Array, Backend, Batch, Engine, Info, Key, Posterior, Settings, State, arrays, numpys
 from models.base import Model
 from models.linear_gaussian import LinearGaussian, log_px, maximum_likelihood
 from models.vae import VaeBernoulli

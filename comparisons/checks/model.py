@@ -24,9 +24,8 @@ from comparisons.checks.base import (
 from comparisons.checks.contract import apart, breach
 from comparisons.errors import in_one_line
 from comparisons.evidence.base import repeated
-from comparisons.run import arrays, numpys
 from inference import ENGINES
-from inference.base import Array, Engine, Params, Program
+from inference.base import Array, Engine, Params, Program, arrays, numpys
 from models.base import Model
 
 Factory = Callable[[int, int, int], Model]

@@ -1,0 +1,1 @@
+"""All that measures the suite itself: estimators against truths, gaps, speed."""

@@ -1,0 +1,294 @@
+"""The calibration's rows as sentences, tables and a figure: pure functions of the rows."""
+
+import io
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from comparisons.data import GREY
+from comparisons.reporting.tables import pipe
+
+TITLES = {
+    "linear": "Against the closed form: linear_gaussian",
+    "mnist": "Against quadrature: MNIST decoders trained by AEVB, test points",
+    "simulated": "Between two bounds: data drawn from MNIST decoders, 200 hidden units",
+}
+# Okabe & Ito's colours, safe for colour-blind readers; a dash pattern tells the variants of one estimator apart.
+STYLES = {
+    "importance, q": ("#0072B2", "-"),
+    "importance, HMC mixture": ("#0072B2", "--"),
+    "importance, HMC normal": ("#0072B2", ":"),  # of rows of before the mixture
+    "annealed, prior": ("#009E73", "--"),
+    "annealed, q": ("#009E73", "-"),
+    "appendix_d, paper": ("#D55E00", "-"),
+    "appendix_d, draws reused": ("#D55E00", ":"),
+    "appendix_d, 8 chains": ("#D55E00", "--"),
+    "appendix_d, 8 annealed chains": ("#CC79A7", "-"),
+    "appendix_d, 8 annealed chains, normal": ("#CC79A7", "--"),
+    "quadrature": ("#000000", "-"),
+}
+BOUNDS = ("sandwich", "bidirectional")  # what the truth is taken from above three latent variables
+CLOSE = 0.1  # nats: differences of two backends below this are no ordering
+
+
+def markdown(rows: pd.DataFrame) -> str:
+    """Return the report: findings first, then a table for each part."""
+    parts = ["# How far each estimator of log p(x) is from the truth\n"]
+    found = findings(rows)
+    if found:
+        parts.append("\n".join(f"- {sentence}" for sentence in found) + "\n")
+    parts.append(
+        "Nats per datapoint. bias: mean of estimate minus truth; sd: spread of a datapoint's estimates over repeats, "
+        "or of errors over datapoints where there is one run; coverage: share of datapoints within 1.96 of their own "
+        "standard errors; bad: share further than 0.5 nat from the truth; of these flagged: share of those that the "
+        "estimator itself does not trust. Seconds are for 1000 datapoints, on one core of a shared machine; of runs "
+        "that took longer than 60 seconds they contain compilation. Memory is the peak "
+        f"above what the process held before. Numbers on mnist are a {GREY}.\n"
+    )
+    for part, title in TITLES.items():
+        for k, group in rows[rows.part == part].groupby("n_latent"):
+            points = int(group.n_points.iloc[0])
+            shown = f"{points // int(group.repeats.iloc[0])} datapoints, {int(group.repeats.iloc[0])} repeats"
+            parts.append(f"## {title}, {k} latent variables\n\n{shown}.\n\n{_table(group)}")
+    parts += _paper(rows[rows.part == "paper"]) + _engines(rows[rows.part == "engines"])
+    parts += _defaults(rows[rows.part == "defaults"])
+    return "\n".join(parts)
+
+
+def findings(rows: pd.DataFrame) -> list[str]:
+    """Return what the rows say, a sentence each."""
+    found = []
+    names = [
+        "importance, q", "importance, HMC mixture", "importance, HMC normal", "annealed, q", "annealed, prior",
+        "appendix_d, 8 annealed chains",
+    ]  # fmt: skip
+    small = rows[(rows.n_latent <= 3) & rows.estimator.isin(names) & (rows.level == 1)]
+    for part, against in (("linear", "the closed form"), ("mnist", "quadrature on MNIST decoders")):
+        for name, group in small[small.part == part].groupby("estimator"):
+            each = ", ".join(
+                f"bias {row.bias:+.3f}, coverage {row.coverage:.0%}, flagged {row.flagged:.0%} at {row.n_latent}"
+                for row in group.itertuples()
+            )
+            found.append(f"Against {against}, {name} ({group.settings.iloc[0]}): {each} latent variables.")
+    high = rows[(rows.part == "linear") & (rows.n_latent > 10)]
+    for name, group in high.groupby("estimator"):
+        if not group.bad.any():
+            continue
+        failing = group[group.bad > 0]
+        share = np.average(failing.bad_flagged, weights=failing.bad)
+        found.append(
+            f"Above 10 latent variables {name} is off by more than 0.5 nat on {group.bad.mean():.0%} of the points of "
+            f"the linear part, and flags {share:.0%} of them."
+        )
+    for row in rows[rows.estimator.isin(BOUNDS)].itertuples():
+        found.append(
+            f"At {row.n_latent} latent variables the two bounds of {row.estimator} are {row.gap:.3f} nat apart "
+            f"({_plain(row.settings)}; {row.n_points} points, {row.seconds_per_1000 * row.n_points / 1000:.0f} s)."
+        )
+    found += _said_of_themselves(rows[rows.part == "defaults"])
+    paper = rows[rows.part == "paper"]
+    for name, group in paper[paper.estimator.str.startswith("appendix_d")].groupby("estimator"):
+        sizes = "; ".join(
+            f"N = {int(n)}: mean {part.bias.min():+.2f} to {part.bias.max():+.2f}, "
+            f"median {part['median'].min():+.2f} to {part['median'].max():+.2f}"
+            for n, part in group.groupby("n_train")
+        )
+        found.append(
+            f"The paper's estimator ({_label(name)}) on fits of every backend, estimate minus truth in nats: {sizes}."
+        )
+    if len(paper):
+        found += _orderings(paper)
+    return found
+
+
+def _said_of_themselves(rows: pd.DataFrame) -> list[str]:
+    """Say of each estimator at default settings how its intervals cover, and what share of its bad points it flags."""
+    found = []
+    for name, group in rows.dropna(subset=["coverage"]).groupby("estimator", sort=False):
+        bad = group.bad * group.n_points
+        flagged = (bad * group.bad_flagged.fillna(0.0)).sum()
+        told = f", and flags {flagged / bad.sum():.0%} of them" if bad.sum() else ""
+        points = group.n_points.sum()
+        found.append(
+            f"At default settings, on {points} points of {len(group)} decoders of digits, the 95 % intervals of {name} "
+            f"cover {(group.coverage * group.n_points).sum() / points:.0%}; it is off by more than 0.5 nat on "
+            f"{bad.sum() / points:.1%}{told}."
+        )
+    if found:
+        found.append(
+            "Nothing can tell an estimator of a mode that none of its draws has met. The default is therefore "
+            "quadrature up to 3 latent variables, and above it importance sampling from the HMC mixture, which looks "
+            "for modes; importance sampling from q, annealing and appendix D are used where they are asked for."
+        )
+    return found
+
+
+def error_against_cost(rows: pd.DataFrame) -> str:
+    """Draw root-mean-square error against seconds for 1000 points, one line an estimator. Returns SVG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    from matplotlib import ticker
+    from matplotlib.lines import Line2D
+
+    panels = [
+        (part, k, group)
+        for part in TITLES
+        for k, group in rows[(rows.part == part) & ~rows.estimator.isin(BOUNDS)].groupby("n_latent")
+    ]
+    columns = min(3, max(1, len(panels)))
+    lines = -(-max(1, len(panels)) // columns)
+    style: dict[str, Any] = {"svg.hashsalt": "comparisons", "svg.fonttype": "none", "font.size": 9}
+    with plt.rc_context({**style, "axes.spines.top": False, "axes.spines.right": False}):
+        size = (3.6 * columns + 2.4, 3.0 * lines)
+        figure, axes = plt.subplots(lines, columns, figsize=size, squeeze=False, layout="constrained")
+        for axis in axes.flat[len(panels) :]:
+            axis.set_visible(False)
+        seen = []
+        for axis, (part, k, group) in zip(axes.flat, panels, strict=False):
+            for name, line in group.groupby("estimator", sort=False):
+                colour, dash = STYLES[name]
+                axis.plot(line.seconds_per_1000, line.rmse, dash, color=colour, marker="o", markersize=3, linewidth=1.3)
+                seen.append(name)
+            axis.set_xscale("log")
+            axis.set_yscale("log")
+            axis.xaxis.set_minor_formatter(ticker.NullFormatter())
+            axis.set_title(f"{part}, {k} latent variables", fontsize=9)
+            axis.set_xlabel("seconds for 1000 points")
+            axis.set_ylabel("RMS error [nats]")
+        handles = [
+            Line2D([], [], color=colour, linestyle=dash, label=name)
+            for name, (colour, dash) in STYLES.items()
+            if name in seen
+        ]
+        figure.legend(handles=handles, loc="outside right upper", frameon=False)
+        text = io.StringIO()
+        figure.savefig(text, format="svg", metadata={"Date": None})
+        plt.close(figure)
+    return text.getvalue()
+
+
+def _table(group: pd.DataFrame) -> str:
+    body = []
+    for row in group.itertuples():
+        cost = [f"{row.seconds_per_1000:.1f}", f"{row.peak_megabytes:.0f}"]
+        if row.estimator in BOUNDS:  # it is the truth here
+            body.append([row.estimator, _plain(row.settings), f"gap {row.gap:.3f}", *["-"] * 5, *cost])
+            continue
+        flagged = "-" if np.isnan(row.bad_flagged) else f"{row.bad_flagged:.0%}"
+        body.append(
+            [
+                row.estimator, _plain(row.settings), f"{row.bias:+.3f} ± {row.bias_stderr:.3f}", f"{row.sd:.3f}",
+                f"{row.coverage:.0%}", f"{row.flagged:.0%}", f"{row.bad:.0%}", flagged,
+                *cost,
+            ]
+        )  # fmt: skip
+    head = ["estimator", "settings", "bias", "sd", "coverage", "flagged", "bad", "of these flagged", "seconds", "MB"]
+    return pipe(head, body)
+
+
+def _paper(rows: pd.DataFrame) -> list[str]:
+    if not len(rows):
+        return []
+    body = []
+    for (n_train, backend, split), group in rows.groupby(["n_train", "backend", "split"]):
+        by_name = group.set_index("estimator")
+        cells = [f"{int(n_train)}", backend, split, f"{group.truth.iloc[0]:.2f}"]
+        for name in PAPER:
+            if name not in by_name.index:
+                cells.append("-")
+                continue
+            row = by_name.loc[name]
+            doubt = f" ({row.flagged:.0%} flagged)" if name != "lower bound" else ""
+            cells.append(f"{row.bias:+.2f} ± {row.bias_stderr:.2f}, median {row['median']:+.2f}{doubt}")
+        body.append(cells)
+    head = ["N", "backend", "split", "log p(x)", *(f"{_label(name)} minus log p(x)" for name in PAPER)]
+    return [
+        "## The paper's estimator on every backend's fit: MNIST, 3 latent variables, 100 hidden units\n\n"
+        "log p(x) by quadrature; ± is the standard error over datapoints.\n\n" + pipe(head, body),
+        "## Pairs of backends that an estimator orders otherwise than log p(x)\n\n"
+        f"Differences of at least {CLOSE} nat, of the same datapoints.\n\n"
+        + pipe(
+            ["by", "N", "split", "difference", "of log p(x)", "as estimated"],
+            [line for _, turned in _turned(rows).values() for line in turned],
+        ),
+    ]
+
+
+PAPER = (
+    "lower bound", "appendix_d, chains kept", "appendix_d", "appendix_d, draws reused", "appendix_d, started at q",
+    "appendix_d, annealed start",
+)  # fmt: skip
+
+
+def _label(name: str) -> str:
+    """Return an estimator's name as people read it: which chains it goes by, where that is the question."""
+    return "appendix_d, chains anew" if name == "appendix_d" else name
+
+
+def _turned(rows: pd.DataFrame) -> dict[str, tuple[int, list[list[str]]]]:
+    """Return, for the bound and each estimator: how many pairs of backends there are, and those it orders otherwise."""
+    found = {}
+    for name in PAPER:
+        turned, pairs = [], 0
+        for (n_train, split), group in rows[rows.estimator == name].groupby(["n_train", "split"]):
+            for one, two in combinations(group.itertuples(), 2):
+                pairs += 1
+                truth, claim = one.truth - two.truth, one.estimate - two.estimate
+                if truth * claim < 0 and min(abs(truth), abs(claim)) > CLOSE:
+                    who = [f"{int(n_train)}", split, f"{one.backend} minus {two.backend}"]
+                    turned.append([_label(name), *who, f"{truth:+.2f}", f"{claim:+.2f}"])
+        found[name] = (pairs, turned)
+    return found
+
+
+def _orderings(rows: pd.DataFrame) -> list[str]:
+    """Say how many pairs of backends an estimate, or the bound, orders otherwise than log p(x) does."""
+    return [
+        f"Of {pairs} pairs of backends, {len(turned) or 'none'} {'is' if len(turned) < 2 else 'are'} ordered otherwise "
+        f"by {'the ' if name == 'lower bound' else ''}{_label(name)} than by log p(x)."
+        for name, (pairs, turned) in _turned(rows).items()
+        if pairs
+    ]
+
+
+def _engines(rows: pd.DataFrame) -> list[str]:
+    if not len(rows):
+        return []
+    body = [
+        [row.estimator, _plain(row.settings), f"{row.difference:+.4f}", f"{row.mean_in_errors:+.1f}",
+         f"{row.worst_in_errors:.1f}"]
+        for row in rows.itertuples()
+    ]  # fmt: skip
+    head = ["estimator", "settings", "numpyro minus pyro", "in standard errors", "worst datapoint, in its own"]
+    return [
+        "## Both engines, from the same theta and x: 100 MNIST test points, 3 latent variables\n\n"
+        "In nats, and in standard errors over the datapoints that neither engine flags.\n\n" + pipe(head, body)
+    ]
+
+
+def _defaults(rows: pd.DataFrame) -> list[str]:
+    if not len(rows):
+        return []
+    body = []
+    for row in rows.itertuples():
+        bad = "-" if np.isnan(row.bad_flagged) else f"{row.bad_flagged:.0%}"
+        body.append(
+            [row.decoder, f"{row.n_latent}", row.estimator, f"{row.n_points}",
+             f"{row.bias:+.3f} ± {row.bias_stderr:.3f}",
+             f"{row.bias_trusted:+.3f}", f"{row.coverage:.0%}", f"{row.flagged:.0%}", f"{row.bad:.0%}", bad]
+        )  # fmt: skip
+    head = ["decoder", "latent variables", "estimator", "points", "bias", "of those not flagged", "coverage"]
+    return [
+        "## What each estimator says of itself at default settings: decoders of digits, 20 hidden units\n\n"
+        "Data drawn from the decoder; log p(x) by quadrature up to 3 latent variables, above as the middle of two "
+        "bounds. Points whose log p(x) is not known to 0.05 nat are left out.\n\n"
+        + pipe([*head, "flagged", "bad", "of these flagged"], body)
+    ]
+
+
+def _plain(settings: Any) -> str:
+    return settings if isinstance(settings, str) else ""

@@ -1,0 +1,62 @@
+"""The curves of the paper's Figures 2 and 3 as numbers; `README.md` beside this file says where they come from."""
+
+import csv
+import io
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from comparisons.errors import StorageError
+
+FILE = Path(__file__).parent / "curves.csv"
+WHOLE = {"mnist": 50_000, "frey": 1600}  # training points of a set that is used whole; Frey Face's are this project's
+
+
+class Curve(NamedTuple):
+    """One line of a figure: `value` [m], nats per datapoint, at `n_seen` [m] training points, which rises."""
+
+    figure: str  # "figure2" or "figure3"
+    data: str
+    n_latent: int
+    n_train: int
+    backend: str
+    split: str
+    metric: str
+    n_seen: np.ndarray
+    value: np.ndarray
+
+
+def read(text: str) -> tuple[Curve, ...]:
+    """Return the curves of a CSV file's text, in its order. Raises KeyError, ValueError where it is none."""
+    points: dict[tuple[str, ...], list[tuple[float, float]]] = {}
+    names = ("figure", "dataset", "n_latent", "n_train", "backend", "split", "metric")
+    for row in csv.DictReader(io.StringIO(text)):
+        points.setdefault(tuple(row[name] for name in names), []).append((float(row["n_seen"]), float(row["value"])))
+    if not points:
+        raise ValueError("it holds no curve")
+    curves = []
+    for (figure, data, n_latent, n_train, *rest), vertices in points.items():
+        n_seen, value = np.array(vertices).T
+        if not (np.diff(n_seen) > 0).all():
+            raise ValueError(f"points seen do not rise along {figure} {data} {n_latent} {' '.join(rest)}")
+        size = int(n_train) or WHOLE[data]
+        curves.append(Curve(figure, data, int(n_latent), size, rest[0], rest[1], rest[2], n_seen, value))
+    return tuple(curves)
+
+
+@cache
+def curves() -> tuple[Curve, ...]:
+    """Return the paper's curves. Raises StorageError where their file is missing or damaged."""
+    try:
+        return read(FILE.read_text())
+    except (OSError, KeyError, ValueError) as error:
+        raise StorageError(f"cannot read the paper's curves, {FILE.name} ({error}); restore it from git") from error
+
+
+def value_at(curve: Curve, n_seen: float) -> float:
+    """Return the curve's value [nats] at a number of points seen: linear in its logarithm, NaN outside the curve."""
+    if not curve.n_seen[0] <= n_seen <= curve.n_seen[-1]:
+        return float("nan")
+    return float(np.interp(np.log(n_seen), np.log(curve.n_seen), curve.value))

@@ -1,0 +1,115 @@
+"""Judge finished cells again by the quadrature of today, at the stops that they kept, and say which numbers moved.
+
+A cell that was run with --keep-stops has the fit of each stop. Nothing is trained, and the cells stay as they are.
+"""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from comparisons import cli
+from comparisons.data import Data, digest, load, take
+from comparisons.errors import DataError, StorageError
+from comparisons.evidence.judge import estimate
+from comparisons.runner import store
+from comparisons.runner.experiment import Experiment, completed
+from comparisons.runner.fits import restored
+from inference.base import setting
+
+JUDGE = "quadrature"
+METRIC = f"log_px_{JUDGE}_nats"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(cli.Plan):
+    """What is judged again. Each field is a flag."""
+
+    cells: str = setting("reports/marginal_likelihood", "folder of the comparison whose cells are judged", words=True)
+    stops: str = setting("last", "which stops", choices=("last", "all"))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Judge, write rows.csv and table.md; return 0. Raises UserError."""
+    plan, out, data_dir = cli.parse_plan("paper.judge_again", __doc__ or "", Plan, arguments)
+    store.prepare(out)
+    folders = sorted(path.parent for path in Path(plan.cells).glob("cells/*/stops"))
+    if not folders:
+        raise StorageError(f"no cell in {plan.cells[:100]!r} has kept its stops; run its command with --keep-stops")
+    store.write_json(out / "manifest.json", {**store.environment(), "cells": [folder.name for folder in folders]})
+    rows: list[dict[str, Any]] = []
+    loaded: dict[str, Data] = {}
+    for folder in folders:
+        for row in judged(plan, folder, loaded, data_dir):
+            rows.append(row)
+            print(f"{row['cell']} {row['split']} at {row['n_seen']}: {row['moved']:+.4f}", file=sys.stderr)
+            store.write_rows(out / "rows.csv", rows)
+    table = markdown(rows)
+    store.write(out / "table.md", table)
+    print(table)
+    return 0
+
+
+def judged(plan: Plan, folder: Path, loaded: dict[str, Data], data_dir: Path | None) -> Iterator[dict[str, Any]]:
+    """Yield a row for each stop and split of a finished cell: the mean log p(x) before and now, in nats."""
+    out, cell = folder.parent.parent, folder.name
+    manifest = store.read_manifest(out, cell)
+    experiment = Experiment(**completed(manifest.get("settings", {})))
+    if not store.finished(out, cell) or JUDGE not in experiment.evidence:
+        return
+    if experiment.data not in loaded:
+        loaded[experiment.data] = load(experiment.data, data_dir)
+    data = take(loaded[experiment.data], experiment.n_train)
+    if digest(data) != manifest.get("data_digest"):
+        raise DataError(f"{experiment.data} here is not the data of {cell}; name the folder it had with --data-dir")
+    before = store.read_rows(out / "cells" / cell / "rows.csv")
+    before = before[(before.metric == METRIC) & before.value.notna()].set_index(["n_seen", "split"])
+    per_step = experiment.rows_per_step(len(data.train))
+    steps = sorted(int(path.stem) for path in (folder / "stops").glob("*.safetensors"))
+    for step in steps if plan.stops == "all" else steps[-1:]:
+        kept = store.load_stop(out, cell, step)
+        if kept is None or (step * per_step, "test") not in before.index:
+            continue
+        fit = restored(experiment, cell, data.train.shape[1], kept[0]["state"])
+        for split in ("train", "test"):
+            x, _ = fit.points(data, split, experiment.eval_points)
+            found = estimate(JUDGE, fit.engine, fit.model, fit.theta, x, experiment.seed, None, experiment)
+            now, stderr = found.mean()
+            was = float(before.loc[(step * per_step, split), "value"])
+            again = np.asarray((found.diagnostics or {}).get("again", np.zeros(found.points, bool)))
+            yield {
+                "cell": cell, "backend": experiment.backend, "method": experiment.method, "n_train": len(data.train),
+                "n_seen": step * per_step, "split": split, "before": was, "now": now,
+                "moved": now - was, "stderr": stderr, "n_points": found.points,
+                "again": float(again.mean()), "flagged": found.flagged,
+            }  # fmt: skip
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """Return the table: what of each fit moved, in nats per datapoint."""
+    from comparisons.reporting.tables import pipe
+
+    moved = [row for row in rows if row["moved"] != 0]
+    body = [
+        [row["backend"], row["method"], f"{row['n_train']:,}", row["split"], f"{row['n_seen']:,}",
+         f"{row['before']:.4f}", f"{row['now']:.4f}", f"{row['moved']:+.4f}", f"{row['again']:.1%}",
+         f"{row['flagged']:.1%}"]
+        for row in rows
+    ]  # fmt: skip
+    head = ["backend", "method", "training points", "split", "points seen", "log p(x) before", "now", "moved",
+            "integrated again", "flagged"]  # fmt: skip
+    largest = max((abs(row["moved"]) for row in moved), default=0.0)
+    return (
+        "# Judged again by quadrature\n\n"
+        f"Of {len(rows)} means over datapoints {len(moved) or 'none'} moved"
+        + (f", by at most {largest:.4f} nats" if moved else ", not by a bit")
+        + ". A datapoint is integrated again, along its posterior's own axes, where the common grid may not resolve "
+        "it; what it had stays where the two agree.\n\n" + pipe(head, body)
+    )
+
+
+if __name__ == "__main__":
+    cli.main(lambda: main(sys.argv[1:]))

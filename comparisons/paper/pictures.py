@@ -1,0 +1,149 @@
+"""What a fitted decoder shows: its means as a sheet of images, kept as a PNG with all that made it."""
+
+import hashlib
+import html
+import json
+import struct
+import zlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from comparisons.data import Data, digest
+from comparisons.errors import StorageError
+from comparisons.paper.panels import FIGURE2
+from comparisons.runner import store
+from comparisons.runner.experiment import Experiment
+from comparisons.runner.fits import Fit
+
+FOLDERS = ("reports/lower_bound", "reports/manifold", "reports/samples")  # where fits may lie already
+HIDDEN = {"mnist": 500, "frey": 200}  # the paper's section 5
+
+
+def experiment(plan: Any, data: str, n_latent: int, n_hidden: int) -> Experiment:
+    """Return the fit to draw, as `comparisons.lower_bound --preset` trains and judges it for Figure 2.
+
+    So each takes up the fits of the other. `plan` has the backend, engine, seed, threads and samples.
+    """
+    return Experiment(
+        data=data, n_latent=n_latent, n_hidden=n_hidden, backend=plan.backend, engine=plan.engine, seed=plan.seed,
+        samples=plan.samples, threads=plan.threads, eval_points=10_000, evidence=("none",), **FIGURE2,
+    )  # fmt: skip
+
+
+def decoder_means(fit: Fit, z: np.ndarray) -> np.ndarray:
+    """Return E[x | z] [n, n_x] for z [n, n_latent], clipped to [0, 1] as pixels are."""
+    values = {"z": fit.engine.array(z), "x": fit.engine.array(np.zeros((len(z), fit.model.n_x)))}
+    decoder = fit.engine.conditional(fit.model.generative, "x", values, fit.theta, len(z))
+    return np.clip(fit.engine.numpy(decoder.mean), 0.0, 1.0)
+
+
+def sheet(images: np.ndarray, shape: tuple[int, int], columns: int) -> np.ndarray:
+    """Lay images [n, rows * columns] of this shape out row by row, `columns` beside each other; white is 1.
+
+    Returns uint8 [height, width]. Raises ValueError unless n is a multiple of `columns`.
+    """
+    rows = images.reshape(-1, columns, *shape).swapaxes(1, 2)
+    return np.round(255.0 * rows.reshape(rows.shape[0] * shape[0], columns * shape[1])).astype(np.uint8)
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """Return grey pixels [height, width] uint8 as a PNG file, the same bytes for the same pixels and zlib."""
+    height, width = pixels.shape
+    lines = np.pad(pixels, ((0, 0), (1, 0)))  # each line starts with its filter: 0, none
+    header = struct.pack(">2I5B", width, height, 8, 0, 0, 0, 0)  # 8 bits, grey
+    parts = [(b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes(), 9)), (b"IEND", b"")]
+    chunks = (struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+              for name, body in parts)  # fmt: skip
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def keep(out: Path, name: str, title: str, pixels: np.ndarray, latents: str, fit: Fit, data: Data) -> None:
+    """Write `<name>.png`, and `<name>.json` with what made it: settings, versions, and the SHA-256 of the pixels.
+
+    `latents` says in words which z were decoded. Raises StorageError.
+    """
+    store.write(out / f"{name}.png", png(pixels))
+    facts = {
+        **store.environment(), "title": title, "latents": latents, "cell": fit.cell, "data_digest": digest(data),
+        "settings": asdict(fit.experiment), "numbers_version": fit.experiment.numbers_version,
+        "shape": list(pixels.shape),
+        "pixels_sha256": hashlib.sha256(pixels.tobytes()).hexdigest(), "fit": _fit(out, fit.cell),
+    }  # fmt: skip
+    store.write_json(out / f"{name}.json", facts)
+
+
+def read(out: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """Return the sheets in a folder, by name: each one's PNG, and the facts beside it. Raises StorageError."""
+    found = []
+    for path in sorted(out.glob("*.json"), key=lambda path: [int(c) if c.isdigit() else c for c in _split(path.stem)]):
+        try:
+            facts = json.loads(path.read_text())
+            image = path.with_suffix(".png")
+            if "pixels_sha256" in facts and image.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n":
+                found.append((image, facts))
+        except (OSError, ValueError) as error:
+            raise StorageError(f"cannot read {path} ({error}); remove it and draw it again") from error
+    return found
+
+
+def markdown(heading: str, sheets: list[tuple[Path, dict[str, Any]]]) -> str:
+    """Return the sheets of a folder as a page: each image, and a table of what made it."""
+    from comparisons.reporting.tables import pipe  # and with it pandas
+
+    parts = [f"# {heading}\n"]
+    for path, facts in sheets:
+        title = escape(str(facts["title"]))
+        lines = [[name, escape(value)] for name, value in settings(facts)]
+        parts.append(f"## {title}\n\n![{title}]({path.name})\n\n{pipe(['', ''], lines)}")
+    return "\n".join(parts)
+
+
+def settings(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return what made a sheet, as pairs of name and value, for people."""
+    s = facts["settings"]
+    versions = facts.get("versions") or {}
+    shown = ", ".join(f"{name} {versions[name]}" for name in ("numpyro", "jax", "pyro-ppl", "torch", "numpy")
+                      if name in versions)  # fmt: skip
+    fit = (
+        f"{s['backend']} on {s['engine']}, {s['n_latent']} latent variables, {s['n_hidden']} hidden units, "
+        f"{s['samples']:,} points seen, seed {s['seed']}, theta={s['theta']}"
+    )
+    made = facts.get("fit") or {}
+    bound = made.get("bound")
+    rows = [
+        ("fit", fit),
+        ("lower bound, test", f"{bound:.2f} nats per datapoint" if bound is not None else "-"),
+        ("decoded", f"{facts['latents']}; each image is the decoder's mean"),
+        ("fitted by", f"`{made.get('command', '-')}` at commit {made.get('commit', '-')}"),
+        ("drawn by", f"`{facts['command']}` at commit {facts['commit']}"),
+        ("versions", f"{shown}, Python {facts['python']}"),
+        ("cell", str(facts["cell"])),
+        ("pixels", f"{facts['shape'][1]} x {facts['shape'][0]}, 8 bit grey, SHA-256 {facts['pixels_sha256']}"),
+    ]
+    return [(name, " ".join(str(value).split())) for name, value in rows]
+
+
+def escape(text: str) -> str:
+    """Return text as a cell of a Markdown table that means nothing to HTML."""
+    return html.escape(text, quote=False).replace("|", "\\|").replace("\n", " ")
+
+
+def _fit(out: Path, cell: str) -> dict[str, Any]:
+    """Return how the fit came about: command, commit, and its lower bound on test at its end [nats]."""
+    for folder in (out, *map(Path, FOLDERS)):
+        if not store.finished(folder, cell, with_state=True):
+            continue
+        manifest = store.read_manifest(folder, cell)
+        rows = store.read_rows(folder / "cells" / cell / "rows.csv")
+        ours = rows[(rows.metric == "elbo_nats") & (rows.split == "test")].sort_values("n_seen")
+        bound = round(float(ours.value.iloc[-1]), 4) if len(ours) else None  # Monte Carlo EM has none
+        return {"command": manifest.get("command"), "commit": manifest.get("commit"), "bound": bound}
+    return {}
+
+
+def _split(name: str) -> list[str]:
+    """Split a name into words and numbers, so that 10 comes after 2."""
+    return "".join(f" {c} " if not c.isalnum() else c for c in name).split()

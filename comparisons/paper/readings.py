@@ -1,0 +1,217 @@
+"""Which reading of appendix E reproduces the paper's Monte Carlo EM curves?
+
+The paper says that each E-step is ten leapfrog steps and that five weight updates follow. It does not say which
+chains an E-step moves (those of a minibatch, or of all training points, as in the authors' code) nor what its axis
+counts (training points, or decoder evaluations). Every configuration that was run is held against the paper's curve
+on both axes.
+"""
+
+import textwrap
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from comparisons.paper import reproduction_figures as figures
+from comparisons.paper.curves import Curve
+from comparisons.paper.verdicts import (
+    ESTIMATORS,
+    NATS,
+    PAPERS,
+    TRUTH,
+    Configuration,
+    configurations,
+    count,
+    keeps_chains,
+    of,
+    panel,
+    points,
+)  # fmt: skip
+from comparisons.reporting.figures import OTHERS
+from comparisons.runner.experiment import Experiment
+
+AXES = {"n_seen": "training points", "decoder_evals": "decoder evaluations"}  # what the paper's axis may count
+WIDTH = 48  # characters of a legend's line
+SIZES = (1000, 50_000)
+SPLITS = ("test", "train")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", *OTHERS)
+DASHES = ("-", (0, (5, 2)), (0, (1, 1.4)))  # where there are more readings than colours
+HEAD = ["training points", "E-step", "weight updates", "other settings", "engine", "step size", "seeds", "points seen",
+        "judged by", "axis", "test, nats from the paper's", "train", "vertices, test and train"]  # fmt: skip
+
+
+class Reading(NamedTuple):
+    """One configuration on one axis, held against the paper's curves of one N."""
+
+    n_train: int
+    configuration: Configuration
+    metric: str
+    axis: str  # a key of AXES
+    seeds: int
+    step_sizes: str
+    n_seen: int
+    distance: dict[str, float]  # by split: mean |ours - the paper's| over the vertices that ours reaches, NaN for none
+    vertices: dict[str, int]  # by split: how many those are
+
+
+def readings(figure3: pd.DataFrame, curves: tuple[Curve, ...]) -> list[Reading]:
+    """Return every Monte Carlo EM configuration of Figure 3 on both axes, by the judges that may be trusted with it.
+
+    Those are quadrature, and the paper's estimator where it keeps its chains.
+    """
+    found = []
+    for n_train in SIZES:
+        mine = _mine(figure3, n_train)
+        for one in configurations(mine):
+            for metric in (TRUTH, PAPERS) if keeps_chains(one.method) else (TRUTH,):
+                rows = of(mine[mine.metric == metric], one)
+                kept = [p for p in points(rows[rows.split == "test"]) if np.isfinite(p.value)]
+                if not kept:
+                    continue
+                for axis in AXES:
+                    each = {s: _distance(rows[rows.split == s], _papers(curves, n_train, s), axis) for s in SPLITS}
+                    far = {split: pair[0] for split, pair in each.items()}
+                    count_of = {split: pair[1] for split, pair in each.items()}
+                    last = kept[-1]
+                    sizes = " ".join(f"{size:g}" for size in last.step_sizes) or "-"
+                    found.append(Reading(n_train, one, metric, axis, last.seeds, sizes, last.n_seen, far, count_of))
+    return found
+
+
+def table(found: list[Reading]) -> list[list[str]]:
+    """Return the lines of the table under HEAD."""
+    body = []
+    for one in found:
+        e_step, updates, rest = told(one.configuration.method)
+        far = ["-" if np.isnan(one.distance[split]) else f"{one.distance[split]:.1f}" for split in SPLITS]
+        body.append(
+            [f"{one.n_train:,}", e_step, updates, rest or "-", one.configuration.engine, one.step_sizes, str(one.seeds),
+             count(one.n_seen), ESTIMATORS[one.metric], AXES[one.axis], *far,
+             " and ".join(str(one.vertices[split]) for split in SPLITS)]
+        )  # fmt: skip
+    return body
+
+
+def sentences(found: list[Reading]) -> list[str]:
+    """Say which reading is nearest to the paper's curves: at each N, and over both by the same settings and axis."""
+    said = []
+    for n_train in SIZES:
+        mine = [(_mean(one), one) for one in found if one.n_train == n_train and _whole(one)]
+        if mine:
+            far, best = min(mine, key=lambda pair: pair[0])
+            said.append(
+                f"N = {n_train:,}: of {len(mine)} readings that reach the paper's curves on both splits, the nearest "
+                f"is {_named(best)}: {far:.1f} nats from them on average."
+            )
+    both: dict[tuple[str, str, str, str], dict[int, Reading]] = {}
+    for one in found:
+        if _whole(one):
+            # How long each step size was tried is no reading: a step of all chains is other work at either N.
+            words = [word for word in one.configuration.method.split() if not word.startswith("pilot_steps=")]
+            key = (" ".join(words), one.configuration.engine, one.metric, one.axis)
+            of_it = both.setdefault(key, {})
+            if one.n_train not in of_it or one.n_seen > of_it[one.n_train].n_seen:
+                of_it[one.n_train] = one
+    whole = [by_size for by_size in both.values() if len(by_size) == len(SIZES)]
+    if whole:
+        nearest = min(whole, key=lambda by_size: max(map(_mean, by_size.values())))
+        verb = "reproduces" if max(map(_mean, nearest.values())) <= NATS["mnist"] else "does not reproduce"
+        each = " and ".join(f"{_mean(nearest[n]):.1f} at N = {n:,}" for n in SIZES)
+        said.append(
+            f"Over both N the nearest is {_named(nearest[SIZES[0]])}: {each}. Held to {NATS['mnist']:g} nats, "
+            f"it {verb} the paper's curves."
+        )
+    elif found:
+        said.append("No reading was run at both N as far as the paper's curves begin.")
+    return said
+
+
+def drawing(figure3: pd.DataFrame, curves: tuple[Curve, ...], n_train: int, axis: str) -> str:
+    """Draw log p(x) on test by quadrature, a line for each configuration, over the paper's curve. Returns SVG."""
+    mine = _mine(figure3, n_train)
+    mine = mine[(mine.metric == TRUTH) & (mine.split == "test")]
+    ours = []
+    for one in configurations(mine):
+        rows = of(mine, one)
+        kept = [point for point in points(rows) if np.isfinite(point.value)]
+        if kept:
+            at = places(rows, axis)
+            x = np.array([at[point.n_seen] for point in kept])
+            ours.append((one, figures.Line(x, kept, "monte_carlo_em", "test")))
+    labels = [textwrap.fill(label, WIDTH) for label in _told_apart([one for one, _ in ours])]
+    named = [(label, line) for label, (_, line) in zip(labels, ours, strict=True)]
+    return figures.several(named, [_papers(curves, n_train, "test")], f"N = {n_train:,}, test", axis, COLOURS, DASHES)
+
+
+def _told_apart(found: list[Configuration]) -> list[str]:
+    """Return a name for each configuration: its E-step and updates, and of the rest what not all have in common."""
+    rest = [{*told(one.method)[2].split(), one.engine, f"{count(one.samples)} points"} for one in found]
+    shared = set.intersection(*rest) if rest else set()
+    names = []
+    for one, its in zip(found, rest, strict=True):
+        e_step, updates, _ = told(one.method)
+        names.append(", ".join([f"{e_step} E-step", f"{updates} updates", *sorted(its - shared)]))
+    return names
+
+
+def told(method: str) -> tuple[str, str, str]:
+    """Return a method's E-step and weight updates, the defaults where it names none, and its other settings."""
+    settings = dict(one.split("=", 1) for one in method.split() if "=" in one)
+    e_step = settings.pop("e_step", Experiment.e_step)
+    updates = settings.pop("weight_updates", str(Experiment.weight_updates))
+    return e_step, updates, " ".join(f"{name}={value}" for name, value in settings.items())
+
+
+def _mine(figure3: pd.DataFrame, n_train: int) -> pd.DataFrame:
+    part = panel(figure3, "figure3", "mnist", 3, n_train)
+    return part[part.backend == "monte_carlo_em"]
+
+
+def _papers(curves: tuple[Curve, ...], n_train: int, split: str) -> Curve:
+    wanted = ("figure3", n_train, "monte_carlo_em", split)
+    return next(one for one in curves if (one.figure, one.n_train, one.backend, one.split) == wanted)
+
+
+def places(rows: pd.DataFrame, axis: str) -> dict[int, float]:
+    """Return x by points seen. Decoder evaluations are those of training: what a pilot took before it is left out."""
+    evals = rows.groupby("n_seen").decoder_evals.mean()
+    if axis == "n_seen" or len(evals) < 2:
+        return {int(n): float(n if axis == "n_seen" else value) for n, value in evals.items()}
+    a, b = evals.index[-2], evals.index[-1]
+    each = (evals[b] - evals[a]) / (b - a)  # the same for every point seen
+    before = max(0.0, evals[b] - each * b) if each > 0 else 0.0
+    return {int(n): float(value - before) for n, value in evals.items()}
+
+
+def _distance(rows: pd.DataFrame, paper: Curve, axis: str) -> tuple[float, int]:
+    """Return the mean of |ours - the paper's| over the vertices of its curve that ours reaches, and their number."""
+    kept = [point for point in points(rows) if np.isfinite(point.value)]
+    if not kept:
+        return np.nan, 0
+    at_points = places(rows, axis)
+    x, y = np.array([at_points[point.n_seen] for point in kept]), np.array([point.value for point in kept])
+    reached = (paper.n_seen >= x[0]) & (paper.n_seen <= x[-1])
+    if not reached.any():
+        return np.nan, 0
+    ours = np.interp(np.log(paper.n_seen[reached]), np.log(x), y)
+    return float(np.abs(ours - paper.value[reached]).mean()), int(reached.sum())
+
+
+def _whole(one: Reading) -> bool:
+    return all(one.vertices.values())
+
+
+def _mean(one: Reading) -> float:
+    return float(np.mean([*one.distance.values()]))
+
+
+def _named(one: Reading) -> str:
+    return (
+        f"{_label(one.configuration)} on {one.configuration.engine}, by {AXES[one.axis]} and {ESTIMATORS[one.metric]}"
+    )
+
+
+def _label(one: Configuration) -> str:
+    e_step, updates, rest = told(one.method)
+    whose = "all chains" if e_step == "full" else "a minibatch's chains"
+    return f"{whose}, {updates} updates{f', {rest}' if rest else ''}"

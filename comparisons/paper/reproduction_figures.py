@@ -1,0 +1,299 @@
+"""The paper's figures with its own curves in grey behind ours: rows to SVG, the same bytes for the same rows.
+
+Each panel is a figure of its own, narrow enough to be read on a phone. Train is solid, test is dashed; a band is the
+standard deviation over seeds.
+"""
+
+import io
+from collections.abc import Callable, Iterable, Sequence
+from itertools import cycle
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from comparisons.paper.curves import Curve
+from comparisons.paper.verdicts import (
+    JUDGED,
+    NAMES,
+    NATS,
+    PAPERS,
+    TRUSTED,
+    TRUTH,
+    Point,
+    Verdict,
+    by_training,
+    of,
+    panel_name,
+    points,
+    said,
+    stands,
+)  # fmt: skip
+from comparisons.reporting.figures import COLOURS, OTHERS
+
+SIZE = (4.0, 3.6)  # inches: at 96 pixels each about the width of a phone
+STYLE = {
+    "svg.hashsalt": "comparisons", "svg.fonttype": "none", "text.parse_math": False, "font.size": 11,
+    "axes.titlesize": 11.5, "axes.labelsize": 11, "xtick.labelsize": 10.5, "ytick.labelsize": 10.5,
+    "legend.fontsize": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True,
+    "axes.grid": True, "grid.color": "0.92", "savefig.facecolor": "white",
+}  # fmt: skip
+GREYS = {"aevb": "0.35", "wake_sleep": "0.6", "monte_carlo_em": "0.5"}  # of the paper's curves
+DASHES: dict[str, Any] = {"train": "-", "test": (0, (4, 2)), TRUTH: "-", PAPERS: (0, (1, 1.4))}
+SHORT = {"monte_carlo_em": "MC EM"}  # where there is little room
+AXES = {
+    "n_seen": "training points seen",
+    "decoder_evals": "decoder evaluations",
+    "seconds": "seconds of training",
+}
+
+
+class Line(NamedTuple):
+    """One of our curves: x and its points, in a backend's colour."""
+
+    x: np.ndarray
+    points: list[Point]
+    backend: str
+    dash: str  # a key of DASHES
+
+
+def lines(part: pd.DataFrame, metrics: Iterable[str], splits: Iterable[str], x: str, by: str = "split") -> list[Line]:
+    """Return the main configuration's curves of every backend: `x` names the column, `by` what a dash tells apart.
+
+    x is averaged over seeds; points where a seed has diverged are left out.
+    """
+    found = []
+    for backend in sorted(part.backend.unique()):
+        for split in splits:
+            for metric in metrics:
+                mine = by_training(part[(part.backend == backend) & (part.split == split) & (part.metric == metric)])
+                chosen = stands(mine)
+                if chosen is None:
+                    continue
+                ours = of(mine, chosen)
+                kept = [point for point in points(ours) if np.isfinite(point.value)]
+                places = ours.groupby("n_seen")[x].mean() if x != "n_seen" else None
+                at = np.array([p.n_seen if places is None else places[p.n_seen] for p in kept], dtype=float)
+                if len(kept):
+                    found.append(Line(at, kept, str(backend), split if by == "split" else metric))
+    return found
+
+
+def panel(ours: list[Line], papers: list[Curve], title: str, x: str, labels: dict[str, str], quantity: str) -> str:
+    """Draw one panel: our curves over the paper's. `labels` says what each dash means. Returns SVG."""
+
+    def draw(axis: Any, figure: Any) -> None:
+        from matplotlib.lines import Line2D
+
+        colours = colours_of(line.backend for line in ours)
+        for curve in papers:
+            dash = DASHES[curve.split] if curve.split in labels else "-"
+            axis.plot(curve.n_seen, curve.value, linestyle=dash, color=GREYS[curve.backend], linewidth=1.0, zorder=1.5)
+        for line in ours:
+            y = np.array([p.value for p in line.points])
+            colour, dash = colours[line.backend], DASHES[line.dash]
+            axis.plot(line.x, y, linestyle=dash, color=colour, linewidth=2.0, marker="o", markersize=3.5, zorder=3)
+            several = np.array([p.seeds > 1 for p in line.points])
+            spread = np.array([p.error for p in line.points])
+            if several.any() and _trusted(line):
+                axis.fill_between(line.x, y - spread, y + spread, where=several, color=colour, alpha=0.15, lw=0)
+        _axes(axis, ours, papers, x, quantity)
+        axis.set_title(title, loc="left")
+        _name(axis, papers)
+        handles = [Line2D([], [], color=colours[b], lw=2, label=_label(b)) for b in colours]
+        handles += [Line2D([], [], color="0.2", lw=1.4, linestyle=DASHES[d], label=text) for d, text in labels.items()]
+        handles += [Line2D([], [], color="0.5", lw=1.0, label="the paper")] if papers else []
+        figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, handlelength=1.5,
+                      columnspacing=1.0)  # fmt: skip
+
+    return _svg(draw, SIZE)
+
+
+def several(
+    ours: list[tuple[str, Line]], papers: list[Curve], title: str, x: str, colours: Sequence[str], dashes: Sequence[Any]
+) -> str:
+    """Draw named curves of one backend, each in its own colour and dash, over the paper's. Returns SVG."""
+
+    def draw(axis: Any, figure: Any) -> None:
+        from matplotlib.lines import Line2D
+
+        handles = []
+        for curve in papers:
+            axis.plot(curve.n_seen, curve.value, color=GREYS[curve.backend], linewidth=1.6, zorder=1.5)
+            handles.append(Line2D([], [], color=GREYS[curve.backend], lw=1.6, label="the paper"))
+        for number, (label, line) in enumerate(ours):
+            look = {"color": colours[number % len(colours)], "linestyle": dashes[number // len(colours) % len(dashes)]}
+            y = np.array([p.value for p in line.points])
+            axis.plot(line.x, y, linewidth=2.0, marker="o", markersize=3.5, zorder=3, **look)
+            handles.append(Line2D([], [], lw=2, label=label, **look))
+        _axes(axis, [line for _, line in ours], papers, x, "log p(x)")
+        axis.set_title(title, loc="left")
+        figure.legend(handles=handles, loc="outside lower left", ncols=1, frameon=False, handlelength=1.5, fontsize=9)
+
+    lines = 1 + sum(1 + label.count("\n") for label, _ in ours)
+    return _svg(draw, (SIZE[0], SIZE[1] + 0.18 * lines))
+
+
+def overview(found: list[Verdict]) -> str:
+    """Draw, for each of the paper's curves, how far ours is from it at the furthest point that both have.
+
+    A filled mark is test, a hollow one train; a diamond is log p(x) by the paper's own estimator. Returns SVG.
+    """
+    groups = [
+        ("Figure 2, MNIST: lower bound", "nats", [v for v in found if v.curve[:2] == ("figure2", "mnist")]),
+        ("Figure 2, Frey Face: lower bound", "%", [v for v in found if v.curve[:2] == ("figure2", "frey")]),
+        ("Figure 3, MNIST: log p(x)", "nats", [v for v in found if v.curve.figure == "figure3"]),
+    ]
+    heights = [len({_row(v) for v in group}) + 2.2 for _, _, group in groups]
+
+    def draw(axes: Any, figure: Any) -> None:
+        from matplotlib.lines import Line2D
+
+        for axis, (title, unit, group) in zip(axes, groups, strict=True):
+            _differences(axis, title, unit, group)
+        figure.get_layout_engine().set(h_pad=0.12)
+        mark: dict[str, Any] = {"color": "0.25", "linestyle": "", "markersize": 6}
+        handles = [
+            Line2D([], [], marker="o", label="test", **mark),
+            Line2D([], [], marker="o", markerfacecolor="white", label="train", **mark),
+        ]
+        if any(v.metric == PAPERS for v in furthest(found)):
+            handles.append(Line2D([], [], marker="D", label="appendix D", **mark))
+        figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, handletextpad=0.2,
+                      columnspacing=1.0)  # fmt: skip
+
+    return _svg(draw, (4.2, 0.28 * sum(heights)), heights)
+
+
+def colours_of(backends: Iterable[str]) -> dict[str, str]:
+    """Return a colour for each backend, in order: its own, or one of the others."""
+    names = sorted(set(backends))
+    others = dict(zip([b for b in names if b not in COLOURS], cycle(OTHERS), strict=False))
+    order = [b for b in COLOURS if b in names] + [b for b in names if b not in COLOURS]
+    return {b: COLOURS.get(b) or others[b] for b in order}
+
+
+def _differences(axis: Any, title: str, unit: str, group: list[Verdict]) -> None:
+    """Draw one block of the overview: a line for each curve, its difference from the paper along x."""
+    rows = list(dict.fromkeys(_row(v) for v in group))
+    band = NATS["mnist"] if unit == "nats" else 5.0
+    edge = 5 * band if unit == "nats" else 8 * band
+    axis.axvspan(-band, band, color="0.9", lw=0)
+    axis.axvline(0, color="0.55", lw=1)
+    drawn: set[tuple[str, ...]] = set()
+    for v in furthest(group):
+        place = len(rows) - 1 - rows.index(_row(v))
+        size = v.difference if unit == "nats" else 100 * v.difference / abs(v.paper)
+        size = size if np.isfinite(size) else -np.inf  # diverged
+        beyond = abs(size) > edge
+        colour = COLOURS[v.curve.backend]
+        marker = (">" if size > 0 else "<") if beyond else "D" if v.metric == PAPERS else "o"
+        axis.plot(
+            np.clip(size, -edge, edge), place, marker, color=colour, markersize=6.5, zorder=3, clip_on=False,
+            markerfacecolor=colour if v.curve.split == "test" else "white",
+        )  # fmt: skip
+        drawn.add(_row(v))
+    for row in rows:
+        if row not in drawn:
+            words = {v.word for v in group if _row(v) == row}
+            word = said(next((w for w in ("not trusted", "no curve") if w in words), "not run"))
+            axis.text(0, len(rows) - 1 - rows.index(row), word, color="0.4", ha="center", va="center", fontsize=9.5)
+    axis.set_yticks(range(len(rows)), [f"{row[0]}, {row[1]}" for row in reversed(rows)])
+    axis.set_ylim(-0.7, len(rows) - 0.3)
+    axis.set_xlim(-1.05 * edge, 1.05 * edge)
+    axis.set_title(title, loc="right")
+    axis.set_xlabel(f"ours minus the paper's [{unit}]")
+    axis.tick_params(axis="y", length=0)
+    axis.grid(visible=False, axis="y")
+    axis.spines["left"].set_visible(False)
+
+
+def furthest(group: list[Verdict]) -> list[Verdict]:
+    """Return, for each curve and estimator, the verdict at the most points seen that could be given."""
+    last: dict[Any, Verdict] = {}
+    for v in group:
+        if v.word in JUDGED:
+            last[v.curve[:6], v.metric] = max(v, last.get((v.curve[:6], v.metric), v), key=lambda one: one.n_seen)
+    return list(last.values())
+
+
+def _row(v: Verdict) -> tuple[str, str]:
+    return panel_name(v.curve), _label(v.curve.backend)
+
+
+def _axes(axis: Any, ours: list[Line], papers: list[Curve], x: str, quantity: str) -> None:
+    from matplotlib import ticker
+
+    axis.set_xscale("log")
+    ends = [line.x[-1] for line in ours] + [curve.n_seen[-1] for curve in papers]
+    starts = [line.x[0] for line in ours] + ([1e5] if papers else [])
+    left, right = min(starts, default=1e5), max(ends, default=1e6)
+    # Room on the right for the names of the paper's curves.
+    axis.set_xlim(0.85 * left, right * (right / left) ** (0.3 if papers else 0.05))
+    axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1,) if right / left > 30 else (1, 2, 5)))
+    axis.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
+    axis.xaxis.set_minor_locator(ticker.NullLocator())
+    axis.set_ylim(*_limits(ours, papers))
+    if any(not _trusted(line) and line.points[-1].value < axis.get_ylim()[0] for line in ours):
+        axis.text(0.98, 0.03, "appendix D: below, flagged", transform=axis.transAxes, ha="right", color="0.4",
+                  fontsize=9.5)  # fmt: skip
+    axis.set_xlabel(AXES[x])
+    axis.set_ylabel(f"{quantity} [nats]")
+
+
+def _limits(ours: list[Line], papers: list[Curve]) -> tuple[float, float]:
+    """Return the y axis: all of the paper's curves and of ours, but not the first steep stretch of either.
+
+    Ours are those that their estimator trusts.
+    """
+    ours = [line for line in ours if _trusted(line)] or ours
+    late = [v for c in papers for n, v in zip(c.n_seen, c.value, strict=True) if n >= min(7e5, c.n_seen[-1])]
+    late += [p.value for line in ours for p in line.points[len(line.points) // 2 :]]
+    tops = [p.value + (p.error if p.seeds > 1 else 0.0) for line in ours for p in line.points]
+    top = max(tops + late, default=0.0)
+    usual = float(np.quantile(late, 0.05)) if late else -1.0
+    span = max(top - usual, 0.02 * abs(top), 0.1)
+    # A run that has gone astray may leave the panel.
+    return max(min(late, default=usual) - 0.05 * span, usual - 0.5 * span), top + 0.08 * span
+
+
+def _trusted(line: Line) -> bool:
+    return all(point.flagged <= TRUSTED for point in line.points)
+
+
+def _name(axis: Any, papers: list[Curve]) -> None:
+    """Write the name of each of the paper's curves at its end, clear of the others."""
+    low, high = axis.get_ylim()
+    right = max((curve.n_seen[-1] for curve in papers), default=1.0)
+    ends: dict[str, list[float]] = {}
+    for curve in papers:
+        ends.setdefault(curve.backend, []).append(float(curve.value[-1]))
+    placed = -np.inf
+    for backend, values in sorted(ends.items(), key=lambda item: float(np.mean(item[1]))):
+        place = max(float(np.mean(values)), placed + 0.075 * (high - low))
+        axis.annotate(
+            _label(backend), (right, place), (4, 0), textcoords="offset points",
+            fontsize=9.5, color="0.4", va="center",
+        )  # fmt: skip
+        placed = place
+
+
+def _label(backend: str) -> str:
+    return SHORT.get(backend) or NAMES.get(backend, backend.lstrip("_") or "-")
+
+
+def _svg(draw: Callable[[Any, Any], None], size: tuple[float, float], heights: list[float] | None = None) -> str:
+    """Run `draw(axis or axes, figure)`; return the SVG, the same bytes for the same drawing."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    with plt.rc_context(STYLE):
+        ratios = {"gridspec_kw": {"height_ratios": heights}} if heights else {}
+        figure, axes = plt.subplots(len(heights or [1]), 1, figsize=size, layout="constrained", **ratios)
+        draw(axes, figure)
+        text = io.StringIO()
+        figure.savefig(text, format="svg", metadata={"Date": None})
+        plt.close(figure)
+    return text.getvalue()

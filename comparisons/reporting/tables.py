@@ -1,0 +1,219 @@
+"""Rows to tables: pure functions of the rows."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from comparisons.data import GREY
+from comparisons.reporting import outcomes
+from comparisons.reporting.agreement import agreement
+from comparisons.runner.rows import METRICS, PANEL
+
+CELL = [*PANEL, "backend", "method", "engine"]  # one line of a table; seeds are averaged over
+BOUND = "elbo_nats"
+EVIDENCE = [name for name, what in METRICS.items() if what == "log p(x)"]  # the most exact first: that one is shown
+
+
+def summary(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return one line per (panel, backend, method, engine): mean over seeds at the last checkpoint, with its error.
+
+    With several seeds the error is the standard error over seeds (sd / sqrt(seeds)); with one, the estimator's own.
+    `status` is that of `outcomes.word`; `seeds` counts those that did not fail, `failed` the others, which no mean
+    knows of; `contradicted` names the columns whose number a bound contradicts.
+    """
+    last = rows[rows.n_seen == rows.groupby("cell").n_seen.transform("max")]
+    columns = [*CELL, "seeds", "failed", "status", "contradicted"]
+    lines = []
+    for key, group in last.groupby(CELL, sort=True):
+        ran = outcomes.ran(group)
+        counts = {"seeds": ran.seed.nunique(), "failed": group[group.status == "failed"].seed.nunique()}
+        line = dict(zip(CELL, key, strict=True)) | counts | {"status": outcomes.word(group)}
+        judged = [name for name in EVIDENCE if ran.metric.eq(name).any()]
+        doubted = []
+        for short, metric in (("lower_bound", BOUND), ("log_px", judged[0] if judged else None)):
+            for split, part in ran[ran.metric == metric].groupby("split"):
+                line[f"{short}_{split}"], line[f"{short}_{split}_stderr"] = over_seeds(part)
+                doubted += [f"{short}_{split}"] if (part.status == "contradicted").any() else []
+        lines.append(line | {"contradicted": " ".join(doubted)} | _cost(ran))
+    columns += [f"{q}_{s}{e}" for q in ("lower_bound", "log_px") for s in ("train", "test") for e in ("", "_stderr")]
+    return pd.DataFrame(lines).reindex(columns=[*columns, "n_seen", "decoder_evals", "seconds", "step_size"])
+
+
+def _cost(ran: pd.DataFrame) -> dict[str, object]:
+    """Return what the runs took, a mean over seeds; of runs that all failed, nothing."""
+    if ran.empty:
+        return {"n_seen": 0, "decoder_evals": np.nan, "seconds": np.nan, "step_size": ""}
+    per_cell = ran.groupby("cell").first()
+    return {
+        "n_seen": int(per_cell.n_seen.max()),
+        "decoder_evals": float(per_cell.decoder_evals.mean()),
+        "seconds": float(per_cell.seconds.mean()),
+        "step_size": " ".join(f"{s:g}" for s in sorted(per_cell.step_size.dropna().unique())),
+    }
+
+
+def estimators(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return every estimate of log p(x) of the fits that several estimators judged, one line for each fit and split.
+
+    Columns: those of a cell, `split`, and for each estimator its mean over seeds, standard error, flagged
+    share and status.
+    """
+    rows = outcomes.ran(rows)
+    last = rows[rows.n_seen == rows.groupby("cell").n_seen.transform("max")]
+    lines = []
+    for key, group in last[last.metric.isin(EVIDENCE)].groupby([*CELL, "split"], sort=True):
+        if group.metric.nunique() > 1:
+            line = dict(zip([*CELL, "split"], key, strict=True))
+            for metric, part in group.groupby("metric"):
+                name = metric.removeprefix("log_px_").removesuffix("_nats")
+                line[name], line[f"{name}_stderr"] = over_seeds(part)
+                line[f"{name}_flagged"] = part.flagged.mean()
+                line[f"{name}_status"] = outcomes.word(part)
+            lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def markdown(rows: pd.DataFrame, reasons: Mapping[str, str] = {}) -> str:
+    """Return the report's table, a section for each panel; `reasons` says by cell why runs failed."""
+    table = summary(rows)
+    parts = []
+    for key, panel in table.groupby(PANEL, sort=True):
+        p = dict(zip(PANEL, key, strict=True))
+        parts.append(
+            f"## {escape(p['data'])}, {p['n_train']} training points, {escape(p['model'])}, "
+            f"{p['n_latent']} latent variables, {p['n_hidden']} hidden units, {p['samples']:,} points seen\n"
+        )
+        with_method = panel.method.ne("").any()
+        head = ["backend", *(["method"] if with_method else []), "engine"]
+        head += ["lower bound, train", "lower bound, test", "log p(x), train", "log p(x), test"]
+        head += ["points seen", "decoder evaluations", "seconds", "step size", "seeds"]
+        body = []
+        for line in panel.itertuples():
+            names = [line.backend, *([line.method] if with_method else []), line.engine]
+            values = [_pm(line, f"{q}_{s}") for q in ("lower_bound", "log_px") for s in ("train", "test")]
+            cost = (
+                ["-"] * 3
+                if line.status == "failed"
+                else [f"{line.n_seen:,}", f"{line.decoder_evals:.3g}", f"{line.seconds:.1f}"]
+            )
+            seeds = f"{line.seeds} ({line.failed} failed)" if line.failed else str(line.seeds)
+            body.append([escape(str(name)) for name in names] + values + [*cost, line.step_size, seeds])
+        parts.append(pipe(head, body))
+        parts.append(note(panel, p["data"]))
+        mine = rows[(rows[PANEL] == list(key)).all(axis=1)]
+        lost = outcomes.failures(mine, reasons)
+        if lost:
+            parts.append("\n".join([f"{outcomes.FAILED}\n", *(f"- {escape(one)}" for one in lost)]) + "\n")
+        parts += _side_by_side(estimators(mine))
+        compared = agreement(panel)
+        if len(compared):
+            parts.append("Do the engines agree? numpyro minus pyro, in nats, and in standard errors over seeds (z):\n")
+            lines = [
+                [c.backend, *([escape(c.method)] if with_method else []), c.quantity.replace("_", " "),
+                 f"{c.difference:+.3f} ± {c.stderr:.3f}", f"{c.z:+.1f}"]
+                for c in compared.itertuples()
+            ]  # fmt: skip
+            head = ["backend", *(["method"] if with_method else []), "quantity", "difference", "z"]
+            parts.append(pipe(head, lines))
+    return "\n".join(parts)
+
+
+def _side_by_side(table: pd.DataFrame) -> list[str]:
+    if not len(table):
+        return []
+    names = [short for short in (m.removeprefix("log_px_").removesuffix("_nats") for m in EVIDENCE) if short in table]
+    body = []
+    for _, line in table.iterrows():
+        cells = []
+        for name in names:
+            flagged = line[f"{name}_flagged"]
+            doubt = f" ({flagged:.0%} flagged)" if flagged > 0 else ""
+            shown = _or_word(line[name], line[f"{name}_stderr"], line[f"{name}_status"])
+            cells.append(shown + doubt)
+        body.append([line.backend, escape(line.method), line.engine, line.split, *cells])
+    head = ["backend", "method", "engine", "split", *names]
+    return [
+        "log p(x) by several estimators, on the same fits and datapoints; flagged is the share of datapoints whose "
+        "number the estimator itself does not trust:\n",
+        pipe(head, body),
+    ]
+
+
+def note(panel: pd.DataFrame, data: str) -> str:
+    """Say what the numbers are, under a table or figure."""
+    error = "over seeds" if (panel.seeds > 1).any() else "of the estimator (one seed)"
+    text = f"Nats per datapoint, higher is better; ± is one standard error {error}."
+    if data in ("digits", "mnist"):
+        own = panel.model.str.contains(":").any()  # from a user's file: who knows what its decoder is
+        text += f"{' Under a decoder for 0 and 1 every' if own else ' Every'} number on {data} is a {GREY}."
+    if panel.method.str.contains("theta=vb").any():
+        text += " With theta=vb the bound and log p(x) are at the mean of q(theta)."
+    if panel.contradicted.ne("").any():
+        text += f" {outcomes.CONTRADICTED}"
+    went_well = panel.status.isin(["ok", "contradicted"])
+    without = sorted(panel.backend[panel.lower_bound_train.isna() & went_well].unique())
+    if without:
+        text += f" {' and '.join(without)} {'has' if len(without) == 1 else 'have'} no q, hence no bound."
+    return text + "\n"
+
+
+def plain(rows: pd.DataFrame) -> str:
+    """Return the summary for a terminal."""
+    table = summary(rows)
+    lines = []
+    for line in table.itertuples():
+        values = [_pm(line, f"{q}_{s}") for q in ("lower_bound", "log_px") for s in ("train", "test")]
+        label = f"{line.data} {line.n_train} k={line.n_latent}"
+        lines.append(
+            [label, line.backend, line.method, line.engine, *values, f"{line.n_seen:,}", f"{line.seconds:.1f}"]
+        )
+    head = ["data", "backend", "method", "engine", "bound train", "bound test", "log p(x) train", "log p(x) test"]
+    frame = pd.DataFrame(lines, columns=[*head, "points seen", "seconds"])
+    shared = [name for name in ("data", "method") if frame[name].nunique() == 1]  # once, over the table
+    text = " ".join(str(frame[name].iloc[0]) for name in shared).strip()
+    text += ("\n" if text else "") + frame.drop(columns=shared).to_string(index=False)
+    return f"{text}\n{outcomes.CONTRADICTED}" if table.contradicted.ne("").any() else text
+
+
+def over_seeds(part: pd.DataFrame) -> tuple[float, float]:
+    """Return a metric's mean over seeds and its standard error: with one seed, the estimator's own."""
+    if part.value.isna().any():
+        return np.nan, np.nan
+    each = part.groupby("seed").value.mean()  # one fit may have been judged several times
+    if len(each) == 1:
+        return float(each.iloc[0]), float(part.stderr.iloc[0])
+    return float(each.mean()), float(each.std(ddof=1) / np.sqrt(len(each)))
+
+
+def _pm(line: object, name: str) -> str:
+    value, error, status = getattr(line, name), getattr(line, f"{name}_stderr"), getattr(line, "status", "ok")
+    doubted = name in str(getattr(line, "contradicted", "")).split()
+    return _or_word(value, error, "contradicted" if doubted else "ok" if status == "contradicted" else status)
+
+
+def _or_word(value: float, error: float, status: str) -> str:
+    """Return a number as a table shows it, with its mark, or in its place what became of the run."""
+    if not isinstance(status, str):  # no row of this estimator
+        return "-"
+    if np.isnan(value):
+        return status if status in ("diverged", "failed") else "-"
+    return plus_minus(value, error) + outcomes.mark(status == "contradicted")
+
+
+def plus_minus(value: float, error: float) -> str:
+    """Return a number with its error as a table shows it."""
+    if np.isnan(value):
+        return "-"
+    return f"{value:.2f} ± {error:.2f}" if error >= 0.005 else f"{value:.2f} ± {error:.0e}"
+
+
+def pipe(head: list[str], body: list[list[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [head, ["---"] * len(head), *body]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def escape(text: str) -> str:
+    """Return text that means nothing to Markdown or HTML."""
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")

@@ -1,0 +1,1 @@
+"""From settings to rows: an experiment, its cell, its training and judging, and where results lie."""

@@ -1,0 +1,296 @@
+"""Where results lie: a folder per cell, every file written whole or not at all.
+
+<out>/cells/<cell>/manifest.json            status, settings, versions, commit, hardware, command, SHA-256 of each file
+                   rows.csv                 the cell's rows
+                   state.safetensors        the backend's last state, theta and q in it (kept out of git)
+                   checkpoint.safetensors   what an unfinished run goes on from (kept out of git)
+                   stops/<step>.safetensors a fit as it was at each stop, with --keep-stops (kept out of git)
+                   progress.json, lock      of a run under way (kept out of git)
+<out>/rows.csv                              all cells' rows: a pure function of the folders above
+
+A cell is finished when its manifest says so and the rows have the SHA-256 that it names.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from comparisons.cli.parts import shown
+from comparisons.errors import StorageError
+from comparisons.runner import checkpoint
+from comparisons.runner.files import write
+from comparisons.runner.rows import COLUMNS, Row, to_csv
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ROOT = Path(__file__).parents[2]
+LIBRARIES = ("torch", "pyro-ppl", "jax", "jaxlib", "numpyro", "optax", "numpy", "pandas", "scikit-learn")
+FINISHED = ("done", "diverged")  # what running a cell again would not change
+
+
+def prepare(out: Path) -> None:
+    """Make the folder and try to write in it, before anything is computed. Raises StorageError."""
+    try:
+        (out / "cells").mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out / "cells"):
+            pass
+    except OSError as error:
+        raise StorageError(f"cannot write to {out} ({error.strerror}); choose another folder with --out") from error
+
+
+def save_cell(out: Path, cell: str, rows: list[Row], manifest: dict[str, Any], state: dict[str, Any]) -> None:
+    """Write or overwrite a cell's folder; `state` is nested dicts of NumPy arrays, empty where there is none.
+
+    The manifest comes last, with its `status` and the SHA-256 of the other files: until then the cell is not finished.
+    """
+    folder = out / "cells" / cell
+    files = {"rows.csv": to_csv(rows).encode()}
+    if state:
+        files["state.safetensors"] = checkpoint.pack(state, {})
+    else:  # one from before a divergence is not this run's result
+        (folder / "state.safetensors").unlink(missing_ok=True)
+    for name, content in files.items():
+        write(folder / name, content)
+    sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    write_json(folder / "manifest.json", {**manifest, "files": sums})
+
+
+def save_checkpoint(out: Path, cell: str, arrays: dict[str, Any], facts: dict[str, Any]) -> None:
+    """Write what a run goes on from. Raises StorageError; the checkpoint before it then still stands."""
+    write(out / "cells" / cell / "checkpoint.safetensors", checkpoint.pack(arrays, facts))
+
+
+def save_stop(out: Path, cell: str, step: int, arrays: dict[str, Any], facts: dict[str, Any]) -> None:
+    """Write a fit as it was at a stop. Raises StorageError."""
+    write(out / "cells" / cell / "stops" / f"{step}.safetensors", checkpoint.pack(arrays, facts))
+
+
+def load_stop(out: Path, cell: str, step: int) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """Return arrays and facts of a fit as it was at a stop, None where it was not kept. Raises StorageError."""
+    path = out / "cells" / cell / "stops" / f"{step}.safetensors"
+    return checkpoint.read(path) if path.exists() else None
+
+
+def load_checkpoint(out: Path, cell: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """Return arrays and facts of an unfinished run, None where there are none. Raises StorageError for damage."""
+    path = out / "cells" / cell / "checkpoint.safetensors"
+    return checkpoint.read(path) if path.exists() else None
+
+
+def drop_checkpoint(out: Path, cell: str) -> None:
+    """Remove what a finished run no longer needs."""
+    for name in ("checkpoint.safetensors", "progress.json"):
+        (out / "cells" / cell / name).unlink(missing_ok=True)
+
+
+def announce(out: Path, cell: str, manifest: dict[str, Any], fresh: bool) -> None:
+    """Say in a cell's folder that it is to be run, from the start where that is asked for. Raises StorageError."""
+    if fresh:
+        drop_checkpoint(out, cell)
+    write_json(out / "cells" / cell / "manifest.json", {**manifest, "status": "waiting"})
+
+
+def read_manifest(out: Path, cell: str) -> dict[str, Any]:
+    """Return a cell's manifest, empty where there is none that can be read."""
+    return _json(out / "cells" / cell / "manifest.json")
+
+
+def read_progress(out: Path, cell: str) -> dict[str, Any]:
+    """Return what the run under way last said of itself, empty where nothing."""
+    return _json(out / "cells" / cell / "progress.json")
+
+
+def write_progress(out: Path, cell: str, progress: dict[str, Any]) -> None:
+    """Say how far a run has come: for those who watch, of no consequence if it is lost."""
+    path = out / "cells" / cell / "progress.json"
+    temporary = path.with_name(f".progress.{os.getpid()}.tmp")
+    with suppress(OSError):
+        temporary.write_text(json.dumps(progress))
+        temporary.replace(path)
+
+
+def finished(out: Path, cell: str, with_state: bool = False) -> bool:
+    """Say whether a cell has run to its end and its rows, and its state where it is wanted, are as they were written.
+
+    With its state, a cell that diverged is none.
+    """
+    manifest = read_manifest(out, cell)
+    files = manifest.get("files")
+    if manifest.get("status") not in FINISHED or not isinstance(files, dict):
+        return False
+    names = ("rows.csv", "state.safetensors") if with_state else ("rows.csv",)
+    return all(name in files and _sha256(out / "cells" / cell / name) == files[name] for name in names)
+
+
+def load_state(out: Path, cell: str) -> dict[str, Any]:
+    """Read back a cell's state, nested as it was. Raises StorageError."""
+    arrays, _ = checkpoint.read(out / "cells" / cell / "state.safetensors")
+    return arrays
+
+
+@contextmanager
+def locked(out: Path, cell: str, wait: bool = True) -> Iterator[bool]:
+    """Hold a cell's folder against other processes, which wait; the system lets go of it when this one dies.
+
+    Yields whether it is held: without `wait`, a folder that somebody else holds is left alone. Raises StorageError.
+    """
+    path = out / "cells" / cell / "lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a")
+    except OSError as error:
+        raise StorageError(f"cannot write {path} ({error.strerror}); choose another folder with --out") from error
+    with file:
+        held = _lock(file)
+        while wait and not held:
+            time.sleep(0.2)
+            held = _lock(file)
+        if held:
+            for left in path.parent.glob(".*.tmp"):  # of a process that was killed in the middle of a write
+                left.unlink(missing_ok=True)
+        yield held
+
+
+def busy(out: Path, cell: str) -> bool:
+    """Say whether some process on this machine is at work on a cell."""
+    try:
+        with (out / "cells" / cell / "lock").open("r") as file:
+            return not _lock(file)
+    except OSError:
+        return False
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a dict as JSON, atomically. Raises StorageError."""
+    write(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write dicts as CSV, a column for each key that any of them has, atomically. Raises StorageError."""
+    import pandas as pd
+
+    write(path, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
+
+
+def collect(out: Path) -> "pd.DataFrame":
+    """Gather every cell's rows, write `<out>/rows.csv`, and return them. Raises StorageError for a damaged file.
+
+    A cell that another one with the same settings has superseded stays out: a mean over both would count a seed twice.
+    """
+    import pandas as pd
+
+    past = superseded(out)
+    frames = [read_rows(path) for path in sorted((out / "cells").glob("*/rows.csv")) if path.parent.name not in past]
+    rows = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(COLUMNS))
+    write(out / "rows.csv", rows.to_csv(index=False, lineterminator="\n"))
+    return rows
+
+
+def superseded(out: Path) -> set[str]:
+    """Return the cells whose numbers are of an earlier version than another finished cell's with the same settings."""
+    from comparisons.runner.experiment import completed  # which, like most, has no need of a store
+
+    versions: dict[str, dict[str, int]] = {}
+    for path in sorted((out / "cells").glob("*/rows.csv")):
+        manifest = read_manifest(out, path.parent.name)
+        if manifest.get("status") in FINISHED or "status" not in manifest:  # the first cells had none
+            settings = json.dumps(completed(manifest.get("settings", {})), sort_keys=True, default=str)
+            versions.setdefault(settings, {})[path.parent.name] = int(manifest.get("numbers_version", 0))
+    return {cell for cells in versions.values() for cell in cells if cells[cell] < max(cells.values())}
+
+
+def read_rows(path: Path) -> "pd.DataFrame":
+    """Read rows as they were written; columns that an older version did not write stay empty. Raises StorageError."""
+    import pandas as pd
+
+    numbers = ("value", "stderr", "step_size", "eval_seconds", "flagged")
+    try:
+        frame = pd.read_csv(path, keep_default_na=False, na_values={name: [""] for name in numbers})
+    except (OSError, ValueError) as error:
+        raise StorageError(f"cannot read {path} ({error}); remove its folder and run the cell again") from error
+    if not set(frame.columns) <= set(COLUMNS) or "value" not in frame.columns:
+        raise StorageError(f"{path} has other columns than this version writes; remove its folder and run it again")
+    return frame.reindex(columns=list(COLUMNS))
+
+
+def environment() -> dict[str, Any]:
+    """What a number depends on besides its settings: versions, commit, processor, command."""
+    return {
+        "command": " ".join(["python", "-m", *_module(), *map(shown, sys.argv[1:])]),
+        "commit": _git("rev-parse", "HEAD")
+        + ("+changes" if _git("status", "--porcelain", "--", ".", ":!reports") else ""),
+        "python": platform.python_version(),
+        "versions": versions(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the version of each library that is installed."""
+    found = {}
+    for library in LIBRARIES:
+        with suppress(PackageNotFoundError):
+            found[library] = version(library)
+    return found
+
+
+def made_with(path: Path, identity: dict[str, Any]) -> bool:
+    """Say whether a file of JSON is there, whole, and tells that it was made with this identity."""
+    return bool(_json(path).get("identity") == json.loads(json.dumps(identity)))
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
+def _lock(file: Any) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _module() -> list[str]:
+    path = Path(sys.argv[0]).resolve()
+    within = [one for one in path.parents if one == ROOT / "comparisons"]
+    return [".".join(path.with_suffix("").relative_to(ROOT).parts) if within else f"comparisons.{path.stem}"]
+
+
+def _git(*args: str) -> str:
+    try:
+        return subprocess.run(["git", *args], cwd=ROOT, capture_output=True, text=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

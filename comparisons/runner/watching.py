@@ -1,0 +1,106 @@
+"""How far cells have come: read from the files in their folders alone, so that anybody can look at any time."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from comparisons.runner import store
+from comparisons.runner.cells import Job
+from comparisons.runner.experiment import Experiment
+
+STATES = ("running", "waiting", "interrupted", "done", "older", "diverged", "failed", "damaged")
+
+
+class Look(NamedTuple):
+    """What is to be seen of a cell: `share` of its training points, `doing` and `reason` in words."""
+
+    cell: str
+    status: str
+    name: str
+    share: float
+    n_seen: int
+    samples: int
+    doing: str
+    reason: str
+
+
+def look(out: Path, cell: str) -> Look:
+    """Look at one cell. One whose process has gone is `interrupted`; one whose files are not as written, `damaged`.
+
+    One that a version before checkpoints wrote is `older`: its rows count, and its command would compute it again.
+    """
+    manifest = store.read_manifest(out, cell)
+    settings = manifest.get("settings") or {}
+    samples = int(settings.get("samples") or 0)
+    status = str(manifest.get("status", "older" if settings else "damaged"))
+    progress: dict[str, Any] = {}
+    if status in store.FINISHED:
+        n_seen = samples if store.finished(out, cell) else 0
+        status = status if n_seen or not samples else "damaged"
+    elif status in ("failed", "older"):
+        n_seen = samples
+    else:
+        progress = store.read_progress(out, cell)
+        n_seen = int(progress.get("n_seen") or 0)
+        if store.busy(out, cell):
+            status = "running"
+        elif status == "running" or progress or (out / "cells" / cell / "checkpoint.safetensors").exists():
+            status = "interrupted"
+    name = " ".join(str(settings[key]) for key in ("data", "backend", "engine") if key in settings)
+    name += f" k={settings.get('n_latent')} seed {settings.get('seed')}" if settings else ""
+    share = min(1.0, n_seen / samples) if samples else 0.0
+    doing = str(progress.get("doing", "")) if status == "running" else ""
+    return Look(cell, status, name, share, n_seen, samples, doing, str(manifest.get("reason", "")))
+
+
+@contextmanager
+def display(jobs: list[Job]) -> Iterator[Callable[[], None]]:
+    """Show one bar for the grid: done, running, failed, and the time left; yield what brings it up to date.
+
+    Where nobody watches (a log file), it is a line every half minute.
+    """
+    from tqdm import tqdm
+
+    costs = {job.cell: cost(job.experiment) for job in jobs}
+    watched = sys.stderr.isatty()
+    shown = 0.0
+    form = "{desc} {bar:20} {percentage:3.0f}% [{elapsed}<{remaining}]" + ("" if watched else "\n")
+    with tqdm(total=100.0, bar_format=form, file=sys.stderr, mininterval=1e9) as bar:
+
+        def watch() -> None:
+            nonlocal shown
+            if time.monotonic() - shown < (0.5 if watched else 30.0):
+                return
+            shown = time.monotonic()
+            seen = [look(job.out, job.cell) for job in jobs]
+            counts = {name: sum(one.status == name for one in seen) for name in ("running", "diverged", "failed")}
+            done = sum(one.status == "done" for one in seen)
+            text = f"{done} of {len(jobs)} cells done, {counts['running']} running, {counts['failed']} failed"
+            text += f", {counts['diverged']} diverged" if counts["diverged"] else ""
+            doing = [f"{one.doing} {one.name}" for one in seen if one.status == "running" and one.doing]
+            bar.set_description_str(f"{text}; {doing[0]}" if len(doing) == 1 else text, refresh=False)
+            share = sum(costs[job.cell] * one.share for job, one in zip(jobs, seen, strict=True)) / sum(costs.values())
+            bar.update(max(0.0, 100.0 * share - bar.n))
+            bar.refresh()
+
+        watch()
+        yield watch
+        shown = 0.0
+        watch()
+
+
+def cost(experiment: Experiment) -> float:
+    """Guess how long an experiment takes, in any unit: to have the long ones begin first, and to tell the time left."""
+    e = experiment
+    evaluations = {
+        "aevb": e.particles,
+        "wake_sleep": 2,
+        "mean_field": e.particles * (e.local_steps + 1),
+        "monte_carlo_em": e.leapfrog_steps + 1 + e.weight_updates,
+    }.get(e.backend, 2)
+    # Pyro runs Python in every step, which counts most where there is little else to do.
+    each = (2.0 if e.engine == "pyro" else 1.0) * (0.2 + 1e-3 * (e.n_hidden + e.n_latent))
+    return e.samples * evaluations * each

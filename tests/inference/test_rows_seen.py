@@ -1,0 +1,129 @@
+"""What does theta see? Over an epoch every row of the training set, and each as often as any other.
+
+The optimiser is replaced by one that adds gradients up and moves nothing, and row i of the data is the i-th unit
+vector. Where the decoder looks at nothing but its biases, the gradient of bias i then counts how often theta saw row i.
+"""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+import inference
+from comparisons.data import Data
+from comparisons.runner import run
+from comparisons.runner.experiment import Experiment
+from inference import BACKENDS, ENGINES, optim
+from inference.base import Optimizer, Params, State
+from models import MODELS
+
+N, M, UPDATES = 23, 3, 5  # no multiple of each other: the last block of an epoch is not a whole one
+WAYS = [(backend, "minibatch") for backend in BACKENDS] + [("monte_carlo_em", "full")]
+# Per model: its bias, and the gradient there of a row that has a 1 in that column, and of one that has a 0.
+BIASES = {"vae_bernoulli": ("b2", 0.5, -0.5), "vae_gaussian": ("b2", 0.125, -0.125), "linear_gaussian": ("b", 1.0, 0.0)}
+
+ways = pytest.mark.parametrize(("backend", "e_step"), WAYS)
+engines = pytest.mark.parametrize("engine", list(ENGINES))
+
+
+def counting(warmup: int) -> Optimizer:
+    """An optimiser that moves nothing, and whose state is the sum of all gradients."""
+
+    def init(xp: Any, params: Params, step_size: Any) -> State:
+        return {"step_size": step_size, "sum": {name: xp.zeros_like(value) for name, value in params.items()}}
+
+    def update(xp: Any, grads: Params, state: State) -> tuple[Params, State]:
+        total = {name: state["sum"][name] + g for name, g in grads.items()}
+        return {name: xp.zeros_like(g) for name, g in grads.items()}, {**state, "sum": total}
+
+    return Optimizer(init, update)
+
+
+def experiment(backend: str, e_step: str, engine: str, model: str, **changes: Any) -> Experiment:
+    return Experiment(
+        backend=backend, e_step=e_step, engine=engine, model=model, data="frey", theta="ml", minibatch=M, n_latent=2,
+        n_hidden=2, local_steps=1, leapfrog_steps=2, weight_updates=UPDATES, samples=10_000, evidence=("none",),
+        **changes,
+    )  # fmt: skip
+
+
+def fit(told: Experiment, x: np.ndarray) -> run._Fit:
+    """A fit at its start, not cached: what is patched must not stay behind."""
+    data = Data("frey", x, x, (1, x.shape[1]), "unit", "", False)
+    engine = inference.engine(told.engine, "cpu", 1)
+    model = told.built(x.shape[1])
+    backend, train = run.training.__wrapped__(engine, model, told.backend, told.settings, False)
+    found = run._Fit(told, data, engine, model, backend, train, lambda n_seen, doing: None, None, 1e9)
+    found.start()
+    return found
+
+
+@cache
+def drawn(steps: int, seed: int = 0) -> np.ndarray:
+    """How often each row is in a minibatch of a comparison's first steps."""
+    told = experiment("aevb", "minibatch", "numpyro", "vae_bernoulli", step_size=0.1, seed=seed)
+    rows = fit(told, np.eye(N, dtype=np.float32))._minibatch
+    return np.bincount(np.concatenate([rows(step) for step in range(steps)]), minlength=N)
+
+
+@pytest.mark.parametrize("model", list(MODELS))
+@ways
+@engines
+def test_theta_sees_every_row_equally_often(
+    engine: str, backend: str, e_step: str, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a full E-step to the row: after N updates each was seen M times. In minibatches as often as it was drawn."""
+    monkeypatch.setitem(optim.OPTIMIZERS, "adagrad", counting)
+    # Not 0: at a logit of exactly 0 the library's Bernoulli has another gradient, a matter of its subgradients.
+    told = experiment(backend, e_step, engine, model, step_size=0.1, initial_scale=1e-6)
+    found = fit(told, np.eye(N, dtype=np.float32))
+    name, seen, unseen = BIASES[model]
+    steps, updates = 0, UPDATES if backend == "monte_carlo_em" else 1
+    for more in (2, N - 2):
+        found._chunk(more)
+        steps += more
+        total = found.engine.numpy(found.state["optimizer"]["sum"][f"theta.{name}"])
+        counts = (-total - unseen * M * updates * steps) / (seen - unseen)
+        if e_step == "full":
+            assert np.ptp(np.rint(counts)) <= 1 and np.rint(counts).sum() == M * updates * steps
+            np.testing.assert_allclose(counts, np.rint(counts), atol=1e-3)
+        else:
+            np.testing.assert_allclose(counts, updates * drawn(steps), atol=1e-3)
+    if e_step == "full":
+        np.testing.assert_allclose(counts, M * updates, atol=1e-3)
+
+
+@ways
+@engines
+def test_every_row_changes_theta(engine: str, backend: str, e_step: str) -> None:
+    """With a real optimiser: another value in one row, whichever it is, leads to another theta."""
+    told = experiment(backend, e_step, engine, "linear_gaussian", step_size=0.1, warmup=0)
+    x = np.random.default_rng(0).random((N, 6)).astype(np.float32)
+    steps = 5 if e_step == "full" else 40
+    assert drawn(steps).min() > 0 or e_step == "full"
+    found = fit(told, x)
+    start = run.numpys(found.engine, found.state)
+
+    def theta(x: np.ndarray) -> np.ndarray:
+        found.x = found.engine.array(x)
+        found.state, found.step = run.arrays(found.engine, start), 0
+        found._chunk(steps)
+        return np.concatenate([found.engine.numpy(v).ravel() for v in found.backend.theta(found.state).values()])
+
+    base = theta(x)
+    for row in range(N):
+        other = x.copy()
+        other[row] += 0.5
+        assert np.abs(theta(other) - base).max() > 1e-4, f"row {row}"
+    np.testing.assert_array_equal(theta(x), base)
+
+
+def test_minibatches_draw_every_row_equally_often() -> None:
+    """Chi-square over rows, and no row twice in one minibatch."""
+    steps = 2000
+    counts = drawn(steps)
+    expected = steps * M / N
+    # Without repetition within a minibatch, the variance of a count is that of a binomial times (N - M) / (N - 1).
+    chi_square = np.square(counts - expected).sum() / (expected * (1 - M / N)) * (N - 1) / N
+    assert abs(chi_square - (N - 1)) < 4 * np.sqrt(2 * (N - 1))

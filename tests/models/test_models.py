@@ -1,0 +1,261 @@
+"""The models: one density on every engine and in NumPy, and the closed forms of `linear_gaussian`."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import oracles
+import pytest
+from scipy import stats
+
+from inference.base import Engine, arrays, numpys
+from models import MODELS
+from models.base import Model
+from models.linear_gaussian import LinearGaussian, log_px, maximum_likelihood, posterior
+
+N, D, K, H = 4, 6, 2, 5
+
+Case = tuple[Model, dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray, np.ndarray]
+
+
+def case(name: str, scale: float = 0.5, seed: int = 0) -> Case:
+    """Return model, theta, phi, z [N, K] and x [N, D], all float32; x holds 0, 1 and grey values."""
+    rng = np.random.default_rng(seed)
+    model = MODELS[name](D, K, H)
+    theta, phi = ({key: _normal(rng, scale, value.shape) for key, value in group.items()} for group in model.init(0))
+    x = rng.random((N, D)).astype(np.float32)
+    x[0, :3] = 0.0, 1.0, 0.5
+    return model, theta, phi, _normal(rng, 1.0, (N, K)), x
+
+
+def _normal(rng: np.random.Generator, scale: float, shape: tuple[int, ...]) -> np.ndarray:
+    return np.asarray(scale * rng.standard_normal(shape), np.float32)
+
+
+def assert_gradients_close(actual: dict[str, Any], expected: Any, rtol: float = 1e-4) -> None:
+    """Compare entry by entry, relative to the largest entry of all."""
+    largest = max(np.abs(value).max() for value in expected.values())
+    assert actual.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(actual[name], value, rtol=0, atol=rtol * largest, err_msg=name)
+
+
+def test_every_model_has_an_oracle() -> None:
+    assert oracles.LOG_LIKELIHOOD.keys() == MODELS.keys()
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("scale", [0.0, 0.5, 3.0])
+def test_log_joint_is_the_same_number_on_every_engine_and_in_numpy(
+    name: str, scale: float, engines: dict[str, Engine]
+) -> None:
+    model, theta, _, z, x = case(name, scale)
+    expected = oracles.log_joint(name, oracles.float64(theta), z.astype(np.float64), x.astype(np.float64))
+    for engine in engines.values():
+        values = {"z": engine.array(z), "x": engine.array(x)}
+        actual = engine.numpy(engine.log_prob(model.generative, values, arrays(engine, theta), N))
+        assert actual.shape == (N,)
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, err_msg=engine.name)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_gradients_agree_across_engines_and_with_finite_differences(name: str, engines: dict[str, Engine]) -> None:
+    model, theta, _, z, x = case(name)
+    at = {**theta, "z": z}
+
+    def total(values: dict[str, np.ndarray]) -> float:
+        return float(oracles.log_joint(name, values, values["z"], x.astype(np.float64)).sum())
+
+    expected = oracles.finite_differences(total, at)
+    found = []
+    for engine in engines.values():
+
+        def function(values: dict[str, Any], engine: Engine = engine) -> Any:
+            theta = {key: value for key, value in values.items() if key != "z"}
+            return engine.log_prob(model.generative, {"z": values["z"], "x": engine.array(x)}, theta, N).sum()
+
+        value, gradient = engine.value_and_grad(function)(arrays(engine, at))
+        np.testing.assert_allclose(engine.numpy(value), total(oracles.float64(at)), rtol=1e-5)
+        found.append(numpys(engine, gradient))
+        assert_gradients_close(found[-1], expected)
+    assert_gradients_close(found[0], found[1])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_leading_sample_axes_stay(name: str, engine: Engine) -> None:
+    model, theta, phi, _, x = case(name)
+    z = _normal(np.random.default_rng(1), 1.0, (3, 2, N, K))
+    values = {"z": engine.array(z), "x": engine.array(x)}
+    joint = engine.numpy(engine.log_prob(model.generative, values, arrays(engine, theta), N))
+    q = engine.numpy(engine.log_prob(model.recognition, {"z": values["z"]}, arrays(engine, phi), values["x"]))
+    np.testing.assert_allclose(joint, oracles.log_joint(name, oracles.float64(theta), z, x), rtol=1e-5)
+    np.testing.assert_allclose(q, oracles.log_q(name, oracles.float64(phi), x, z), rtol=1e-5)
+    assert joint.shape == q.shape == (3, 2, N)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_recognition_log_prob_against_scipy(name: str, engine: Engine) -> None:
+    model, _, phi, z, x = case(name)
+    actual = engine.log_prob(model.recognition, {"z": engine.array(z)}, arrays(engine, phi), engine.array(x))
+    expected = oracles.log_q(name, oracles.float64(phi), x.astype(np.float64), z)
+    np.testing.assert_allclose(engine.numpy(actual), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["vae_bernoulli", "vae_gaussian"])
+def test_a_factor_on_the_log_variance_weights_is_one_on_w5(name: str, engine: Engine) -> None:
+    model, _, phi, z, x = case(name)
+    damped = replace(model, log_variance_factor=0.1)  # type: ignore[type-var]
+    phi["b5"] = np.linspace(-1.0, 1.0, K, dtype=np.float32)
+    args = (arrays(engine, {"z": z}), arrays(engine, phi), engine.array(x))
+    expected = oracles.log_q(name, oracles.float64(phi | {"w5": 0.1 * phi["w5"]}), x.astype(np.float64), z)
+    np.testing.assert_allclose(engine.numpy(engine.log_prob(damped.recognition, *args)), expected, rtol=1e-5)
+    assert np.abs(engine.numpy(engine.log_prob(model.recognition, *args)) - expected).max() > 0.01
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_recognition_draws_have_its_moments(name: str, engine: Engine) -> None:
+    """Statistical: fixed seed, 5 standard errors, over 2000 copies of each datapoint."""
+    model, _, phi, _, x = case(name)
+    copies = np.repeat(x, 2000, axis=0)
+    z = engine.numpy(engine.draw(engine.key(0), model.recognition, arrays(engine, phi), engine.array(copies))["z"])
+    loc, scale = oracles.q_moments(name, oracles.float64(phi), copies.astype(np.float64))
+    assert_standard_normal(((z - loc) / scale).reshape(N, 2000, K).swapaxes(0, 1).reshape(2000, -1))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_generative_draws_have_its_moments(name: str, engine: Engine) -> None:
+    """Statistical: fixed seed, 5 standard errors. Given z, the residuals have mean 0 and variance 1 once scaled."""
+    model, theta, _, _, _ = case(name)
+    draw = engine.compile(lambda key, theta: engine.draw(key, model.generative, theta, 4000))
+    drawn = numpys(engine, draw(engine.key(3), arrays(engine, theta)))
+    assert drawn.keys() == {"z", "x"}
+    assert_standard_normal(drawn["z"])
+    mean, variance = oracles.mean_and_variance(name, oracles.float64(theta), drawn["z"].astype(np.float64))
+    residual = (drawn["x"] - mean) / np.sqrt(variance)
+    for moment, expected in ((residual, 0.0), (residual**2, 1.0)):
+        error = moment.std(0, ddof=1) / np.sqrt(len(moment))
+        assert (np.abs(moment.mean(0) - expected) < 5 * error).all()
+
+
+def assert_standard_normal(u: np.ndarray) -> None:
+    """Hold mean and covariance of the rows u [n, k] to N(0, I), within 5 standard errors."""
+    n, k = u.shape
+    assert (np.abs(u.mean(0)) < 5 / np.sqrt(n)).all()
+    covariance = u.T @ u / n - np.eye(k)
+    assert (np.abs(covariance) < 5 * np.sqrt((1 + np.eye(k)) / n)).all()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_prior_is_standard_normal_over_every_parameter(name: str, engine: Engine) -> None:
+    """Statistical: fixed seed, 5 standard errors; the log density is exact."""
+    model, theta, _, _, _ = case(name)
+    actual = engine.numpy(engine.log_prob(model.prior, arrays(engine, theta)))
+    assert actual.shape == ()
+    np.testing.assert_allclose(actual, oracles.log_prior(oracles.float64(theta)), rtol=1e-5)
+
+    draw = engine.compile(lambda key: engine.draw(key, MODELS[name](80, 30, 60).prior))
+    drawn = numpys(engine, draw(engine.key(0)))
+    assert {key: value.shape for key, value in drawn.items()} == dict(MODELS[name](80, 30, 60).theta_shapes)
+    assert_standard_normal(np.concatenate([value.ravel() for value in drawn.values()])[:, None])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_init_is_a_function_of_the_seed(name: str) -> None:
+    model = MODELS[name](D, K, H)
+    first, again, other = model.init(7), model.init(7), model.init(8)
+    for group, repeated in zip(first, again, strict=True):
+        assert group.keys() == repeated.keys()
+        for key, value in group.items():
+            assert value.dtype == np.float32
+            assert value.tobytes() == repeated[key].tobytes()
+    assert {key: value.shape for key, value in first[0].items()} == dict(model.theta_shapes)
+    assert list(first[0]) == list(model.theta_shapes)
+    assert any(not np.array_equal(first[0][key], other[0][key]) for key in first[0])
+    assert any(not np.array_equal(first[1][key], other[1][key]) for key in first[1])
+
+
+@pytest.mark.parametrize(
+    ("name", "zero_theta", "zero_phi"),
+    [
+        ("vae_bernoulli", {"b2"}, {"b4", "w5", "b5"}),
+        ("vae_gaussian", {"b2", "w3", "b3"}, {"b4", "w5", "b5"}),
+        ("linear_gaussian", {"b", "log_scale"}, {"b", "log_scale"}),
+    ],
+)
+def test_init_scales_are_the_papers(name: str, zero_theta: set[str], zero_phi: set[str]) -> None:
+    """Statistical: N(0, 0.01^2) within 5 standard errors, and zeros where the docstrings say so."""
+    for group, zero in zip(MODELS[name](200, 20, 100).init(0), (zero_theta, zero_phi), strict=True):
+        assert {key for key, value in group.items() if not value.any()} == zero
+        for key in group.keys() - zero:
+            assert_standard_normal(group[key].reshape(-1, 1).astype(np.float64) / 0.01)
+
+
+# linear_gaussian: the ruler.
+
+
+@pytest.fixture
+def ruler() -> tuple[dict[str, np.ndarray], np.ndarray]:
+    _, theta, _, _, _ = case("linear_gaussian")
+    return oracles.float64(theta), np.random.default_rng(2).standard_normal((40, D))
+
+
+def test_log_px_against_scipy(ruler: tuple[dict[str, np.ndarray], np.ndarray]) -> None:
+    theta, x = ruler
+    covariance = theta["w"].T @ theta["w"] + np.exp(2 * theta["log_scale"]) * np.eye(D)
+    np.testing.assert_allclose(log_px(theta, x), stats.multivariate_normal(theta["b"], covariance).logpdf(x))
+
+
+def test_posterior_obeys_bayes_rule(ruler: tuple[dict[str, np.ndarray], np.ndarray]) -> None:
+    """log p(x, z) - log p(z | x) is log p(x) whatever z: so the exact posterior's bound is tight, draw by draw."""
+    theta, x = ruler
+    mean, covariance = posterior(theta, x)
+    z = np.random.default_rng(3).standard_normal((len(x), K))
+    log_posterior = stats.multivariate_normal(np.zeros(K), covariance).logpdf(z - mean)
+    joint = oracles.log_joint("linear_gaussian", theta, z, x)
+    np.testing.assert_allclose(joint - log_posterior, log_px(theta, x))
+
+
+def test_maximum_likelihood_has_zero_gradient_and_orthogonal_rows() -> None:
+    rng = np.random.default_rng(4)
+    x = rng.standard_normal((300, K)) @ rng.standard_normal((K, D)) + 0.3 * rng.standard_normal((300, D))
+    best = maximum_likelihood(x, K)
+    assert {key: value.shape for key, value in best.items()} == dict(LinearGaussian(D, K).theta_shapes)
+    gradient = oracles.finite_differences(lambda theta: float(log_px(theta, x).mean()), best)
+    for name, value in gradient.items():
+        np.testing.assert_allclose(value, 0, atol=1e-7, err_msg=name)
+    products = best["w"] @ best["w"].T
+    np.testing.assert_allclose(products - np.diag(np.diag(products)), 0, atol=1e-10)
+
+
+def test_maximum_likelihood_beats_perturbations() -> None:
+    rng = np.random.default_rng(5)
+    x = rng.standard_normal((300, K)) @ rng.standard_normal((K, D)) + 0.3 * rng.standard_normal((300, D))
+    best = maximum_likelihood(x, K)
+    top = log_px(best, x).mean()
+    for size in (0.01, 0.1, 1.0):
+        for _ in range(30):
+            other = {name: value + size * rng.standard_normal(value.shape) for name, value in best.items()}
+            assert log_px(other, x).mean() < top
+
+
+@pytest.mark.parametrize("n_latent", [0, D, D + 1])
+def test_maximum_likelihood_refuses_a_model_without_noise(n_latent: int) -> None:
+    with pytest.raises(ValueError, match=f"n_latent is {n_latent}"):
+        maximum_likelihood(np.random.default_rng(0).standard_normal((20, D)), n_latent)
+
+
+def test_elbo_with_the_exact_posterior_is_log_px(engine: Engine) -> None:
+    """At the maximum likelihood q can be exact: every draw's log weight is then log p(x), with no variance left."""
+    rng = np.random.default_rng(6)
+    x = (rng.standard_normal((50, K)) @ rng.standard_normal((K, D)) + rng.standard_normal((50, D))).astype(np.float32)
+    theta = maximum_likelihood(x, K)
+    phi, model = oracles.exact_recognition(theta), LinearGaussian(D, K)
+    on_engine = arrays(engine, theta), arrays(engine, phi), engine.array(x)
+
+    def log_weight(theta: Any, phi: Any, x: Any) -> Any:
+        z = engine.draw(engine.key(0), model.recognition, phi, x)["z"]
+        joint = engine.log_prob(model.generative, {"z": z, "x": x}, theta, x.shape[0])
+        return joint - engine.log_prob(model.recognition, {"z": z}, phi, x)
+
+    np.testing.assert_allclose(engine.numpy(engine.compile(log_weight)(*on_engine)), log_px(theta, x), rtol=1e-5)
+    np.testing.assert_allclose(oracles.linear_gaussian_elbo(theta, phi, x), log_px(theta, x))
