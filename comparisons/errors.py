@@ -21,6 +21,10 @@ class FlagError(UserError):
     exit_code = 2
 
 
+class UnfitError(FlagError):
+    """Settings do not go together in one cell; another cell of a grid may be fine."""
+
+
 class DataError(UserError):
     """A data set is missing, damaged, or holds values that no model here accepts."""
 

@@ -27,7 +27,7 @@ class Plan(cli.Plan):
     """What is run. Each field is a flag."""
 
     data: tuple[str, ...] = setting(SETS, "data sets, each a sheet of images", choices=SETS)
-    backend: str = setting("aevb", "inference method of the fits", choices=tuple(BACKENDS))
+    backend: str = setting(next(iter(BACKENDS)), "inference method of the fits", choices=tuple(BACKENDS))
     samples: int = setting(1_000_000, "training points of each fit [datapoints]", low=100, high=10**10)
     mnist_hidden: int = setting(pictures.HIDDEN["mnist"], "hidden units for mnist", low=1, high=20_000)
     frey_hidden: int = setting(pictures.HIDDEN["frey"], "hidden units for frey", low=1, high=20_000)

@@ -24,7 +24,7 @@ class Plan(cli.Plan):
 
     data: str = setting("mnist", "the data set", choices=("mnist", "mnist_binary", "digits"))
     latents: tuple[int, ...] = setting((2, 5, 10, 20), "latent variables, each a sheet of images", low=1, high=1000)
-    backend: str = setting("aevb", "inference method of the fits", choices=tuple(BACKENDS))
+    backend: str = setting(next(iter(BACKENDS)), "inference method of the fits", choices=tuple(BACKENDS))
     samples: int = setting(1_000_000, "training points of each fit [datapoints]", low=100, high=10**10)
     n_hidden: int = setting(pictures.HIDDEN["mnist"], "hidden units", low=1, high=20_000)
     grid: int = setting(10, "images along each side of a sheet [images]", low=2, high=100)

@@ -9,7 +9,7 @@ With a normal guide over theta it is the paper's full VB, algorithm 2 (see `thet
 """
 
 from inference.amortized import amortized_posterior
-from inference.base import Array, Backend, Batch, Engine, Info, Key, Params, Settings, State, join, pick
+from inference.base import Array, Backend, Batch, Engine, Info, Key, Method, Params, Settings, State, join, pick
 from inference.theta import svi, theta, theta_guide, theta_posterior, with_scales
 from models.base import Model, Ppl
 
@@ -35,3 +35,6 @@ def aevb(engine: Engine, model: Model, settings: Settings) -> Backend:
         return state, Info(-loss / n, n * settings.particles, float("nan"))
 
     return Backend(init, step, theta, amortized_posterior(model), theta_posterior(model, settings.theta))
+
+
+AEVB = Method(aevb, title="AEVB", has_q=True, has_q_theta=True, evaluations=lambda settings: settings.particles)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from models.base import Array, Params, Ppl
+from models.base import Array, Model, Params, Ppl
 
 Key = Any  # an int for torch, a uint32 pair for jax: only ever passed on
 Program = Callable[..., Any]
@@ -124,19 +124,23 @@ def setting(default: Any, text: str, **limits: Any) -> Any:
     """Declare a field that is also a flag: its help text, and its limits (`choices`, `low`, `high`, `above`).
 
     With `or_file`, `path/to/file.py:NAME` may stand in place of a choice. One that `spans` takes several values, which
-    span a grid. `flag` is its name, where that is not the field's.
+    span a grid. `flag` is its name, where that is not the field's, or False: a setting, and no flag. `before` is what
+    results had before there was the setting, where that is not its default.
     """
     return field(default=default, metadata={"help": text, **limits})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What a backend may be told; the defaults are the paper's where it has one (section 5, appendix E)."""
+    """What every backend may be told; one with more to be told adds fields in a class of its own, in its own file.
+
+    The defaults are the paper's where it has one (section 5, appendix E).
+    """
 
     theta: str = setting(
         "map",
         "generative parameters: map (prior N(0, I) on theta, the paper's weight decay), ml (no prior) or vb (a normal "
-        "q(theta) in place of a point, appendix F: aevb and mean_field)",
+        "q(theta) in place of a point, appendix F: methods that climb a bound)",
         choices=("ml", "map", "vb"),
         spans=True,
     )
@@ -149,23 +153,6 @@ class Settings:
     )
     minibatch: int = setting(100, "M, datapoints in a minibatch [datapoints]", low=1, high=100_000)
     particles: int = setting(1, "L, draws of z for each datapoint and step [draws]", low=1, high=1000)
-    local_steps: int = setting(
-        10, "mean_field: Adam steps on a minibatch's own q(z_i) before each step of theta [steps]", low=1, high=100_000
-    )
-    local_step_size: float = setting(0.1, "mean_field: step size of those", above=0.0, high=10.0)
-    fit_steps: int = setting(
-        500, "mean_field: steps of the local fit of points outside the training set, theta frozen [steps]", low=1
-    )
-    leapfrog_steps: int = setting(10, "monte_carlo_em: leapfrog steps of one HMC move [steps]", low=1, high=10_000)
-    target_acceptance: float = setting(
-        0.9, "monte_carlo_em: acceptance probability that HMC's step size is tuned to", above=0.0, high=0.999
-    )
-    weight_updates: int = setting(5, "monte_carlo_em: steps of theta after each HMC move [steps]", low=1, high=10_000)
-    e_step: str = setting(
-        "minibatch",
-        "monte_carlo_em: move the chains of the minibatch, or of the full training set (authors' code)",
-        choices=("minibatch", "full"),
-    )
 
 
 class Batch(NamedTuple):
@@ -226,6 +213,30 @@ class Backend(NamedTuple):
     theta: Callable[[State], Params]
     posterior: Callable[[Key, State, Array, Array | None], Posterior] | None
     theta_posterior: Callable[[State], Posterior] | None = None
+
+
+class Method(NamedTuple):
+    """A backend's card: what is known of it before it is built. A bare `build` makes one: Method(build).
+
+    `build(engine, model, settings) -> Backend`, with settings of the card's class. `has_q` says whether it has a
+    q(z | x), `has_q_theta` whether it can have a q(theta) (`Settings.theta` vb); None: ask what was built.
+    `full_batch(settings)` says whether a step consumes the full training set, in one order at every step, and not a
+    minibatch; `evaluations(settings)` how often p(x | z) is evaluated or differentiated for each datapoint
+    consumed. `version(settings)` is the version of its numbers, raised by a change that moves them.
+    """
+
+    build: Callable[["Engine", Model, Any], Backend]
+    title: str = ""
+    settings: type[Settings] = Settings
+    has_q: bool | None = None
+    has_q_theta: bool | None = None
+    full_batch: Callable[[Any], bool] = lambda settings: False
+    evaluations: Callable[[Any], float] = lambda settings: 2.0
+    version: Callable[[Any], int] = lambda settings: 0
+
+    def batch(self, settings: Settings, n_train: int) -> int:
+        """Return how many datapoints a step consumes."""
+        return n_train if self.full_batch(settings) else settings.minibatch
 
 
 def pick(params: Params, prefix: str) -> Params:

@@ -6,13 +6,42 @@ bound as AEVB's; only the minibatch's rows are touched. A datapoint outside the 
 own, with theta, or q(theta), frozen.
 """
 
-from inference.base import Array, Backend, Batch, Engine, Info, Key, Params, Posterior, Settings, State, join
+from dataclasses import dataclass
+
+from inference.base import (
+    Array,
+    Backend,
+    Batch,
+    Engine,
+    Info,
+    Key,
+    Method,
+    Params,
+    Posterior,
+    Settings,
+    State,
+    join,
+    setting,
+)
 from inference.optim import adam
 from inference.theta import sampled, svi, theta, theta_guide, theta_posterior, with_scales
 from models.base import Model, Ppl
 
 
-def mean_field(engine: Engine, model: Model, settings: Settings) -> Backend:
+@dataclass(frozen=True, kw_only=True)
+class MeanFieldSettings(Settings):
+    """What mean-field VI may be told besides."""
+
+    local_steps: int = setting(
+        10, "mean_field: Adam steps on a minibatch's own q(z_i) before each step of theta [steps]", low=1, high=100_000
+    )
+    local_step_size: float = setting(0.1, "mean_field: step size of those", above=0.0, high=10.0)
+    fit_steps: int = setting(
+        500, "mean_field: steps of the local fit of points outside the training set, theta frozen [steps]", low=1
+    )
+
+
+def mean_field(engine: Engine, model: Model, settings: MeanFieldSettings) -> Backend:
     """Build the backend; its state holds params `theta.*`, and `local` with loc and log_scale [N, n_latent]."""
 
     def local_model(ppl: Ppl, local: Params, theta: Params, x: Array) -> None:
@@ -84,3 +113,13 @@ def prior(engine: Engine, x: Array, n_latent: int) -> Params:
     """Start at q(z_i) = p(z): the exact posterior of a decoder that does not look at z yet, as the initial one."""
     like = x[:, :1] @ engine.array([[0.0] * n_latent])
     return {"loc": like, "log_scale": like}
+
+
+MEAN_FIELD = Method(
+    mean_field,
+    title="mean-field VI",
+    settings=MeanFieldSettings,
+    has_q=True,
+    has_q_theta=True,
+    evaluations=lambda settings: settings.particles * (settings.local_steps + 1),
+)

@@ -10,9 +10,24 @@ the weight updates walk through them in blocks of M, on from where those of the 
 public code: after N updates theta has seen each row M times.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
-from inference.base import Array, Backend, Batch, Engine, Info, Key, Params, Settings, State, join, pick
+from inference.base import (
+    Array,
+    Backend,
+    Batch,
+    Engine,
+    Info,
+    Key,
+    Method,
+    Params,
+    Settings,
+    State,
+    join,
+    pick,
+    setting,
+)
 from inference.hmc import hmc, tuned
 from inference.optim import OPTIMIZERS, apply
 from inference.theta import log_joint, theta
@@ -21,7 +36,23 @@ from models.base import Model, Ppl, standard_normal_latents
 INITIAL_STEP_SIZE = 0.1
 
 
-def monte_carlo_em(engine: Engine, model: Model, settings: Settings) -> Backend:
+@dataclass(frozen=True, kw_only=True)
+class MonteCarloEMSettings(Settings):
+    """What Monte Carlo EM may be told besides."""
+
+    leapfrog_steps: int = setting(10, "monte_carlo_em: leapfrog steps of one HMC move [steps]", low=1, high=10_000)
+    target_acceptance: float = setting(
+        0.9, "monte_carlo_em: acceptance probability that HMC's step size is tuned to", above=0.0, high=0.999
+    )
+    weight_updates: int = setting(5, "monte_carlo_em: steps of theta after each HMC move [steps]", low=1, high=10_000)
+    e_step: str = setting(
+        "minibatch",
+        "monte_carlo_em: move the chains of the minibatch, or of the full training set (authors' code)",
+        choices=("minibatch", "full"),
+    )
+
+
+def monte_carlo_em(engine: Engine, model: Model, settings: MonteCarloEMSettings) -> Backend:
     """Build the backend; its state holds params `theta.*`, chains z [N, n_latent] and the log step size [].
 
     With a full E-step also `next_row` [], the place in the batch at which the next block of M rows begins.
@@ -81,3 +112,16 @@ def monte_carlo_em(engine: Engine, model: Model, settings: Settings) -> Backend:
         return state, Info(-loss / size, evals, acceptance)
 
     return Backend(init, step, theta, None)
+
+
+MONTE_CARLO_EM = Method(
+    monte_carlo_em,
+    title="Monte Carlo EM",
+    settings=MonteCarloEMSettings,
+    has_q=False,
+    has_q_theta=False,
+    full_batch=lambda settings: settings.e_step == "full",
+    evaluations=lambda settings: settings.leapfrog_steps + 1 + settings.weight_updates,
+    # Until 3, theta saw the first 500 rows of a full E-step and no others.
+    version=lambda settings: 3 if settings.e_step == "full" else 0,
+)

@@ -7,7 +7,7 @@ The two phases do not climb one bound: the sleep phase fits q where the model dr
 """
 
 from inference.amortized import amortized_posterior
-from inference.base import Array, Backend, Batch, Engine, Info, Key, Params, Settings, State, join, pick
+from inference.base import Array, Backend, Batch, Engine, Info, Key, Method, Params, Settings, State, join, pick
 from inference.optim import OPTIMIZERS, apply
 from inference.theta import log_joint, theta
 from models.base import Model
@@ -47,3 +47,6 @@ def wake_sleep(engine: Engine, model: Model, settings: Settings) -> Backend:
         return state, Info(elbo.mean(), 2 * n, float("nan"))
 
     return Backend(init, step, theta, amortized_posterior(model))
+
+
+WAKE_SLEEP = Method(wake_sleep, title="wake-sleep", has_q=True, has_q_theta=False)

@@ -7,11 +7,11 @@ builds one.
 from collections.abc import Callable
 
 from models.base import Model
-from models.linear_gaussian import LinearGaussian
+from models.linear_gaussian import linear_gaussian
 from models.vae import VaeBernoulli, VaeGaussian
 
 MODELS: dict[str, Callable[[int, int, int], Model]] = {
     "vae_bernoulli": VaeBernoulli,
     "vae_gaussian": VaeGaussian,
-    "linear_gaussian": lambda n_x, n_latent, n_hidden: LinearGaussian(n_x, n_latent),
+    "linear_gaussian": linear_gaussian,
 }

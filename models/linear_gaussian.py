@@ -46,6 +46,16 @@ class LinearGaussian(Model):
         with ppl.plate("data", x.shape[0]):
             ppl.sample("z", ppl.dist.Normal(loc, ppl.xp.exp(phi["log_scale"])).to_event(1))
 
+    def log_px(self, theta: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:
+        return log_px(theta, x)
+
+
+def linear_gaussian(n_x: int, n_latent: int, n_hidden: int) -> LinearGaussian:
+    """Build it for a comparison; it has no hidden units. Raises ValueError unless n_latent < n_x, as the ruler asks."""
+    if n_latent >= n_x:
+        raise ValueError(f"n_latent {n_latent} must be below the {n_x} columns of the data")
+    return LinearGaussian(n_x, n_latent)
+
 
 def log_px(theta: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:
     """Exact log N(x; b, w'w + s^2 I) for each row of x [n, d], in float64. Returns [n], in nats."""

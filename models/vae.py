@@ -5,22 +5,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.base import Array, Model, Params, Ppl, small_normal, standard_normal_latents, zeros
+from models.base import Array, Params, Ppl, small_normal, standard_normal_latents, zeros
+from models.guides import LogVarianceWeights
 
 
 @dataclass(frozen=True)
-class OneHiddenLayer(Model):
+class OneHiddenLayer(LogVarianceWeights):
     """What the two decoders share: the encoder, and a hidden layer tanh(z w1 + b1) [..., n, n_hidden].
 
-    Weights and hidden biases start at N(0, 0.01^2), output biases and log-variance weights at zero (authors' code).
-    The encoder's log-variance weights w5 act `log_variance_factor` times. Below 1 that limits no q(z|x); but Adagrad,
-    whose steps do not shrink with the gradient, then moves log sigma^2 more slowly by that factor.
-    """
+    Weights and hidden biases start at N(0, 0.01^2), output biases and log-variance weights at zero (authors' code)."""
 
     n_x: int
     n_latent: int
     n_hidden: int
-    log_variance_factor: float = 1.0
 
     @property
     def theta_shapes(self) -> Mapping[str, tuple[int, ...]]:
@@ -45,9 +42,7 @@ class OneHiddenLayer(Model):
         """Sample z ~ N(mu, diag sigma^2) with h = tanh(x w3 + b3), mu = h w4 + b4, log sigma^2 = f h w5 + b5."""
         hidden = ppl.xp.tanh(ppl.xp.matmul(x, phi["w3"]) + phi["b3"])
         loc = ppl.xp.matmul(hidden, phi["w4"]) + phi["b4"]
-        log_variance = ppl.xp.matmul(hidden, phi["w5"])
-        if self.log_variance_factor != 1.0:  # f; the appendix has none, and no step need pay for one
-            log_variance = self.log_variance_factor * log_variance
+        log_variance = self.weighted(ppl.xp.matmul(hidden, phi["w5"]))
         scale = ppl.xp.exp(0.5 * (log_variance + phi["b5"]))
         with ppl.plate("data", x.shape[0]):
             ppl.sample("z", ppl.dist.Normal(loc, scale).to_event(1))
@@ -60,6 +55,8 @@ class VaeBernoulli(OneHiddenLayer):
     Grey values in [0, 1] are accepted, as in the paper: the site's score is then minus a cross-entropy, not a
     normalised log density.
     """
+
+    support = "unit"
 
     def generative(self, ppl: Ppl, theta: Params, n: int) -> None:
         with ppl.plate("data", n):

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from comparisons.runner.experiment import Experiment, completed
+from comparisons.runner.experiment import Experiment
+from comparisons.runner.identity import completed, identity
 
 FIRST_TOLD = 2  # the version of cells whose manifest does not tell it
 CELLS = sorted((Path(__file__).parents[1] / "reports").glob("*/cells/*/manifest.json"))
@@ -15,7 +16,7 @@ CELLS = sorted((Path(__file__).parents[1] / "reports").glob("*/cells/*/manifest.
 def named(manifest: dict[str, Any]) -> str:
     """The name that its settings give a cell, under the version of its numbers."""
     experiment = Experiment(**completed(manifest["settings"]))
-    return experiment.identity(manifest["data_digest"], int(manifest.get("numbers_version", FIRST_TOLD)))
+    return identity(experiment, manifest["data_digest"], int(manifest.get("numbers_version", FIRST_TOLD)))
 
 
 @pytest.mark.parametrize("path", CELLS, ids=lambda path: path.parent.name)

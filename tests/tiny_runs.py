@@ -7,6 +7,7 @@ import numpy as np
 
 from comparisons.data import Data
 from comparisons.runner import checkpoint, run
+from comparisons.runner.cell import on
 from comparisons.runner.experiment import Experiment
 
 SECONDS = ("seconds", "eval_seconds")  # all that may differ
@@ -31,7 +32,7 @@ class BrokenError(Exception):
 
 
 def unbroken(experiment: Experiment) -> run.Result:
-    return list(run.run("test", "cell", experiment, small()))[-1]
+    return list(run.run("test", on(experiment, small()), small()))[-1]
 
 
 def broken_at(experiment: Experiment, folder: Path, moments: list[int]) -> tuple[run.Result, int]:
@@ -50,7 +51,7 @@ def broken_at(experiment: Experiment, folder: Path, moments: list[int]) -> tuple
 
     while True:
         try:
-            results = list(run.run("test", "cell", experiment, small(), keep=keep, kept=kept, every=0.0))
+            results = list(run.run("test", on(experiment, small()), small(), keep=keep, kept=kept, every=0.0))
             return results[-1], pauses
         except BrokenError:
             kept = checkpoint.read(path)

@@ -29,9 +29,10 @@ from comparisons.benchmarks.peers import (
     torch_by_hand,
     vectorised,
 )
+from comparisons.cli import parts
 from comparisons.runner import store
 from inference import BACKENDS, ENGINES
-from inference.base import Settings, setting
+from inference.base import arrays, numpys, setting
 
 PARTS = ("step", "growth", "seeds", "bound", "memory", "grid")
 SHAPES = (Shape(500, 20), Shape(100, 3))  # the paper's Figures 2 and 3
@@ -166,6 +167,7 @@ def seeds(plan: Plan) -> Iterator[dict[str, Any]]:
 
 def bound(plan: Plan) -> Iterator[dict[str, Any]]:
     """Seconds for the lower bound of 10,000 points, once compiled."""
+    from comparisons.evidence.base import Target
     from comparisons.evidence.elbo import elbo
     from inference.base import Posterior, arrays
     from models.vae import VaeBernoulli
@@ -176,12 +178,12 @@ def bound(plan: Plan) -> Iterator[dict[str, Any]]:
             model = VaeBernoulli(shape.n_x, shape.n_latent, shape.n_hidden)
             theta, phi = (arrays(engine, group) for group in model.init(0))
             x = engine.array(_images(shape)[:POINTS])
-            q = Posterior(model.recognition, (phi, x))
+            target = Target(engine, model, theta, x, Posterior(model.recognition, (phi, x)))
             told = {"contestant": "bound", "engine": name, **shape._asdict()}
             for draws in DRAWS:
                 for repeat in range(-1, plan.repeats):
                     start = time.perf_counter()
-                    elbo(engine, model, theta, q, x, engine.key(repeat + 1), draws)
+                    elbo(target, engine.key(repeat + 1), draws)
                     if repeat >= 0:
                         seconds = time.perf_counter() - start
                         yield {**told, "draws": draws, "quantity": "bound_s", "repeat": repeat, "value": seconds}
@@ -253,12 +255,14 @@ def ours(
     backend: str, engine_name: str, shape: Shape, x: np.ndarray, plan: Plan, leapfrog_steps: int = 10, n_seeds: int = 0
 ) -> Steps:
     """Return a backend's training as a comparison runs it, in chunks of 100 steps; of `n_seeds` at once, where said."""
-    from comparisons.runner.run import arrays, numpys, training
+    from comparisons.runner.training import training
     from models.vae import VaeBernoulli
 
     engine = inference.engine(engine_name, "cpu", plan.threads, True)
     model = VaeBernoulli(shape.n_x, shape.n_latent, shape.n_hidden)
-    settings = Settings(warmup=0, minibatch=shape.minibatch, leapfrog_steps=leapfrog_steps)
+    kind = parts.backend(backend).settings
+    told: dict[str, Any] = {"warmup": 0, "minibatch": shape.minibatch, "leapfrog_steps": leapfrog_steps}
+    settings = kind(**{name: value for name, value in told.items() if name in kind.__dataclass_fields__})
     built, train = training(engine, model, backend, settings, False)
     data = engine.array(x)
     theta, phi = (arrays(engine, group) for group in model.init(0))

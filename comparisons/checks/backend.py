@@ -1,6 +1,7 @@
 """What the suite counts on in a backend: its form, its manners, and that it fits a model whose best fit is known."""
 
 from collections.abc import Callable
+from dataclasses import fields
 from functools import cached_property
 from typing import Any
 
@@ -20,7 +21,8 @@ from comparisons.checks.base import (
     shapes,
 )
 from comparisons.errors import in_one_line
-from inference.base import Array, Backend, Batch, Engine, Info, Key, Posterior, Settings, State, arrays, numpys
+from inference import AllSettings
+from inference.base import Array, Backend, Batch, Engine, Info, Key, Method, Posterior, Settings, State, arrays, numpys
 from models.base import Model
 from models.linear_gaussian import LinearGaussian, log_px, maximum_likelihood
 from models.vae import VaeBernoulli
@@ -39,17 +41,19 @@ SETTINGS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def check_backend(factory: Factory, engine: Engine) -> list[Outcome]:
-    """Hold factory(engine, model, settings) -> Backend against every check, on one engine."""
-    return run(CHECKS, Case(factory, engine))
+def check_backend(backend: Factory | Method, engine: Engine) -> list[Outcome]:
+    """Hold a function (engine, model, settings) -> Backend, or the card of one, against every check on an engine."""
+    card = backend if isinstance(backend, Method) else Method(backend, settings=AllSettings)
+    return run(CHECKS, Case(card, engine))
 
 
 class Case:
     """A backend on an engine, for `linear_gaussian` on data drawn from it."""
 
-    def __init__(self, factory: Factory, engine: Engine, **settings: Any) -> None:
-        self.factory, self.engine = factory, engine
-        self.settings = Settings(**{**SETTINGS, **settings})
+    def __init__(self, card: Method, engine: Engine, **settings: Any) -> None:
+        self.card, self.factory, self.engine = card, card.build, engine
+        known = {f.name for f in fields(card.settings)}
+        self.settings = card.settings(**{name: v for name, v in {**SETTINGS, **settings}.items() if name in known})
         self.model: Model = LinearGaussian(D, K)
 
     @cached_property
@@ -66,7 +70,7 @@ class Case:
     @cached_property
     def with_prior(self) -> "Case":
         """The same with --theta map."""
-        return Case(self.factory, self.engine, theta="map")
+        return Case(self.card, self.engine, theta="map")
 
     @cached_property
     def x(self) -> np.ndarray:
@@ -382,7 +386,7 @@ def not_finite_data_are_no_crash(case: Case) -> None:
 def another_model_will_do(case: Case) -> None:
     """init, step and theta work for `vae_bernoulli` too, on the whole training set at once."""
     _ = case.after
-    other = Case(case.factory, case.engine)
+    other = Case(case.card, case.engine)
     other.model = VaeBernoulli(D, K, 4)
     other.x = (case.x > 1.5).astype(np.float32)
     state, info = other.step(other.init(), 0, rows_of(0, N))

@@ -19,8 +19,8 @@ from types import ModuleType
 from typing import Any
 
 from comparisons.errors import FlagError, in_one_line
-from inference import BACKENDS
-from inference.base import Backend, Engine, Settings
+from inference import BACKENDS, AllSettings
+from inference.base import Backend, Engine, Method, Settings
 from models import MODELS
 from models.base import Model
 
@@ -101,16 +101,24 @@ def model(name: str) -> Callable[[int, int, int], Model]:
     return _model(name) if isinstance(name, Part) else named("model", name)
 
 
-def backend(name: str) -> Callable[[Engine, Model, Settings], Backend]:
-    """Return what builds a backend from (engine, model, settings): the registered one, or a Part's, whose file is run.
+def backend(name: str) -> Method:
+    """Return a backend's card: the registered one, or that of a Part, whose file is run, made where it has none.
 
-    Raises FlagError; so does a Part's, where it cannot be built.
+    Raises FlagError; so does the `build` of a Part's, where it cannot be built.
     """
     return _backend(name) if isinstance(name, Part) else named("backend", name)
 
 
+def known(name: str) -> Method | None:
+    """Return a registered backend's card; None for a Part, of which nothing is known before its file is run."""
+    return None if isinstance(name, Part) else backend(name)
+
+
 def named(kind: str, name: str) -> Any:
-    """Return the callable itself, as it stands in the registry or in a Part's file, which is run. Raises FlagError."""
+    """Return the callable itself, or a backend's card, as it stands in the registry or a Part's file, which is run.
+
+    Raises FlagError.
+    """
     registry: Mapping[str, Any] = MODELS if kind == "model" else BACKENDS
     if not isinstance(name, Part):
         if name not in registry:
@@ -120,7 +128,7 @@ def named(kind: str, name: str) -> Any:
     if not hasattr(module, name.name):
         raise FlagError(f"{kind} '{name}': {Path(name.path).name} defines no {name.name}")
     found = getattr(module, name.name)
-    if not callable(found):
+    if not callable(found) and not isinstance(found, Method):
         raise FlagError(f"{kind} '{name}': {name.name} is of type {type(found).__name__}, which cannot be called")
     return found
 
@@ -157,20 +165,22 @@ def _model(part: Part) -> Callable[[int, int, int], Model]:
 
 
 @cache
-def _backend(part: Part) -> Callable[[Engine, Model, Settings], Backend]:
-    build_it = named("backend", part)
+def _backend(part: Part) -> Method:
+    found = named("backend", part)
+    # A bare function may read whatever a backend of ours can be told.
+    card = found if isinstance(found, Method) else Method(found, settings=AllSettings)
 
     def build(engine: Engine, model: Model, settings: Settings) -> Backend:
         call = f"backend '{part}' on {engine.name}"
         try:
-            built = build_it(engine, model, settings)
+            built = card.build(engine, model, settings)
         except (Exception, SystemExit) as error:
             raise FlagError(f"{call} raised {in_one_line(error)}") from error
         if not isinstance(built, Backend):
             raise FlagError(f"{call} is a {type(built).__name__}, not an inference.base.Backend")
         return built
 
-    return build
+    return card._replace(build=build)
 
 
 @cache

@@ -16,14 +16,17 @@ import numpy as np
 
 from comparisons import cli
 from comparisons.cli import parts
-from comparisons.data import Data, digest, fetch, load, read_frey, take
+from comparisons.data import Data, load, take
+from comparisons.data.files import fetch
+from comparisons.data.frey import FRAMES, read_frey
 from comparisons.errors import NumericsError
 from comparisons.paper.attempts_report import report
 from comparisons.paper.from_map import from_map
 from comparisons.runner import store
-from comparisons.runner.cells import run_cell
+from comparisons.runner.cell import on
 from comparisons.runner.experiment import Experiment
 from comparisons.runner.fits import Fit, restored
+from comparisons.runner.jobs import Job, run_cell
 from inference.base import setting
 
 PLAIN = Path(__file__).parents[2] / "tests" / "plain.py"
@@ -153,9 +156,9 @@ def tried(attempt: Attempt, plan: Plan, out: Path, data_dir: Path | None) -> Ite
     experiment = Experiment(**named)
     data = varied(attempt.data, experiment, data_dir)
     fit = ended(experiment, data, out)
-    common = {"finding": attempt.finding, "attempt": attempt.name, "cell": fit.cell}
+    common = {"finding": attempt.finding, "attempt": attempt.name, "cell": fit.cell.name}
     shared = ("split", "metric", "n_seen", "value", "stderr", "n_points", "step_size")
-    for row in store.read_rows(out / "cells" / fit.cell / "rows.csv").to_dict("records"):
+    for row in store.read_rows(out / "cells" / fit.cell.name / "rows.csv").to_dict("records"):
         yield {**common, "points": "first", **{name: row[name] for name in shared}}
     plainly = {"n_seen": experiment.samples, "step_size": experiment.step_size}
     for metric, split, which in attempt.judged:
@@ -173,14 +176,12 @@ def tried(attempt: Attempt, plan: Plan, out: Path, data_dir: Path | None) -> Ite
 
 def ended(experiment: Experiment, data: Data, out: Path) -> Fit:
     """Return the fit of an experiment on this data, from its cell in `out` or trained there. Raises UserError."""
-    identity = digest(data)
-    cell = experiment.identity(identity)
-    if not store.finished(out, cell, with_state=True):
-        environment = {**store.environment(), "data_digest": identity}
-        status = run_cell("attempts", out, cell, experiment, data, environment, lambda n_seen, doing: None)
+    cell = on(experiment, data)
+    if not store.finished(out, cell.name, with_state=True):
+        status = run_cell(Job("attempts", cell, out, store.environment()), data)
         if status != "done":
-            raise NumericsError(f"the fit {cell} diverged")
-    return restored(experiment, cell, data.train.shape[1], store.load_state(out, cell))
+            raise NumericsError(f"the fit {cell.name} diverged")
+    return restored(cell, store.load_state(out, cell.name))
 
 
 def judged(fit: Fit, data: Data, metric: str, split: str, which: str, seed: int) -> Row:
@@ -240,7 +241,7 @@ def sha256(content: bytes) -> str:
 def film(data: Data, data_dir: Path | None) -> np.ndarray:
     """Return all images in the order of the film; those of another set in its own order."""
     if data.name == "frey":
-        return read_frey(fetch("frey/frey_rawface.mat", data_dir)).astype(np.float32) / 256
+        return read_frey(fetch(FRAMES, data_dir)).astype(np.float32) / 256
     return np.concatenate([data.train, data.test])
 
 

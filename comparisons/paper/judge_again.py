@@ -14,10 +14,13 @@ import numpy as np
 from comparisons import cli
 from comparisons.data import Data, digest, load, take
 from comparisons.errors import DataError, StorageError
+from comparisons.evidence.base import Target
 from comparisons.evidence.judge import estimate
 from comparisons.runner import store
-from comparisons.runner.experiment import Experiment, completed
+from comparisons.runner.cell import on
+from comparisons.runner.experiment import Experiment
 from comparisons.runner.fits import restored
+from comparisons.runner.identity import completed, method
 from inference.base import setting
 
 JUDGE = "quadrature"
@@ -67,21 +70,22 @@ def judged(plan: Plan, folder: Path, loaded: dict[str, Data], data_dir: Path | N
         raise DataError(f"{experiment.data} here is not the data of {cell}; name the folder it had with --data-dir")
     before = store.read_rows(out / "cells" / cell / "rows.csv")
     before = before[(before.metric == METRIC) & before.value.notna()].set_index(["n_seen", "split"])
-    per_step = experiment.rows_per_step(len(data.train))
+    found_on = on(experiment, data)
+    per_step = found_on.rows_per_step
     steps = sorted(int(path.stem) for path in (folder / "stops").glob("*.safetensors"))
     for step in steps if plan.stops == "all" else steps[-1:]:
         kept = store.load_stop(out, cell, step)
         if kept is None or (step * per_step, "test") not in before.index:
             continue
-        fit = restored(experiment, cell, data.train.shape[1], kept[0]["state"])
+        fit = restored(found_on, kept[0]["state"])
         for split in ("train", "test"):
             x, _ = fit.points(data, split, experiment.eval_points)
-            found = estimate(JUDGE, fit.engine, fit.model, fit.theta, x, experiment.seed, None, experiment)
+            found = estimate(JUDGE, Target(fit.engine, fit.model, fit.theta, x), experiment, experiment.seed)
             now, stderr = found.mean()
             was = float(before.loc[(step * per_step, split), "value"])
             again = np.asarray((found.diagnostics or {}).get("again", np.zeros(found.points, bool)))
             yield {
-                "cell": cell, "backend": experiment.backend, "method": experiment.method, "n_train": len(data.train),
+                "cell": cell, "backend": experiment.backend, "method": method(experiment), "n_train": len(data.train),
                 "n_seen": step * per_step, "split": split, "before": was, "now": now,
                 "moved": now - was, "stderr": stderr, "n_points": found.points,
                 "again": float(again.mean()), "flagged": found.flagged,

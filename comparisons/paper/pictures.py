@@ -17,6 +17,7 @@ from comparisons.paper.panels import FIGURE2
 from comparisons.runner import store
 from comparisons.runner.experiment import Experiment
 from comparisons.runner.fits import Fit
+from comparisons.runner.identity import numbers_version
 
 FOLDERS = ("reports/lower_bound", "reports/manifold", "reports/samples")  # where fits may lie already
 HIDDEN = {"mnist": 500, "frey": 200}  # the paper's section 5
@@ -67,10 +68,10 @@ def keep(out: Path, name: str, title: str, pixels: np.ndarray, latents: str, fit
     """
     store.write(out / f"{name}.png", png(pixels))
     facts = {
-        **store.environment(), "title": title, "latents": latents, "cell": fit.cell, "data_digest": digest(data),
-        "settings": asdict(fit.experiment), "numbers_version": fit.experiment.numbers_version,
+        **store.environment(), "title": title, "latents": latents, "cell": fit.cell.name, "data_digest": digest(data),
+        "settings": asdict(fit.experiment), "numbers_version": numbers_version(fit.experiment),
         "shape": list(pixels.shape),
-        "pixels_sha256": hashlib.sha256(pixels.tobytes()).hexdigest(), "fit": _fit(out, fit.cell),
+        "pixels_sha256": hashlib.sha256(pixels.tobytes()).hexdigest(), "fit": _fit(out, fit.cell.name),
     }  # fmt: skip
     store.write_json(out / f"{name}.json", facts)
 

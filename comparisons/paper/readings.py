@@ -28,7 +28,7 @@ from comparisons.paper.verdicts import (
     points,
 )  # fmt: skip
 from comparisons.reporting.figures import OTHERS
-from comparisons.runner.experiment import Experiment
+from inference.monte_carlo_em import MonteCarloEMSettings
 
 AXES = {"n_seen": "training points", "decoder_evals": "decoder evaluations"}  # what the paper's axis may count
 WIDTH = 48  # characters of a legend's line
@@ -157,8 +157,8 @@ def _told_apart(found: list[Configuration]) -> list[str]:
 def told(method: str) -> tuple[str, str, str]:
     """Return a method's E-step and weight updates, the defaults where it names none, and its other settings."""
     settings = dict(one.split("=", 1) for one in method.split() if "=" in one)
-    e_step = settings.pop("e_step", Experiment.e_step)
-    updates = settings.pop("weight_updates", str(Experiment.weight_updates))
+    e_step = settings.pop("e_step", MonteCarloEMSettings.e_step)
+    updates = settings.pop("weight_updates", str(MonteCarloEMSettings.weight_updates))
     return e_step, updates, " ".join(f"{name}={value}" for name, value in settings.items())
 
 

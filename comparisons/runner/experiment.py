@@ -1,41 +1,26 @@
 """One cell of a comparison: every setting that determines its numbers, validated when built."""
 
-import hashlib
-import json
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass, fields
 
-import inference
 from comparisons.cli import parts
 from comparisons.cli.limits import check
 from comparisons.data import DATA
-from comparisons.errors import FlagError
-from comparisons.evidence.settings import JudgeSettings
-from inference import BACKENDS, CHOICE, ENGINES
-from inference.base import Settings, setting
+from comparisons.errors import FlagError, UnfitError
+from comparisons.evidence.base import Facts
+from comparisons.evidence.judge import ESTIMATORS, JudgeSettings, automatic
+from inference import BACKENDS, ENGINES, AllSettings
+from inference.base import Backend, Method, Settings, setting
 from models import MODELS
 from models.base import Model
-from models.vae import OneHiddenLayer
+from models.guides import with_log_variance_factor
 
-AT_A_POINT = ("monte_carlo_em", "wake_sleep")  # backends that climb no bound that a q(theta) could have a part in
-DEFAULT_MODEL = {"frey": "vae_gaussian", "synthetic": "linear_gaussian"}  # vae_bernoulli for the others
 STEP_SIZES = (0.01, 0.02, 0.1)  # the paper's section 5
-
 LONG = 5000  # steps that repay the half minute it takes to compile one: each is then several ms faster
-
-# Raise it when a change to models/, inference/ or the estimators changes numbers: old results then keep their own name.
-NUMBERS_VERSION = 2
-FULL_E_STEP_VERSION = 3  # until 2, theta saw the first 500 rows of a full E-step and no others
-# Until 3, quadrature missed oblique narrow posteriors, and importance sampling and annealing modes, without a word.
-JUDGE_VERSION = 4
-REJUDGED = {"quadrature", "importance", "annealed"}
-CARD_VERSION = 5  # until 4, jax's products of matrices were rounded to 10 bits on cards that can
 
 
 @dataclass(frozen=True, kw_only=True)
-class Experiment(JudgeSettings, Settings):
+class Experiment(JudgeSettings, AllSettings):
     """One (model, data, backend, engine, seed) and how it is run and judged. Each field is a flag.
 
     Raises FlagError, naming the value and what is allowed.
@@ -48,9 +33,9 @@ class Experiment(JudgeSettings, Settings):
         choices=("auto", *MODELS),
         or_file=True,
     )
-    data: str = setting("digits", "the data set", choices=DATA)
+    data: str = setting("digits", "the data set", choices=tuple(DATA))
     backend: str = setting(
-        "aevb",
+        next(iter(BACKENDS)),
         f"inference method: one of these, or {parts.FORM}, whose code is then run",
         choices=tuple(BACKENDS),
         or_file=True,
@@ -68,7 +53,8 @@ class Experiment(JudgeSettings, Settings):
     initial_scale: float = setting(1.0, "factor on the model's initial values of theta and phi", above=0.0, high=1000.0)
     log_variance_factor: float = setting(
         1.0,
-        "vae_*: factor on the log-variance weights of q(z|x), and so on their step size (authors' wake-sleep: 0.1)",
+        "factor on the log-variance weights of a q(z|x) that has them, and so on their step size (authors' wake-sleep: "
+        "0.1)",
         above=0.0,
         high=1000.0,
     )
@@ -100,177 +86,95 @@ class Experiment(JudgeSettings, Settings):
         # One name alone, or the list that JSON makes of a tuple, mean the same.
         named = (self.evidence,) if isinstance(self.evidence, str) else tuple(self.evidence)
         object.__setattr__(self, "evidence", named)
-        if "bidirectional" in named:
-            raise FlagError(
-                f"evidence 'bidirectional' needs data simulated from the fitted model, not {self.data}; choose "
-                "--evidence annealed here, or run python -m comparisons.calibration --parts simulated"
-            )
         check(self)
         if self.model == "auto":
-            object.__setattr__(self, "model", DEFAULT_MODEL.get(self.data, "vae_bernoulli"))
-        object.__setattr__(self, "evidence", tuple(self._chosen_evidence()))
-        if self.compile == "on" and self.engine in CHOICE and self.device != "cpu":
+            object.__setattr__(self, "model", DATA[self.data].model)
+        object.__setattr__(self, "evidence", tuple(dict.fromkeys(_chosen_evidence(self))))
+        for name, card in ESTIMATORS.items():
+            for field, value in card.settle(self, name in self.evidence).items():
+                object.__setattr__(self, field, value)
+        if self.compile == "on" and ENGINES[self.engine].compiling_is_a_choice and self.device != "cpu":
             raise FlagError(f"compile 'on' is for the cpu, not {self.device}; choose --compile off or --device cpu")
         if self.samples < self.minibatch:
             raise FlagError(f"samples {self.samples} is below the minibatch of {self.minibatch}; raise --samples")
-        if self.model == "vae_bernoulli" and self.data == "synthetic":
-            raise FlagError("model 'vae_bernoulli' cannot score the real values of 'synthetic'; choose linear_gaussian")
-        if "quadrature" in self.evidence and self.n_latent > 3:
-            raise FlagError(
-                f"evidence 'quadrature' needs n_latent <= 3, not {self.n_latent}; "
-                "choose --evidence importance or annealed"
-            )
-        if "exact" in self.evidence and self.model != "linear_gaussian":
-            raise FlagError(f"evidence 'exact' is for linear_gaussian, not {self.model}; choose --evidence quadrature")
-        if "appendix_d" in self.evidence and self.n_latent > 10 and not self.force:
-            raise FlagError(
-                f"evidence 'appendix_d' cannot be trusted above 10 latent variables, and n_latent is {self.n_latent}; "
-                "choose --evidence importance or annealed, or add --force"
-            )
-        if "annealed" in self.evidence and self.start == "annealed":
-            raise FlagError("evidence 'annealed' cannot start where it ends; choose --start prior or recognition")
-        object.__setattr__(self, "chains", self._chosen_chains())
-        self.fit_backend(has_q=self.backend != "monte_carlo_em", has_q_theta=self.backend not in AT_A_POINT)
+        refuse(self, _at_a_size(self))
 
-    def _chosen_evidence(self) -> Iterator[str]:
-        """Yield the estimators by name, each once, in the order given: `auto` as what fits, `none` as nothing."""
-        if "none" in self.evidence and len(self.evidence) > 1:
-            raise FlagError(f"evidence 'none' excludes the others of {' '.join(self.evidence)}; drop one of them")
-        for name in dict.fromkeys(self.evidence):
-            if name != "auto":
-                yield from () if name == "none" else (name,)
-            elif self.model == "linear_gaussian":
-                yield "exact"
-            else:
-                yield "quadrature" if self.n_latent <= 3 else "importance"
-
-    def _chosen_chains(self) -> str:
-        """Return whether appendix D keeps its chains; `auto` where it is not asked for, which is then no setting."""
-        if "appendix_d" not in self.evidence:
-            return "auto"
-        if self.chains == "kept" and self.start != "prior":
-            raise FlagError(
-                f"chains 'kept' start at the prior, not at {self.start!r}; choose --chains anew or --start prior"
-            )
-        return ("kept" if self.start == "prior" else "anew") if self.chains == "auto" else self.chains
-
-    def fit_to(self, n_train: int, n_x: int) -> None:
-        """Check what depends on the data's size, and that a model or backend from a file loads. Raises FlagError."""
-        if self.minibatch > n_train:
-            raise FlagError(f"minibatch {self.minibatch} exceeds the {n_train} training points; lower --minibatch")
-        if self.rows_per_step(n_train) > self.samples:
-            raise FlagError(f"samples {self.samples} is below one full E-step over {n_train} points; raise --samples")
-        if self.model == "linear_gaussian" and self.n_latent >= n_x:
-            raise FlagError(f"n_latent {self.n_latent} must be below the {n_x} columns of {self.data}")
-        self.built(n_x)
-        parts.backend(self.backend)
-
-    def built(self, n_x: int) -> Model:
-        """Build the model for data of `n_x` columns. Raises FlagError."""
-        model = parts.model(self.model)(n_x, self.n_latent, self.n_hidden)
-        if self.log_variance_factor == 1.0:
-            return model
-        if not isinstance(model, OneHiddenLayer):
-            raise FlagError(
-                f"log_variance_factor {self.log_variance_factor} is for vae_bernoulli and vae_gaussian, "
-                f"not {self.model}; drop --log-variance-factor"
-            )
-        return replace(model, log_variance_factor=self.log_variance_factor)
+    @property
+    def card(self) -> Method:
+        """What is known of the backend before it is built; a file's is run for it."""
+        return parts.backend(self.backend)
 
     @property
     def settings(self) -> Settings:
         """What of it the backend is told."""
-        return Settings(**{f.name: getattr(self, f.name) for f in fields(Settings)})
-
-    def fit_backend(self, has_q: bool, has_q_theta: bool) -> None:
-        """Check what depends on whether the backend has a q(z|x), and can have a q(theta). Raises FlagError."""
-        if self.theta == "vb" and not has_q_theta:
-            raise FlagError(
-                f"theta 'vb' is for the backends aevb and mean_field, not {self.backend}, which fits theta as a point; "
-                "choose --theta map or ml"
-            )
-        if not has_q:
-            if self.proposal == "q" and "importance" in self.evidence:
-                raise FlagError(f"{self.backend} has no q(z|x) to propose from; choose --proposal hmc")
-            if self.start == "recognition" and {"annealed", "appendix_d"} & set(self.evidence):
-                raise FlagError(f"{self.backend} has no q(z|x) to start from; choose --start prior")
-
-    def rows_per_step(self, n_train: int) -> int:
-        """How many datapoints one step of the backend consumes."""
-        return n_train if self.full_e_step else self.minibatch
-
-    @property
-    def full_e_step(self) -> bool:
-        """Whether a step moves the chains of all training points."""
-        return self.backend == "monte_carlo_em" and self.e_step == "full"
+        kind = self.card.settings
+        return kind(**{f.name: getattr(self, f.name) for f in fields(kind)})
 
     @property
     def compiled(self) -> bool:
         """Whether training runs compiled. From the settings alone: compiled steps round otherwise than others do."""
-        if self.engine not in CHOICE or self.device != "cpu":
+        if not ENGINES[self.engine].compiling_is_a_choice or self.device != "cpu":
             return False
-        return self.samples // self.minibatch >= LONG if self.compile == "auto" else self.compile == "on"
-
-    def checkpoints(self, n_train: int) -> Iterator[int]:
-        """Yield the steps after which a fit is judged: 1, 2, 5 x 10^k points, from samples / 10 or 1e5 on; the last."""
-        rows = self.rows_per_step(n_train)
-        last = self.samples // rows
-        floor = min(1e5, self.samples / 10)
-        decades = range(int(math.log10(self.samples)) + 1)
-        steps = {m * 10**k // rows for k in decades for m in (1, 2, 5) if floor <= m * 10**k < self.samples}
-        yield from sorted({step for step in steps if 1 <= step < last} | {last})
-
-    @property
-    def method(self) -> str:
-        """Settings of method and judge that are not the defaults, as one string: what else tells two results apart.
-
-        Of a model or backend from a file that is its content: two versions of one file are two methods.
-        """
-        judge = (f for f in fields(JudgeSettings) if f.name not in ("evidence", "max_memory"))
-        mine = (self.__dataclass_fields__[name] for name in ("initial_scale", "log_variance_factor"))
-        told = [*fields(Settings), *judge, *mine]
-        changed = [f"{f.name}={getattr(self, f.name)}" for f in told if getattr(self, f.name) != f.default]
-        if self.step_size != "auto":
-            changed.append(f"step_size={self.step_size}")
-        elif self.pilot_steps != Experiment.pilot_steps:
-            changed.append(f"pilot_steps={self.pilot_steps}")
-        return " ".join(changed + [f"{kind}_sha256={part.sha256[:12]}" for kind, part in self._parts()])
-
-    def identity(self, data_digest: str, numbers_version: int | None = None) -> str:
-        """Name the cell: backend, engine, seed, and a hash of all settings, the data and the version of the numbers.
-
-        Settings at their default stay out of the hash, so that a new flag does not rename old results; a default that
-        changes is a new version of the numbers. A file counts by its content and the name in it, wherever it lies.
-        """
-        content = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
-        content |= {kind: {"name": part.name, "sha256": part.sha256} for kind, part in self._parts()}
-        if self.compiled:  # whoever decided it: the same numbers, and not those of before there was a choice
-            content["compile"] = "on"
-        if self.chains == "anew":  # as all were, before there was a choice
-            del content["chains"]
-        process = inference.unpinned(self.engine)  # what changes numbers, and an engine cannot pin: mostly nothing
-        if process:
-            content["process"] = process
-        content |= {"data_digest": data_digest, "numbers_version": numbers_version or self.numbers_version}
-        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
-        backend = self.backend.folder if isinstance(self.backend, parts.Part) else self.backend
-        return f"{self.data}-{backend}-{self.engine}-seed{self.seed}-{digest}"
-
-    @property
-    def numbers_version(self) -> int:
-        """The version of this experiment's numbers: a change raises that of the experiments it touches."""
-        trained = FULL_E_STEP_VERSION if self.full_e_step else NUMBERS_VERSION
-        judged = JUDGE_VERSION if REJUDGED & {*self.evidence} else NUMBERS_VERSION
-        return max(trained, judged, NUMBERS_VERSION if self.device == "cpu" else CARD_VERSION)
-
-    def _parts(self) -> list[tuple[str, parts.Part]]:
-        """Return what comes from a file, with the field's name."""
-        named = [(kind, getattr(self, kind)) for kind in parts.KINDS]
-        return [(kind, part) for kind, part in named if isinstance(part, parts.Part)]
+        known = parts.known(self.backend)  # a file is not run for a name
+        n_train = self.n_train or DATA[self.data].n_train
+        steps = self.samples // (known.batch(self, n_train) if known else self.minibatch)
+        return steps >= LONG if self.compile == "auto" else self.compile == "on"
 
 
-def completed(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return settings as a run before this version kept them, with the default of each that it did not know."""
-    # As all chains were, before there was a choice.
-    chains = "anew" if "appendix_d" in settings.get("evidence", ()) else "auto"
-    return {**{f.name: f.default for f in fields(Experiment)}, "chains": chains, **settings}
+def built(experiment: Experiment, n_x: int) -> Model:
+    """Build the model for data of `n_x` columns. Raises FlagError."""
+    try:
+        model = parts.model(experiment.model)(n_x, experiment.n_latent, experiment.n_hidden)
+        return with_log_variance_factor(model, experiment.log_variance_factor)
+    except ValueError as error:
+        raise FlagError(f"model {str(experiment.model)!r}: {error}") from error
+
+
+def refuse(experiment: Experiment, model: Model | None = None, backend: Backend | None = None) -> None:
+    """Raise UnfitError for what its model, data, backend and estimators cannot do together, as far as that is known.
+
+    Registered ones are known before they are built; a file's when they are given here.
+    """
+    e = experiment
+    if model and model.support == "unit" and DATA[e.data].support == "real":
+        raise UnfitError(
+            f"model {str(e.model)!r} cannot score the real values of {e.data!r}; choose {DATA[e.data].model}"
+        )
+    facts = _facts(e, model, backend)
+    for name in e.evidence:
+        refusal = ESTIMATORS[name].refuses(facts, e)
+        if refusal:
+            raise UnfitError(refusal)
+    card = parts.known(e.backend)
+    has_q_theta = backend.theta_posterior is not None if backend else card and card.has_q_theta
+    if e.theta == "vb" and has_q_theta is False:
+        able = " and ".join(name for name, method in BACKENDS.items() if method.has_q_theta)
+        raise UnfitError(
+            f"theta 'vb' is for the backends {able}, not {e.backend}, which fits theta as a point; "
+            "choose --theta map or ml"
+        )
+
+
+def _facts(e: Experiment, model: Model | None = None, backend: Backend | None = None) -> Facts:
+    card = parts.known(e.backend)
+    has_q = backend.posterior is not None if backend else card and card.has_q
+    closed_form = model.log_px is not None if model else None
+    return Facts(str(e.model), e.n_latent, closed_form, has_q, str(e.backend))
+
+
+def _at_a_size(e: Experiment) -> Model | None:
+    """Return a registered model at some number of columns, which tells of all; None for a file's, which is not run."""
+    if isinstance(e.model, parts.Part):
+        return None
+    return parts.model(e.model)(e.n_latent + 1, e.n_latent, e.n_hidden)
+
+
+def _chosen_evidence(e: Experiment) -> Iterator[str]:
+    """Yield the estimators by name, in the order given: `auto` as the first in rank that serves, `none` as nothing."""
+    if "none" in e.evidence and len(e.evidence) > 1:
+        raise FlagError(f"evidence 'none' excludes the others of {' '.join(e.evidence)}; drop one of them")
+    for name in e.evidence:
+        if name == "auto":
+            yield automatic(_facts(e, _at_a_size(e)), e)
+        elif name != "none":
+            yield name

@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import inference
-from comparisons.cli import parts
-from comparisons.data import Data, digest
+from comparisons.data import Data
 from comparisons.errors import NumericsError
-from comparisons.evidence.kept import Chains
 from comparisons.runner import store
-from comparisons.runner.cells import run_cell
-from comparisons.runner.experiment import Experiment
-from comparisons.runner.keeping import NAME as KEEPER
-from comparisons.runner.run import points
+from comparisons.runner.cell import Cell, on, points
+from comparisons.runner.experiment import Experiment, built
+from comparisons.runner.jobs import Job, run_cell
+from comparisons.runner.keeping import keeper_of
 from inference.base import Array, Backend, Engine, Params, Posterior, State, arrays, numpys
 from models.base import Model
 
@@ -23,8 +21,7 @@ from models.base import Model
 class Fit(NamedTuple):
     """A trained model, its backend and the state it ended in, on an engine's device."""
 
-    experiment: Experiment
-    cell: str
+    cell: Cell
     engine: Engine
     model: Model
     backend: Backend
@@ -32,7 +29,12 @@ class Fit(NamedTuple):
 
     def on(self, engine: Engine) -> "Fit":
         """Return the same fit on another engine."""
-        return restored(self.experiment, self.cell, self.model.n_x, numpys(self.engine, self.state), engine)
+        return restored(self.cell, numpys(self.engine, self.state), engine)
+
+    @property
+    def experiment(self) -> Experiment:
+        """How it was trained."""
+        return self.cell.experiment
 
     @property
     def theta(self) -> Params:
@@ -56,57 +58,56 @@ def fitted(experiment: Experiment, data: Data, out: Path, look_in: Sequence[Path
 
     One that is trained here has its bound judged on its way, and not log p(x). Raises UserError.
     """
-    identity = digest(data)
-    unjudged = replace(experiment, evidence=("none",))
-    for known in (experiment, unjudged):
-        cell = known.identity(identity)
+    judged = on(experiment, data)
+    unjudged = judged._replace(experiment=replace(experiment, evidence=("none",)))
+    for known in (judged, unjudged):
         for folder in (out, *look_in):
-            if store.finished(folder, cell, with_state=True):
-                return restored(known, cell, data.train.shape[1], store.load_state(folder, cell))
-    _trained(unjudged, cell, data, identity, out)
-    return restored(unjudged, cell, data.train.shape[1], store.load_state(out, cell))
+            if store.finished(folder, known.name, with_state=True):
+                return restored(known, store.load_state(folder, known.name))
+    _train(Job("fit", unjudged, out, store.environment()), data)
+    return restored(unjudged, store.load_state(out, unjudged.name))
 
 
-def followed(experiment: Experiment, data: Data, out: Path) -> tuple[Fit, dict[str, Chains]]:
-    """Return a fit, and the chains of the paper's estimator that were kept along its training, by split.
+def followed(experiment: Experiment, data: Data, out: Path) -> tuple[Fit, dict[str, Any]]:
+    """Return a fit, and what its estimator kept along its training, by split.
 
     Trained here unless it lies in `out` with them. Raises UserError.
     """
-    experiment = replace(experiment, evidence=(KEEPER,))
-    identity = digest(data)
-    cell = experiment.identity(identity)
-    last = experiment.samples // experiment.rows_per_step(len(data.train))
-    kept = store.load_stop(out, cell, last) if store.finished(out, cell) else None
+    cell = on(experiment, data)
+    kept = store.load_stop(out, cell.name, cell.last) if store.finished(out, cell.name) else None
     if kept is None:
-        _trained(experiment, cell, data, identity, out, keep_stops=True)
-        kept = store.load_stop(out, cell, last)
-    assert kept is not None  # written before the cell was finished
+        _train(Job("fit", cell, out, store.environment(), keep_stops=True), data)
+        kept = store.load_stop(out, cell.name, cell.last)
+    _, keeper = keeper_of(experiment)
+    assert kept  # written before the cell was finished
+    assert keeper
     arrays_of, _ = kept
-    fit = restored(experiment, cell, data.train.shape[1], arrays_of["state"])
-    return fit, {split: Chains(**chains) for split, chains in arrays_of["keeping"].items()}
+    return restored(cell, arrays_of["state"]), {
+        split: keeper.restored(kept) for split, kept in arrays_of["keeping"].items()
+    }
 
 
-def _trained(
-    experiment: Experiment, cell: str, data: Data, data_digest: str, out: Path, keep_stops: bool = False
-) -> None:
-    """Train a fit, under a bar, into `out`. Raises UserError."""
+def _train(job: Job, data: Data) -> None:
+    """Train a fit, under a bar. Raises UserError."""
     from tqdm import tqdm
 
-    environment = {**store.environment(), "data_digest": data_digest}
-    with tqdm(total=experiment.samples, desc=f"fitting {cell}", unit="pt", unit_scale=True, file=sys.stderr) as bar:
+    cell = job.cell
+    with tqdm(
+        total=cell.experiment.samples, desc=f"fitting {cell.name}", unit="pt", unit_scale=True, file=sys.stderr
+    ) as bar:
 
         def progress(n_seen: int, doing: str) -> None:
             bar.set_postfix_str(doing, refresh=False)
             bar.update(max(0, n_seen - bar.n))
 
-        ended = run_cell("fit", out, cell, experiment, data, environment, progress, keep_stops=keep_stops)
+        ended = run_cell(job, data, progress)
     if ended != "done":
-        raise NumericsError(f"the fit {cell} diverged; fits of other --samples or --seed may not")
+        raise NumericsError(f"the fit {cell.name} diverged; fits of other --samples or --seed may not")
 
 
-def restored(experiment: Experiment, cell: str, n_x: int, state: dict[str, Any], engine: Engine | None = None) -> Fit:
+def restored(cell: Cell, state: dict[str, Any], engine: Engine | None = None) -> Fit:
     """Rebuild a fit from its state in NumPy, on the engine it came from or on another: both read the same arrays."""
-    engine = engine or inference.engine(experiment.engine, experiment.device, experiment.threads)
-    model = experiment.built(n_x)
-    backend = parts.backend(experiment.backend)(engine, model, experiment.settings)
-    return Fit(experiment, cell, engine, model, backend, arrays(engine, state))
+    e = cell.experiment
+    engine = engine or inference.engine(e.engine, e.device, e.threads)
+    model = built(e, cell.n_x)
+    return Fit(cell, engine, model, e.card.build(engine, model, e.settings), arrays(engine, state))

@@ -2,17 +2,18 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import inference
 from comparisons.cli import parts
 from comparisons.data import Data, digest, load, take
-from comparisons.errors import FlagError
+from comparisons.errors import FlagError, UnfitError
 from comparisons.runner import store
-from comparisons.runner.cells import Job, work
+from comparisons.runner.cell import on, points
+from comparisons.runner.experiment import built
+from comparisons.runner.jobs import Job, work
 from comparisons.runner.request import Request, Running
 from comparisons.runner.watching import cost, display
 
@@ -27,27 +28,36 @@ def run_grids(requests: list[Request], report: Report) -> int:
 
     What is wrong with any of them is found before the first begins.
     """
-    ahead = [(request, _look_ahead(request)) for request in requests]
-    return max([_run(request, data, report) for request, data in ahead])
+    for request in requests:
+        store.prepare(request.out)
+    loaded = {e.data: load(e.data, request.data_dir) for request in requests for e in request.experiments[:1]}
+    ahead = [(request, *_look_ahead(request, loaded[request.experiments[0].data])) for request in requests]
+    codes, unfit = [], []
+    for request, jobs, data in ahead:
+        try:
+            codes.append(_run(request, jobs, data, report))
+        except UnfitError as error:  # of some of its cells; the others have run, and so will the other grids
+            unfit.append(str(error))
+    if unfit:
+        raise UnfitError("; ".join(unfit))
+    return max(codes)
 
 
-def _run(request: Request, data: Loaded, report: Report) -> int:
+def _run(request: Request, jobs: list[Job], data: Loaded, report: Report) -> int:
     """Run every cell that is not finished, then write the report, whatever ended the runs."""
-    jobs = list(_jobs(request, data))
     fresh = request.running.fresh
-    missing = [job for job in jobs if fresh or not store.finished(job.out, job.cell)]
+    missing = [job for job in jobs if fresh or not store.finished(job.out, job.cell.name)]
     if len(missing) < len(jobs):
         print(f"{len(jobs) - len(missing)} of {len(jobs)} cells are finished and reused", file=sys.stderr)
     if missing and not request.running.scheduler:
         # Workers import engines at the same time as one another; here it would be before any of them begins.
         _start_engines(missing, look_only=request.running.workers > 1)
     for job in missing:
-        manifest = {**job.environment, "settings": asdict(job.experiment)}
-        with store.locked(job.out, job.cell, wait=False) as held:
+        with store.locked(job.out, job.cell.name, wait=False) as held:
             if held:  # else another command is at work on it
-                store.announce(job.out, job.cell, manifest, fresh)
+                store.announce(job.out, job.cell.name, job.manifest, fresh)
     # The longest first: a long one that starts last would keep one worker busy while the others stand idle.
-    missing.sort(key=lambda job: -cost(job.experiment))
+    missing.sort(key=lambda job: -cost(job.cell.experiment))
     try:
         if missing:
             with display(missing) as watch:
@@ -55,7 +65,7 @@ def _run(request: Request, data: Loaded, report: Report) -> int:
     finally:
         rows = store.collect(request.out)
         if len(rows):
-            print(report(rows, request.out, rows[rows.cell.isin({job.cell for job in jobs})]))
+            print(report(rows, request.out, rows[rows.cell.isin({job.cell.name for job in jobs})]))
     return _failures(jobs)
 
 
@@ -66,21 +76,27 @@ def _work(jobs: list[Job], data: Loaded, running: Running, watch: Callable[[], N
         work_on_workers(jobs, running.workers, running.scheduler, watch)
         return
     for job in jobs:
-        work(job, data[job.experiment.n_train], watch)
+        work(job, data[job.cell.experiment.n_train], watch)
 
 
-def _look_ahead(request: Request) -> Loaded:
-    """Return the data by `n_train`, after everything that can be wrong with the grid has been looked at.
+def _look_ahead(request: Request, whole: Data) -> tuple[list[Job], Loaded]:
+    """Return the grid's jobs and data, after everything that can be wrong with it has been looked at.
 
     Raises UserError.
     """
-    store.prepare(request.out)
-    whole = load(request.experiments[0].data, request.data_dir)
     data = {n_train: take(whole, n_train) for n_train in dict.fromkeys(e.n_train for e in request.experiments)}
-    for experiment in request.experiments:
-        experiment.fit_to(*data[experiment.n_train].train.shape)
+    digests = {n_train: digest(one) for n_train, one in data.items()}
+    # A worker may stand in another folder, and not know this process's environment.
+    named = request.data_dir or os.environ.get("AEVB_DATA")
+    folder = Path(named).expanduser().absolute() if named else None
+    here, running = store.environment(), request.running
+    jobs = []
+    for e in request.experiments:
+        cell = on(e, data[e.n_train], digests[e.n_train])
+        told = (folder, running.checkpoint_seconds, running.keep_stops)
+        jobs.append(Job(request.comparison, cell, request.out.absolute(), here, *told))
     _hold_models(request, data)
-    return data
+    return jobs, data
 
 
 def _hold_models(request: Request, data: Loaded) -> None:
@@ -92,61 +108,49 @@ def _hold_models(request: Request, data: Loaded) -> None:
         except (ImportError, RuntimeError, AssertionError):  # said when the engines start, or of no matter here
             continue
         from comparisons.checks.contract import hold
-        from comparisons.runner.run import points
 
         x, _ = points(data[e.n_train], "train", e.eval_points)
-        hold(engine, e.built(x.shape[1]), e.model, x)
-
-
-def _jobs(request: Request, data: Loaded) -> Iterator[Job]:
-    """Yield the grid's cells."""
-    here = store.environment()
-    digests = {n_train: digest(one) for n_train, one in data.items()}
-    # A worker may stand in another folder, and not know this process's environment.
-    named = request.data_dir or os.environ.get("AEVB_DATA")
-    folder = Path(named).expanduser().absolute() if named else None
-    for experiment in request.experiments:
-        environment = {**here, "data_digest": digests[experiment.n_train]}
-        cell = experiment.identity(environment["data_digest"])
-        yield Job(
-            request.comparison, cell, experiment, request.out.absolute(), folder, len(data[experiment.n_train].train),
-            environment, request.running.checkpoint_seconds, request.running.keep_stops,
-        )  # fmt: skip
+        hold(engine, built(e, x.shape[1]), e.model, x)
 
 
 def _failures(jobs: list[Job]) -> int:
-    """Name the runs that failed, and why; return the exit code."""
+    """Name the runs that failed, and why; return the exit code. Raises UnfitError where settings are why."""
     failed: dict[str, list[str]] = {}
+    unfit: dict[str, None] = {}
     for job in jobs:
-        manifest = store.read_manifest(job.out, job.cell)
-        if manifest.get("status") == "diverged":
+        manifest = store.read_manifest(job.out, job.cell.name)
+        if manifest.get("unfit"):
+            unfit[str(manifest.get("reason"))] = None
+        elif manifest.get("status") == "diverged":
             failed.setdefault("diverged", []).append(job.name)
         elif manifest.get("status") == "failed":
             failed.setdefault(f"failed ({manifest.get('reason')})", []).append(job.name)
     for reason, names in failed.items():
         advice = "a smaller --step-size may help" if reason == "diverged" else "the same command tries them again"
         print(f"{reason}: {'; '.join(names)}; {advice}", file=sys.stderr)
+    if unfit:
+        raise UnfitError("; ".join(unfit))
     return 1 if failed else 0
 
 
 def _start_engines(jobs: list[Job], look_only: bool) -> None:
     """Import and build every engine that the jobs need, or see that it is there, before any runs. Raises FlagError."""
-    first = jobs[0].experiment
-    for name in sorted({job.experiment.engine for job in jobs}):
+    first = jobs[0].cell.experiment
+    for name in sorted({job.cell.experiment.engine for job in jobs}):
         try:
             if look_only and first.device == "cpu":
                 inference.look(name)
             else:
                 inference.engine(name, first.device, first.threads)
         except ImportError as error:
-            reason, packages = str(error).splitlines()[0], inference.PACKAGES[name]
+            reason, packages = str(error).splitlines()[0], inference.ENGINES[name].packages
             raise FlagError(
                 f"engine {name!r} is not installed ({reason}); install it: pip install {packages}"
             ) from error
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
             raise FlagError(f"engine {name!r} cannot use {first.device!r} ({reason}); choose --device cpu") from error
-    for compiled in {job.experiment.engine: job.experiment for job in jobs if job.experiment.compiled}.values():
+    for compiled in {e.engine: e for job in jobs if (e := job.cell.experiment).compiled}.values():
         if look_only:
             break
         try:

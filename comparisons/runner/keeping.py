@@ -5,16 +5,15 @@ theta between two chunks of steps.
 """
 
 import time
-from typing import Any
+from dataclasses import dataclass
 
-from comparisons.evidence.appendix_d import appendix_d_kept
-from comparisons.evidence.base import Estimate
-from comparisons.evidence.kept import Chains, begun, evaluations, moved
+from comparisons.evidence.base import Estimate, Keeper, Target
+from comparisons.evidence.judge import ESTIMATORS
 from comparisons.runner.experiment import Experiment
-from inference.base import Array, Engine, Key, Params
-from models.base import Model
+from comparisons.runner.standing import SPLITS, Standing
+from comparisons.runner.training import Trainer
+from inference.base import Array, Key
 
-NAME = "appendix_d"
 # A look whenever a tenth more has been seen: theta learns along the logarithm of the points. Measured on one seed of
 # AEVB, 1000 training points, 200 test points, ten million seen: looks at each 2, 10 or 50 %, or at each 100,000 points,
 # of 5 moves or of 55, end with a mean error of -1.0 to -1.4 nats and a median of +0.1: a twentieth of the datapoints is
@@ -22,75 +21,87 @@ NAME = "appendix_d"
 GROWTH = 10
 
 
+@dataclass(frozen=True)
 class Keeping:
-    """The chains of the datapoints of each split, and what they cost so far."""
+    """The estimator that keeps something along a run, and the datapoints x [n, n_x] of each split that it is kept for.
 
-    def __init__(self, experiment: Experiment, engine: Engine, model: Model, x: dict[str, Array], every: int) -> None:
-        """Keep chains of the rows x [n, n_x] of each split, to be moved every so many steps at first."""
-        self.experiment, self.engine, self.model, self.x, self.every = experiment, engine, model, x, every
-        self.key = engine.fold_in(engine.key(experiment.seed), 4)
-        self.chains: dict[str, Chains] = {}
-        self.looked = 0  # the step of the last look
-        self.evals = dict.fromkeys(x, 0)
-        self.seconds = dict.fromkeys(x, 0.0)
+    What is kept, and what it cost, is in `Standing`.
+    """
 
-    def begin(self, theta: Params) -> None:
-        """Start every chain at the prior."""
-        for split, x in self.x.items():
+    name: str
+    keeper: Keeper
+    trainer: Trainer
+    x: dict[str, Array]
+
+    def begin(self, standing: Standing) -> None:
+        """Start for each split."""
+        standing.chain_evals, standing.chain_seconds = dict.fromkeys(self.x, 0), dict.fromkeys(self.x, 0.0)
+        for split in self.x:
             key = self._key(split, 0)
-            self.chains[split] = begun(self.engine, self.model, theta, x, key, self.experiment.hmc_chains)
+            standing.chains[split] = self.keeper.begin(self._target(standing, split), self._settings, key)
 
-    @property
-    def due(self) -> int:
-        """The step of the next look.
+    def due(self, standing: Standing) -> int:
+        """Return the step of the next look."""
+        return next_look(standing.looked, self.keeper.every(self._settings) // self.trainer.cell.rows_per_step)
 
-        A multiple of 1, 2 or 5 x 10^k steps, as stops are: each other distance is another program to compile.
-        """
-        ahead = max(self.every, self.looked // GROWTH)
-        decade = 10 ** (len(str(ahead)) - 1)
-        round_ = max(m * decade for m in (1, 2, 5) if m * decade <= ahead)
-        return (self.looked // round_ + 1) * round_
-
-    def look(self, theta: Params, step: int) -> None:
-        """Move the chains under the theta of a step, where they are due."""
-        if step < self.due:
+    def look(self, standing: Standing) -> None:
+        """Bring what is kept up to the theta of a step, where that is due."""
+        if standing.step < self.due(standing):
             return
-        told = self.experiment
-        for split, x in self.x.items():
+        for split in self.x:
             start = time.perf_counter()
-            key = self._key(split, step)
-            self.chains[split] = moved(
-                self.engine, self.model, theta, x, key, self.chains[split], told.hmc_leapfrog, told.max_memory
-            )
-            self.evals[split] += self._cost(split, 0)
-            self.seconds[split] += time.perf_counter() - start
-        self.looked = step
+            target, key = self._target(standing, split), self._key(split, standing.step)
+            standing.chains[split] = self.keeper.look(target, self._settings, key, standing.chains[split])
+            self._count(standing, split, judged=False)
+            standing.chain_seconds[split] += time.perf_counter() - start
+        standing.looked = standing.step
 
-    def estimate(self, split: str, theta: Params, step: int) -> Estimate:
-        """Return the estimate of log p(x) by the chains of a split, which go on."""
-        told = self.experiment
-        found, self.chains[split] = appendix_d_kept(
-            self.engine, self.model, theta, self.x[split], self._key(split, step, judging=True), self.chains[split],
-            hmc_draws=told.hmc_draws, hmc_leapfrog=told.hmc_leapfrog, density=told.density,
-            reuse_draws=told.reuse_draws, force=told.force, max_memory=told.max_memory,
-        )  # fmt: skip
-        self.evals[split] += self._cost(split, told.hmc_draws)
+    def estimate(self, standing: Standing, split: str) -> Estimate:
+        """Return the estimate of log p(x) by what is kept of a split, which goes on."""
+        target, key = self._target(standing, split), self._key(split, standing.step, judging=True)
+        found, standing.chains[split] = self.keeper.judge(target, self._settings, key, standing.chains[split])
+        self._count(standing, split, judged=True)
         return found
 
-    def snapshot(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the arrays and the facts of a checkpoint."""
-        arrays = {split: chains._asdict() for split, chains in self.chains.items()}
-        return arrays, {"looked": self.looked, "evals": [*self.evals.values()], "seconds": [*self.seconds.values()]}
+    @property
+    def _settings(self) -> object:
+        return self.trainer.cell.experiment
 
-    def resume(self, arrays: dict[str, Any], facts: dict[str, Any]) -> None:
-        """Go on from a checkpoint's."""
-        self.chains = {split: Chains(**chains) for split, chains in arrays.items()}
-        self.looked = int(facts["looked"])
-        self.evals, self.seconds = (dict(zip(self.x, facts[name], strict=True)) for name in ("evals", "seconds"))
+    def _target(self, standing: Standing, split: str) -> Target:
+        return Target(self.trainer.engine, self.trainer.model, self.trainer.theta(standing), self.x[split])
 
-    def _cost(self, split: str, draws: int) -> int:
-        return evaluations(len(self.x[split]), self.experiment.hmc_chains, draws, self.experiment.hmc_leapfrog)
+    def _count(self, standing: Standing, split: str, judged: bool) -> None:
+        standing.chain_evals[split] += self.keeper.evaluations(self._settings, len(self.x[split]), judged)
 
     def _key(self, split: str, step: int, judging: bool = False) -> Key:
-        number = 2 * list(self.x).index(split) + judging
-        return self.engine.fold_in(self.engine.fold_in(self.key, step), number)
+        engine, number = self.trainer.engine, 2 * SPLITS.index(split) + judging
+        return engine.fold_in(engine.fold_in(engine.fold_in(self.trainer.key, 4), step), number)
+
+
+def next_look(looked: int, every: int) -> int:
+    """Return the step of the look after that at step `looked`: `every` steps later, and a tenth where that is more.
+
+    A multiple of 1, 2 or 5 x 10^k steps, as stops are: each other distance is another program to compile.
+    """
+    ahead = max(1, every, looked // GROWTH)
+    decade = 10 ** (len(str(ahead)) - 1)
+    round_ = max(m * decade for m in (1, 2, 5) if m * decade <= ahead)
+    return (looked // round_ + 1) * round_
+
+
+def keeping(trainer: Trainer) -> Keeping | None:
+    """Return what an estimator of this run keeps along it, None where none does."""
+    name, keeper = keeper_of(trainer.cell.experiment)
+    if not keeper:
+        return None
+    x = {split: trainer.taken(split, trainer.cell.experiment.eval_points)[0] for split in SPLITS}
+    return Keeping(name, keeper, trainer, x)
+
+
+def keeper_of(experiment: Experiment) -> tuple[str, Keeper | None]:
+    """Return the estimator that keeps something along an experiment's training, by its name, and how."""
+    for name in experiment.evidence:
+        keeper = ESTIMATORS[name].keeper
+        if keeper and keeper.wanted(experiment):
+            return name, keeper
+    return "", None

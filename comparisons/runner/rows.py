@@ -6,11 +6,22 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-COLUMNS = (
-    "comparison", "model", "data", "n_train", "n_latent", "n_hidden", "backend", "engine", "seed", "samples", "method",
-    "n_seen", "split", "metric", "value", "stderr", "seconds", "status",
-    "n_points", "step_size", "decoder_evals", "fit_steps", "eval_seconds", "flagged", "device", "threads", "cell",
-)  # fmt: skip
+RUN = (
+    "comparison",
+    "model",
+    "data",
+    "n_train",
+    "n_latent",
+    "n_hidden",
+    "backend",
+    "engine",
+    "seed",
+    "samples",
+    "method",
+)
+NUMBER = ("n_seen", "split", "metric", "value", "stderr", "seconds", "status")
+HOW = ("n_points", "step_size", "decoder_evals", "fit_steps", "eval_seconds", "flagged", "device", "threads", "cell")
+COLUMNS = (*RUN, *NUMBER, *HOW)
 
 # `flagged` is the share of datapoints whose number the estimator itself does not trust.
 # What every metric is, for captions; all are means over the first `n_points` points of the split, higher is better but
@@ -30,6 +41,8 @@ METRICS = {
     "log_px_expected_nats": "mean of log p(x | theta) over q(theta)",
     "log_px_predictive_nats": "log posterior predictive density",
 }
+
+SETTINGS = ("model", "data", "n_latent", "n_hidden", "backend", "engine", "seed", "samples", "device", "threads")
 
 PANEL = ["data", "n_train", "model", "n_latent", "n_hidden", "samples"]  # one table, or one row of figures, for each
 

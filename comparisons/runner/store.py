@@ -200,7 +200,7 @@ def collect(out: Path) -> "pd.DataFrame":
 
 def superseded(out: Path) -> set[str]:
     """Return the cells whose numbers are of an earlier version than another finished cell's with the same settings."""
-    from comparisons.runner.experiment import completed  # which, like most, has no need of a store
+    from comparisons.runner.identity import completed  # which, like most, has no need of a store
 
     versions: dict[str, dict[str, int]] = {}
     for path in sorted((out / "cells").glob("*/rows.csv")):

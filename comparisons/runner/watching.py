@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from comparisons.runner import store
-from comparisons.runner.cells import Job
 from comparisons.runner.experiment import Experiment
+from comparisons.runner.jobs import Job
+from inference import ENGINES
 
 STATES = ("running", "waiting", "interrupted", "done", "older", "diverged", "failed", "damaged")
 
@@ -64,7 +65,7 @@ def display(jobs: list[Job]) -> Iterator[Callable[[], None]]:
     """
     from tqdm import tqdm
 
-    costs = {job.cell: cost(job.experiment) for job in jobs}
+    costs = {job.cell.name: cost(job.cell.experiment) for job in jobs}
     watched = sys.stderr.isatty()
     shown = 0.0
     form = "{desc} {bar:20} {percentage:3.0f}% [{elapsed}<{remaining}]" + ("" if watched else "\n")
@@ -75,14 +76,16 @@ def display(jobs: list[Job]) -> Iterator[Callable[[], None]]:
             if time.monotonic() - shown < (0.5 if watched else 30.0):
                 return
             shown = time.monotonic()
-            seen = [look(job.out, job.cell) for job in jobs]
+            seen = [look(job.out, job.cell.name) for job in jobs]
             counts = {name: sum(one.status == name for one in seen) for name in ("running", "diverged", "failed")}
             done = sum(one.status == "done" for one in seen)
             text = f"{done} of {len(jobs)} cells done, {counts['running']} running, {counts['failed']} failed"
             text += f", {counts['diverged']} diverged" if counts["diverged"] else ""
             doing = [f"{one.doing} {one.name}" for one in seen if one.status == "running" and one.doing]
             bar.set_description_str(f"{text}; {doing[0]}" if len(doing) == 1 else text, refresh=False)
-            share = sum(costs[job.cell] * one.share for job, one in zip(jobs, seen, strict=True)) / sum(costs.values())
+            share = sum(costs[job.cell.name] * one.share for job, one in zip(jobs, seen, strict=True)) / sum(
+                costs.values()
+            )
             bar.update(max(0.0, 100.0 * share - bar.n))
             bar.refresh()
 
@@ -94,13 +97,7 @@ def display(jobs: list[Job]) -> Iterator[Callable[[], None]]:
 
 def cost(experiment: Experiment) -> float:
     """Guess how long an experiment takes, in any unit: to have the long ones begin first, and to tell the time left."""
-    e = experiment
-    evaluations = {
-        "aevb": e.particles,
-        "wake_sleep": 2,
-        "mean_field": e.particles * (e.local_steps + 1),
-        "monte_carlo_em": e.leapfrog_steps + 1 + e.weight_updates,
-    }.get(e.backend, 2)
-    # Pyro runs Python in every step, which counts most where there is little else to do.
-    each = (2.0 if e.engine == "pyro" else 1.0) * (0.2 + 1e-3 * (e.n_hidden + e.n_latent))
+    e, evaluations = experiment, experiment.card.evaluations(experiment)
+    # One that need not compile runs Python in every step, which counts most where there is little else to do.
+    each = (2.0 if ENGINES[e.engine].compiling_is_a_choice else 1.0) * (0.2 + 1e-3 * (e.n_hidden + e.n_latent))
     return e.samples * evaluations * each

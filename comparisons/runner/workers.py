@@ -16,8 +16,8 @@ from dataclasses import replace
 from typing import Any
 
 from comparisons.errors import FlagError, UserError
-from comparisons.runner.cells import Job, give_up, work
 from comparisons.runner.experiment import Experiment
+from comparisons.runner.jobs import Job, give_up, work
 from comparisons.runner.watching import cost
 
 LIVES = 3  # workers that a cell may kill before it is given up
@@ -34,8 +34,8 @@ class Queue:
 
     def take(self, worker: str) -> Job:
         """Return the next job for a worker: of the long ones one that it knows, or that nobody does; else the first."""
-        longest = cost(self.waiting[0].experiment)
-        long = [job for job in self.waiting if cost(job.experiment) >= longest / 2]
+        longest = cost(self.waiting[0].cell.experiment)
+        long = [job for job in self.waiting if cost(job.cell.experiment) >= longest / 2]
         job = min(long, key=lambda job: self._strangeness(job, worker))
         self.waiting.remove(job)
         self.known.setdefault(_kind(job), set()).add(worker)
@@ -47,7 +47,17 @@ class Queue:
 
 
 def _kind(job: Job) -> Experiment:
-    return replace(job.experiment, seed=0)
+    return replace(job.cell.experiment, seed=0)
+
+
+SETTINGS = {
+    "distributed.scheduler.allowed-failures": 0,  # they are counted here, whosever scheduler it is
+    "distributed.scheduler.worker-ttl": SILENCE,
+    "distributed.scheduler.worker-saturation": 1.0,  # no job waits on a worker, to be blamed for its death
+    "distributed.worker.daemon": True,
+    "distributed.comm.retry.count": 3,
+    "distributed.admin.low-level-log-length": 0,
+}
 
 
 def work_on_workers(jobs: list[Job], workers: int, scheduler: str, watch: Callable[[], None]) -> None:
@@ -57,65 +67,64 @@ def work_on_workers(jobs: list[Job], workers: int, scheduler: str, watch: Callab
     UserError where one job says what would stop the others too.
     """
     import dask
-    from distributed import Client, KilledWorker, LocalCluster
 
-    settings = {
-        "distributed.scheduler.allowed-failures": 0,  # they are counted here, whosever scheduler it is
-        "distributed.scheduler.worker-ttl": SILENCE,
-        "distributed.scheduler.worker-saturation": 1.0,  # no job waits on a worker, to be blamed for its death
-        "distributed.worker.daemon": True,
-        "distributed.comm.retry.count": 3,
-        "distributed.admin.low-level-log-length": 0,
-    }
-    with dask.config.set(settings), ExitStack() as stack:
+    with dask.config.set(SETTINGS), ExitStack() as stack:
         # Dask tells of every lost connection, with tracebacks; what matters of it is said here in a line.
         stack.callback(logging.disable, logging.root.manager.disable)
         logging.disable(logging.CRITICAL)
         try:
-            if scheduler:
-                client = stack.enter_context(Client(scheduler, timeout="10s"))
-            else:
-                os.environ["OMP_NUM_THREADS"] = "1"
-                cluster = LocalCluster(
-                    n_workers=min(workers, len(jobs)), threads_per_worker=1, processes=True, dashboard_address=None,
-                    silence_logs=50, memory_limit=0,
-                )  # fmt: skip
-                stack.enter_context(cluster)
-                client = stack.enter_context(Client(cluster))
+            client = stack.enter_context(_connected(stack, min(workers, len(jobs)), scheduler))
         except (OSError, TimeoutError) as error:
             raise FlagError(
                 f"no scheduler answers at {scheduler} ({type(error).__name__}); start one with dask scheduler"
             ) from error
-        queue = Queue(jobs)
-        handed: dict[Any, tuple[Job, str]] = {}  # futures, and who has them
-        deaths: Counter[str] = Counter()
         try:
-            while queue.waiting or handed:
-                watch()
-                free, there = _look(client, [worker for _, worker in handed.values()])
-                for future, (job, worker) in list(handed.items()):
-                    if not future.done() and worker in there:
-                        continue
-                    del handed[future]
-                    if future.done() and not isinstance(_error(future), KilledWorker):
-                        _ended(future, job)
-                        continue
-                    future.cancel()
-                    deaths[job.cell] += 1
-                    if deaths[job.cell] < LIVES:
-                        queue.waiting.append(job)  # last: if it is the cell that kills, the others are through
-                    else:
-                        give_up(job, f"killed its worker {LIVES} times")
-                for worker in free[: len(queue.waiting)]:
-                    job = queue.take(worker)
-                    key = f"{job.cell}-{os.urandom(4).hex()}"
-                    handed[client.submit(work, job, key=key, pure=False, workers=[worker])] = job, worker
-                time.sleep(0.1)
+            _hand_out(client, Queue(jobs), watch)
         except BaseException:
             # Whoever waits for a worker to end politely waits for its cell; what it has done is in its checkpoint.
             for process in _children():
                 process.kill()
             raise
+
+
+def _connected(stack: ExitStack, workers: int, scheduler: str) -> Any:
+    """Return a client of the scheduler, or of one of our own with so many workers, which ends with the stack."""
+    from distributed import Client, LocalCluster
+
+    if scheduler:
+        return Client(scheduler, timeout="10s")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    quiet = {"dashboard_address": None, "silence_logs": 50, "memory_limit": 0}
+    return Client(stack.enter_context(LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, **quiet)))
+
+
+def _hand_out(client: Any, queue: Queue, watch: Callable[[], None]) -> None:
+    """Hand jobs to workers as these are free, until all have ended."""
+    from distributed import KilledWorker
+
+    handed: dict[Any, tuple[Job, str]] = {}  # futures, and who has them
+    deaths: Counter[str] = Counter()
+    while queue.waiting or handed:
+        watch()
+        free, there = _look(client, [worker for _, worker in handed.values()])
+        for future, (job, worker) in list(handed.items()):
+            if not future.done() and worker in there:
+                continue
+            del handed[future]
+            if future.done() and not isinstance(_error(future), KilledWorker):
+                _ended(future, job)
+                continue
+            future.cancel()
+            deaths[job.cell.name] += 1
+            if deaths[job.cell.name] < LIVES:
+                queue.waiting.append(job)  # last: if it is the cell that kills, the others are through
+            else:
+                give_up(job, f"killed its worker {LIVES} times")
+        for worker in free[: len(queue.waiting)]:
+            job = queue.take(worker)
+            key = f"{job.cell.name}-{os.urandom(4).hex()}"
+            handed[client.submit(work, job, key=key, pure=False, workers=[worker])] = job, worker
+        time.sleep(0.1)
 
 
 def _look(client: Any, handed: list[str]) -> tuple[list[str], set[str]]:

@@ -66,13 +66,13 @@ class PyroEngine:
     @verb
     def log_prob(self, program: Program, values: Mapping[str, Array], *args: Any) -> Array:
         total: Any = 0.0
-        for site in self._scored(program, values, *args).values():
+        for site in _scored(self.ppl, program, values, *args).values():
             total = total + site["scale"] * site["fn"].log_prob(site["value"])
         return total
 
     @verb
     def conditional(self, program: Program, site: str, values: Mapping[str, Array], *args: Any) -> Any:
-        return self._scored(program, values, *args)[site]["fn"]
+        return _scored(self.ppl, program, values, *args)[site]["fn"]
 
     @verb
     def sites(self, key: Key, program: Program, values: Mapping[str, Array], *args: Any) -> dict[str, Site]:
@@ -83,32 +83,12 @@ class PyroEngine:
         return {name: _site(site) for name, site in said.items() if not poutine.util.site_is_subsample(site)}
 
     def value_and_grad(self, function: Callable[..., Any], has_aux: bool = False) -> Callable[..., Any]:
-        def run(argument: Any, *args: Any) -> Any:
-            named = isinstance(argument, dict)
-            leaves = {name: _leaf(value) for name, value in (argument if named else {"": argument}).items()}
-            result = function(leaves if named else leaves[""], *args)
-            value = result[0] if has_aux else result
-            # As in jax, what the function does not depend on has a gradient of zero.
-            each = torch.autograd.grad(value, list(leaves.values()), allow_unused=True, materialize_grads=True)
-            grads = dict(zip(leaves, each, strict=True))
-            detached = (value.detach(), _detached(result[1])) if has_aux else value.detach()
-            return detached, (grads if named else grads[""])
-
-        return self._pins.around(run)
+        return self._pins.around(_differentiated(function, has_aux))
 
     @verb
     def scan(self, step: Callable[..., Any], carry: Any, xs: tuple[Array, ...]) -> tuple[Any, Any]:
         looped = torch_graphs.loop(step, carry, xs) if torch_graphs.tracing() else None
-        if looped is not None:
-            return looped
-        ys = []
-        for x in zip(*xs, strict=True):
-            carry, y = step(carry, x)
-            ys.append(y)
-        if ys[0] is None:
-            return carry, None
-        columns = zip(*ys, strict=True)
-        return carry, type(ys[0])(*(torch.stack([torch.as_tensor(v) for v in column]) for column in columns))
+        return _folded(step, carry, xs) if looped is None else looped
 
     def compile(self, function: Callable[..., Any], consumed: bool = False) -> Callable[..., Any]:
         return self._pins.around(Compiled(function) if self.compiled else function)
@@ -145,14 +125,6 @@ class PyroEngine:
     ) -> "_Svi":
         return _Svi(self, model, guide, optimizer, ELBOS[estimator](num_particles=particles))
 
-    def _scored(self, program: Program, values: Mapping[str, Array], *args: Any) -> Any:
-        trace = poutine.trace(poutine.condition(program, data=dict(values))).get_trace(self.ppl, *args)
-        sites = dict(_samples(trace))
-        for name, site in sites.items():
-            if not site["is_observed"]:
-                raise ValueError(f"log_prob needs a value for the site {name!r}; it was given {sorted(values)}")
-        return sites
-
     @contextmanager
     def _seeded(self, key: Key) -> Iterator[None]:
         """Run programs from a key, and leave torch's global generators as they were."""
@@ -167,6 +139,44 @@ class PyroEngine:
             yield
         finally:
             self.generator.set_state(before)
+
+
+def _differentiated(function: Callable[..., Any], has_aux: bool) -> Callable[..., Any]:
+    """Return f(argument, ...) -> (value, gradient) of a scalar function of its first argument."""
+
+    def run(argument: Any, *args: Any) -> Any:
+        named = isinstance(argument, dict)
+        leaves = {name: _leaf(value) for name, value in (argument if named else {"": argument}).items()}
+        result = function(leaves if named else leaves[""], *args)
+        value = result[0] if has_aux else result
+        # As in jax, what the function does not depend on has a gradient of zero.
+        each = torch.autograd.grad(value, list(leaves.values()), allow_unused=True, materialize_grads=True)
+        grads = dict(zip(leaves, each, strict=True))
+        detached = (value.detach(), _detached(result[1])) if has_aux else value.detach()
+        return detached, (grads if named else grads[""])
+
+    return run
+
+
+def _folded(step: Callable[..., Any], carry: Any, xs: tuple[Array, ...]) -> tuple[Any, Any]:
+    """Fold step(carry, x) -> (carry, y) over the leading axis of xs, one after the other."""
+    ys = []
+    for x in zip(*xs, strict=True):
+        carry, y = step(carry, x)
+        ys.append(y)
+    if ys[0] is None:
+        return carry, None
+    columns = zip(*ys, strict=True)
+    return carry, type(ys[0])(*(torch.stack([torch.as_tensor(v) for v in column]) for column in columns))
+
+
+def _scored(ppl: Any, program: Program, values: Mapping[str, Array], *args: Any) -> Any:
+    trace = poutine.trace(poutine.condition(program, data=dict(values))).get_trace(ppl, *args)
+    sites = dict(_samples(trace))
+    for name, site in sites.items():
+        if not site["is_observed"]:
+            raise ValueError(f"log_prob needs a value for the site {name!r}; it was given {sorted(values)}")
+    return sites
 
 
 class _Svi:

@@ -13,6 +13,7 @@ from comparisons.cli import parse_plan
 from comparisons.data import Data
 from comparisons.errors import FlagError
 from comparisons.evidence.base import Estimate
+from comparisons.evidence.judge import ESTIMATORS
 from comparisons.runner import store
 from comparisons.runner.experiment import Experiment
 from comparisons.runner.fits import fitted, followed
@@ -45,19 +46,19 @@ def test_a_fit_is_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("name", ["state.safetensors", "rows.csv", "manifest.json"])
 def test_a_damaged_fit_is_trained_again(name: str, tmp_path: Path) -> None:
     first = fitted(tiny(), small(), tmp_path)
-    (tmp_path / "cells" / first.cell / name).write_bytes(b"damaged")
-    assert not store.finished(tmp_path, first.cell, with_state=True)
+    (tmp_path / "cells" / first.cell.name / name).write_bytes(b"damaged")
+    assert not store.finished(tmp_path, first.cell.name, with_state=True)
     again = fitted(tiny(), small(), tmp_path)
     np.testing.assert_array_equal(again.engine.numpy(again.theta["w2"]), first.engine.numpy(first.theta["w2"]))
-    assert store.finished(tmp_path, first.cell, with_state=True)
+    assert store.finished(tmp_path, first.cell.name, with_state=True)
 
 
 def test_an_unfinished_fit_is_not_taken_for_one(tmp_path: Path) -> None:
     fit = fitted(tiny(), small(), tmp_path)
-    manifest = store.read_manifest(tmp_path, fit.cell)
+    manifest = store.read_manifest(tmp_path, fit.cell.name)
     for status in ("running", "diverged", "failed", None):
-        store.write_json(tmp_path / "cells" / fit.cell / "manifest.json", {**manifest, "status": status})
-        assert not store.finished(tmp_path, fit.cell, with_state=True) or status == "diverged"
+        store.write_json(tmp_path / "cells" / fit.cell.name / "manifest.json", {**manifest, "status": status})
+        assert not store.finished(tmp_path, fit.cell.name, with_state=True) or status == "diverged"
 
 
 @pytest.mark.parametrize("backend", ["aevb", "mean_field", "monte_carlo_em"])
@@ -187,7 +188,7 @@ def test_a_piece_is_run_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     calibration.report(tmp_path)
     assert pd.read_csv(tmp_path / "rows.csv").n_latent.tolist() == [2, 10]  # by number, not by name
     calibration.run(piece("2"), replace(plan, repeats=3), tmp_path)
-    monkeypatch.setattr(calibration, "JUDGE_VERSION", calibration.JUDGE_VERSION + 1)
+    monkeypatch.setitem(ESTIMATORS, "quadrature", ESTIMATORS["quadrature"]._replace(version=9))
     calibration.run(piece("10"), plan, tmp_path)
     assert ran == ["10", "2", "2", "10"]
 
@@ -268,7 +269,7 @@ def test_a_fit_comes_with_the_chains_that_followed_it(tmp_path: Path) -> None:
     again, same = followed(experiment, data, tmp_path)
     assert (folder / "manifest.json").stat().st_mtime_ns == written
     np.testing.assert_array_equal(same["test"].z, chains["test"].z)
-    assert fit.cell == again.cell == folder.name
+    assert fit.cell.name == again.cell.name == folder.name
     (folder / "stops" / "40.safetensors").unlink()  # gone: trained again, to the same bits
     _, once_more = followed(experiment, data, tmp_path)
     np.testing.assert_array_equal(once_more["train"].z, chains["train"].z)

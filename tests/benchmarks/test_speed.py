@@ -42,7 +42,7 @@ def test_minibatches_are_those_of_a_comparison() -> None:
 
 def test_several_seeds_at_once_are_each_alone() -> None:
     """One seed of the vectorised axis ends where it ends by itself."""
-    from comparisons.runner.run import training
+    from comparisons.runner.training import training
     from inference import engine
     from inference.base import Settings, arrays, numpys
     from models.vae import VaeBernoulli

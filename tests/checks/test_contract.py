@@ -17,6 +17,7 @@ from comparisons.checks.contract import SHIPPED, apart, breach, hold
 from comparisons.cli import parts
 from comparisons.data import load
 from comparisons.errors import FlagError
+from comparisons.runner.cell import on
 from comparisons.runner.experiment import Experiment
 from comparisons.runner.run import run as run_experiment
 from inference import ENGINES
@@ -90,8 +91,10 @@ def test_every_run_holds_its_model_itself() -> None:
     """A fit that no grid has looked ahead for, as samples and calibration make them."""
     wide = parts.find("model", f"{FILE}:WidePrior")
     experiment = Experiment(model=wide, data="synthetic", n_latent=2, engine="pyro", samples=200, evidence=("none",))
+    data = load("synthetic")
+    cell = on(experiment, data)
     with pytest.raises(FlagError, match=r"WidePrior.*site z of generative"):
-        next(run_experiment("fit", "cell", experiment, load("synthetic")))
+        next(run_experiment("fit", cell, data))
 
 
 SAID = ("Sound", "Beta", "MaskedX", "MaskedColumns", "Hierarchical", "NoPlate", "PlateOfColumns", "Subsampled", "Param")

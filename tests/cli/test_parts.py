@@ -21,16 +21,21 @@ import pytest
 from comparisons import cli, marginal_likelihood
 from comparisons.cli import parts
 from comparisons.cli.parts import Part, find
+from comparisons.data import Data
 from comparisons.errors import FlagError, in_one_line
 from comparisons.evidence.base import pairs_within
 from comparisons.reporting import figures, tables
 from comparisons.runner import store
+from comparisons.runner.cell import on
 from comparisons.runner.experiment import Experiment
+from comparisons.runner.identity import identity as name_of
+from comparisons.runner.identity import method
 from comparisons.runner.request import parse
 from models.linear_gaussian import LinearGaussian
 
 ROOT = Path(__file__).parents[2]
 DIGEST = "0" * 64
+ROWS = Data("synthetic", np.zeros((1000, 10), np.float32), np.zeros((2, 10), np.float32), (1, 10), "real", "", False)
 SMALL = [
     "--samples", "400", "--warmup", "0", "--step-size", "0.05", "--eval-points", "20", "--elbo-draws", "4",
     "--n-latent", "2", "--n-hidden", "5", "--engine", "pyro",
@@ -165,7 +170,7 @@ def test_a_part_goes_through_pickle_and_copies_whole(files: Path) -> None:
 def test_the_identity_follows_content_and_name_and_not_the_place(files: Path, tmp_path: Path) -> None:
     def identity(folder: Path, model: str = "toy.py:Ruler", backend: str = "fit.py:mine") -> str:
         named = {"model": find("model", f"{folder}/{model}"), "backend": find("backend", f"{folder}/{backend}")}
-        return experiment(**named).identity(DIGEST)
+        return name_of(experiment(**named), DIGEST)
 
     first = identity(files)
     moved = Path(shutil.copytree(files, tmp_path / "moved"))
@@ -177,19 +182,17 @@ def test_the_identity_follows_content_and_name_and_not_the_place(files: Path, tm
         assert identity(moved) != first
         (moved / file).write_text(before)
     assert identity(moved) == first
-    assert experiment().identity(DIGEST) not in (first, experiment(model="linear_gaussian").identity(DIGEST) + "x")
+    assert name_of(experiment(), DIGEST) not in (first, name_of(experiment(model="linear_gaussian"), DIGEST) + "x")
 
 
 def test_the_identity_is_a_file_name_and_method_tells_the_content(files: Path) -> None:
     chosen = experiment(
         model=part("model", files / "toy.py", "Ruler"), backend=part("backend", files / "fit.py", "mine")
     )
-    assert re.fullmatch(r"synthetic-fit-mine-numpyro-seed0-[0-9a-f]{12}", chosen.identity(DIGEST))
-    model, backend = chosen._parts()
-    assert (
-        chosen.method == f"step_size=0.05 model_sha256={model[1].sha256[:12]} backend_sha256={backend[1].sha256[:12]}"
-    )
-    assert str(files) not in json.dumps(asdict(chosen)) + chosen.method
+    assert re.fullmatch(r"synthetic-fit-mine-numpyro-seed0-[0-9a-f]{12}", name_of(chosen, DIGEST))
+    shas = [f"{kind}_sha256={getattr(chosen, kind).sha256[:12]}" for kind in ("model", "backend")]
+    assert method(chosen) == " ".join(["step_size=0.05", *shas])
+    assert str(files) not in json.dumps(asdict(chosen)) + method(chosen)
     assert replace(chosen, seed=1).model == chosen.model and isinstance(replace(chosen, seed=1).model, Part)
 
 
@@ -197,8 +200,11 @@ def test_auto_takes_what_serves_a_model_it_does_not_know(files: Path) -> None:
     mine = part("model", files / "toy.py", "Ruler")
     assert experiment(model=mine).evidence == ("quadrature",)
     assert experiment(model=mine, n_latent=4).evidence == ("importance",)
-    with pytest.raises(FlagError, match="linear_gaussian"):
-        experiment(model=mine, evidence=("exact",))
+    on(experiment(model=mine, evidence=("exact",)), ROWS)  # a ruler knows its log p(x) in closed form
+    (files / "vae.py").write_text("from models.vae import VaeGaussian as Vae\n")
+    asked = experiment(model=part("model", files / "vae.py", "Vae"), evidence=("exact",))
+    with pytest.raises(FlagError, match=r"closed form.*vae\.py:Vae"):
+        on(asked, ROWS)
 
 
 # What is refused
@@ -309,9 +315,9 @@ def test_a_plain_string_is_never_loaded(files: Path, monkeypatch: pytest.MonkeyP
 def test_naming_a_file_does_not_run_it(files: Path) -> None:
     (files / "trap.py").write_text("raise SystemError('was run')\n")
     chosen = experiment(model=part("model", files / "trap.py", "f"))
-    assert chosen.identity(DIGEST) and chosen.method and pickle.loads(pickle.dumps(chosen)) == chosen
+    assert name_of(chosen, DIGEST) and method(chosen) and pickle.loads(pickle.dumps(chosen)) == chosen
     with pytest.raises(FlagError, match="was run"):
-        chosen.fit_to(1000, 10)
+        on(chosen, ROWS)
 
 
 def test_a_file_is_run_once_and_leaves_no_trace(files: Path) -> None:
@@ -351,15 +357,15 @@ def test_another_process_loads_from_the_experiment_alone(files: Path, tmp_path: 
     )
     (tmp_path / "experiment.pickle").write_bytes(pickle.dumps(chosen))
     code = (
-        "import pickle; from comparisons.cli import parts\n"
-        "e = pickle.load(open('experiment.pickle', 'rb')); e.fit_to(1000, 10)\n"
-        "print(parts.model(e.model)(10, 2, 5), parts.backend(e.backend).__name__, e.identity('0' * 64))"
+        "import pickle; from comparisons.cli import parts; from comparisons.runner.identity import identity\n"
+        "e = pickle.load(open('experiment.pickle', 'rb'))\n"
+        "print(parts.model(e.model)(10, 2, 5), parts.backend(e.backend).build.__name__, identity(e, '0' * 64))"
     )
     ended = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(ROOT), "PATH": ""},
         capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip
-    assert ended.stdout.split() == ["Ruler(n_x=10,", "n_latent=2,", "n_hidden=5)", "build", chosen.identity(DIGEST)]
+    assert ended.stdout.split() == ["Ruler(n_x=10,", "n_latent=2,", "n_hidden=5)", "build", name_of(chosen, DIGEST)]
 
 
 def test_registries_are_read_in_one_place() -> None:

@@ -9,15 +9,20 @@ import struct
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pooch
 import pytest
 
-from comparisons import data
-from comparisons.data import DATA, check, digest, fetch, load, read_frey, read_idx, synthetic_theta, take
+from comparisons.data import DATA, Data, base, check, digest, files, frey, load, mnist, take
+from comparisons.data.files import File, data_folder, fetch
+from comparisons.data.frey import read_frey
+from comparisons.data.mnist import read_idx
+from comparisons.data.synthetic import synthetic_theta
 from comparisons.errors import DataError, FlagError
+from models import MODELS
 
 FOLDER = Path(os.environ.get("AEVB_DATA") or Path(__file__).parents[3] / "shared" / "data")
 NEEDS = {"mnist": "mnist", "mnist_binary": "mnist", "frey": "frey"}  # the folder that a name reads; others need none
@@ -52,7 +57,7 @@ EXPECTED = {
 
 
 @functools.cache
-def loaded(name: str) -> data.Data:
+def loaded(name: str) -> Data:
     """`load`, once for each name; skips the test where the files are not there."""
     if name in NEEDS and not (FOLDER / NEEDS[name]).is_dir():
         pytest.skip(f"no folder {NEEDS[name]} in {FOLDER}: set AEVB_DATA")
@@ -78,6 +83,8 @@ def test_a_name_is_one_array(name: str) -> None:
     found, identity = loaded(name), EXPECTED[name][1]
     assert (found.train.shape, found.test.shape, found.shape, found.support, found.fresh) == EXPECTED[name][0]
     assert found.name == name and found.note
+    card = DATA[name]
+    assert (card.n_train, card.shape) == (len(found.train), found.shape) and card.title and card.model in MODELS
     assert found.shape[0] * found.shape[1] == found.train.shape[1]
     for array in (found.train, found.test):
         assert array.dtype == np.float32 and array.flags.c_contiguous
@@ -202,7 +209,7 @@ def test_check_names_the_first_bad_value(support: str, bad: float) -> None:
     array[2, 3] = array[3, 0] = bad
     text = message(DataError, check, "x", array, support)
     assert text.startswith("x: row 2, column 3 is ") and str(np.float32(bad)) in text
-    assert data.SUPPORTS[support][0] in text
+    assert base.SUPPORTS[support][0] in text
 
 
 @pytest.mark.fault("empty and one-row data", "refused")
@@ -220,7 +227,7 @@ def test_load_checks_what_it_loads(monkeypatch: pytest.MonkeyPatch) -> None:
     train, test = good.train.copy(), good.test.copy()
     train[3, 5], test[0, 1] = np.nan, 2
     for bad, where in ((good._replace(train=train), "train: row 3"), (good._replace(test=test), "test: row 0")):
-        monkeypatch.setattr(data, "_digits", lambda bad=bad: bad)
+        monkeypatch.setitem(DATA, "digits", DATA["digits"]._replace(load=partial(lambda arrays, _: arrays, bad[1:3])))
         assert where in message(DataError, load, "digits")
 
 
@@ -417,11 +424,13 @@ def test_read_frey_refuses_a_damaged_header_or_length(tmp_path: Path, frames: np
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> bytes:
     """Stand in for the frey file by a few bytes; no mirror, and AEVB_DATA is not set."""
-    content = b"the file, whole"
-    monkeypatch.setitem(data.SHA256, FREY, hashlib.sha256(content).hexdigest())
-    monkeypatch.setitem(data.MIRRORS, "frey", ())
     monkeypatch.delenv("AEVB_DATA", raising=False)
-    return content
+    return b"the file, whole"
+
+
+def of(content: bytes, *mirrors: str) -> File:
+    """A file that lies where the frames of Frey Face do, of other content, to be had at these mirrors."""
+    return File(FREY, hashlib.sha256(content).hexdigest(), mirrors)
 
 
 @pytest.fixture
@@ -478,19 +487,19 @@ def test_the_folder_is_the_flag_then_the_variable_then_the_cache(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AEVB_DATA", str(tmp_path / "variable"))
-    assert data.data_folder(tmp_path / "flag") == tmp_path / "flag"
-    assert data.data_folder() == tmp_path / "variable"
+    assert data_folder(tmp_path / "flag") == tmp_path / "flag"
+    assert data_folder() == tmp_path / "variable"
     monkeypatch.setenv("AEVB_DATA", "")
-    assert data.data_folder() == cache
-    assert data.data_folder("~/x") == Path.home() / "x"
+    assert data_folder() == cache
+    assert data_folder("~/x") == Path.home() / "x"
 
 
 def test_a_right_file_is_used_as_it_lies(tmp_path: Path, small: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     path = put(tmp_path, small)
     monkeypatch.setattr(pooch, "retrieve", None)
-    assert fetch(FREY, tmp_path) == path
+    assert fetch(of(small), tmp_path) == path
     monkeypatch.setenv("AEVB_DATA", str(tmp_path))
-    assert fetch(FREY) == path
+    assert fetch(of(small)) == path
 
 
 @pytest.mark.fault("a wrong file in the user's own folder", "refused and left as it is")
@@ -503,8 +512,8 @@ def test_a_wrong_file_of_the_user_is_never_overwritten(
     monkeypatch.setattr(pooch, "retrieve", None)
     if by_variable:
         monkeypatch.setenv("AEVB_DATA", str(tmp_path))
-    text = message(DataError, fetch, FREY, None if by_variable else tmp_path)
-    assert str(path) in text and data.SHA256[FREY] in text and hashlib.sha256(damaged).hexdigest() in text
+    text = message(DataError, fetch, of(small), None if by_variable else tmp_path)
+    assert str(path) in text and of(small).sha256 in text and hashlib.sha256(damaged).hexdigest() in text
     assert "move it away" in text
     assert path.read_bytes() == damaged and entries(tmp_path) == [path.name]
 
@@ -534,13 +543,13 @@ def test_a_missing_file_comes_from_the_first_mirror_that_has_it(
     answers.update({"/gone/frey_rawface.mat": 403, "/wrong/frey_rawface.mat": b"<html>please log in</html>"})
     answers.update({f"/{mirror}/frey_rawface.mat": small for mirror in ("short", "good", "spare")})
     mirrors = [f"{address}/{mirror}/" for mirror in ("gone", "wrong", "short", "good", "spare")]
-    monkeypatch.setitem(data.MIRRORS, "frey", ("http://127.0.0.1:1/", *mirrors))
+    file = of(small, "http://127.0.0.1:1/", *mirrors)
     folder = tmp_path / "given" if given else cache
-    path = fetch(FREY, folder if given else None)
+    path = fetch(file, folder if given else None)
     assert path == folder / FREY and path.read_bytes() == small
     assert asked == [f"/{mirror}/frey_rawface.mat" for mirror in ("gone", "wrong", "short", "good")]
     assert entries(folder) == [path.name]  # no temporary file is left
-    assert fetch(FREY, folder) == path and len(asked) == 4  # found the second time
+    assert fetch(file, folder) == path and len(asked) == 4  # found the second time
 
 
 @pytest.mark.fault("a damaged file in the cache, online", "downloaded anew")
@@ -549,11 +558,10 @@ def test_a_damaged_file_in_the_cache_is_replaced(
 ) -> None:
     address, answers, _ = server
     path = put(cache, b"damaged")
-    text = message(DataError, fetch, FREY)
+    text = message(DataError, fetch, of(small))
     assert "damaged" in text and str(path) in text and path.read_bytes() == b"damaged"
     answers["/good/frey_rawface.mat"] = small
-    monkeypatch.setitem(data.MIRRORS, "frey", (f"{address}/good/",))
-    assert fetch(FREY) == path and path.read_bytes() == small
+    assert fetch(of(small, f"{address}/good/")) == path and path.read_bytes() == small
 
 
 @pytest.mark.fault("a missing or damaged file in the cache, offline", "one line with the path and what to do")
@@ -562,9 +570,9 @@ def test_offline_says_what_to_put_where(
 ) -> None:
     address, answers, _ = server
     answers["/wrong/frey_rawface.mat"] = b"<html>"
-    monkeypatch.setitem(data.MIRRORS, "frey", ("http://127.0.0.1:1/", f"{address}/gone/", f"{address}/wrong/"))
+    file = of(small, "http://127.0.0.1:1/", f"{address}/gone/", f"{address}/wrong/")
     for folder, data_dir in ((tmp_path / "given", tmp_path / "given"), (cache, None)):
-        text = message(DataError, fetch, FREY, data_dir)
+        text = message(DataError, fetch, file, data_dir)
         assert str(folder / FREY) in text and "put frey_rawface.mat there" in text
         assert "AEVB_DATA" in text and "--data-dir" in text
         assert "ConnectionError" in text and "HTTPError" in text and "wrong SHA-256" in text
@@ -572,31 +580,30 @@ def test_offline_says_what_to_put_where(
 
 
 def test_every_mirror_is_tried_with_a_timeout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tried = []
+    tried: list[str] = []
 
     def retrieve(url: str, known_hash: str, fname: str, path: Path, downloader: pooch.HTTPDownloader) -> None:
-        assert known_hash == f"sha256:{data.SHA256[f'{path.name}/{fname}']}"
+        assert known_hash == f"sha256:{wanted.sha256}"
         assert 0 < downloader.kwargs["timeout"] <= 60
         tried.append(url)
         raise OSError(101, "Network is unreachable")
 
     monkeypatch.setattr(pooch, "retrieve", retrieve)
-    for name, file in (("mnist", TRAIN), ("mnist_binary", TRAIN), ("frey", FREY)):
+    for name, wanted in (("mnist", mnist.TRAIN), ("mnist_binary", mnist.TRAIN), ("frey", frey.FRAMES)):
         tried.clear()
         text = message(DataError, load, name, tmp_path)
-        folder, _, base = file.partition("/")
-        assert tried == [mirror + base for mirror in data.MIRRORS[folder]] and len(tried) > 1
-        assert text.count("Network is unreachable") == len(tried) and str(tmp_path / file) in text
+        assert tried == [mirror + Path(wanted.path).name for mirror in wanted.mirrors] and len(tried) > 1
+        assert text.count("Network is unreachable") == len(tried) and str(tmp_path / wanted.path) in text
 
 
 def test_a_silent_mirror_is_given_up(tmp_path: Path, small: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     import socket
 
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(data, "TIMEOUT", 0.1)
+    monkeypatch.setattr(files, "TIMEOUT", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, never answers
-        monkeypatch.setitem(data.MIRRORS, "frey", (f"http://127.0.0.1:{silent.getsockname()[1]}/",))
-        assert "ReadTimeout" in message(DataError, fetch, FREY, tmp_path)
+        file = of(small, f"http://127.0.0.1:{silent.getsockname()[1]}/")
+        assert "ReadTimeout" in message(DataError, fetch, file, tmp_path)
 
 
 def test_a_folder_that_cannot_be_written_is_named(
@@ -604,15 +611,17 @@ def test_a_folder_that_cannot_be_written_is_named(
 ) -> None:
     monkeypatch.setattr(pooch, "retrieve", None)
     (tmp_path / "file").write_text("")
-    assert "put frey_rawface.mat there" in message(DataError, fetch, FREY, tmp_path / "plain")  # no mirror, but written
+    assert "put frey_rawface.mat there" in message(
+        DataError, fetch, of(small), tmp_path / "plain"
+    )  # no mirror, but written
     with pytest.raises(DataError, match="cannot be"):
-        fetch(FREY, tmp_path / "file")
+        fetch(of(small), tmp_path / "file")
 
     def refuse(*args: object, **kwargs: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(data.tempfile, "TemporaryFile", refuse)  # as root, no folder refuses by itself
-    text = message(DataError, fetch, FREY, tmp_path / "plain")
+    monkeypatch.setattr(files.tempfile, "TemporaryFile", refuse)  # as root, no folder refuses by itself
+    text = message(DataError, fetch, of(small), tmp_path / "plain")
     assert "cannot be written (Permission denied)" in text and str(tmp_path / "plain" / FREY) in text
 
 
@@ -623,8 +632,8 @@ def test_a_read_only_folder_is_read_but_not_written(tmp_path: Path, small: bytes
     try:
         if os.access(tmp_path, os.W_OK):
             pytest.skip("this user, root for one, may write anywhere")
-        assert fetch(FREY, tmp_path) == path
-        assert "cannot be written" in message(DataError, fetch, TEST, tmp_path)
+        assert fetch(of(small), tmp_path) == path
+        assert "cannot be written" in message(DataError, fetch, mnist.TEST, tmp_path)
     finally:
         for folder in (tmp_path, path.parent):
             folder.chmod(0o700)
@@ -632,5 +641,5 @@ def test_a_read_only_folder_is_read_but_not_written(tmp_path: Path, small: bytes
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, small: bytes) -> None:
     (tmp_path / FREY).mkdir(parents=True)
-    text = message(DataError, fetch, FREY, tmp_path)
+    text = message(DataError, fetch, of(small), tmp_path)
     assert str(tmp_path / FREY) in text and "cannot be read" in text

@@ -16,14 +16,15 @@ from tiny_runs import broken_at, same, small, tiny, unbroken
 
 import inference
 from comparisons.errors import FlagError
-from comparisons.evidence.base import Estimate
+from comparisons.evidence.base import Estimate, Target
 from comparisons.evidence.full_vb import bound, divergence, draw, expected, predictive, under_draws
 from comparisons.paper import full_vb_report
-from comparisons.runner import run
+from comparisons.runner.cell import on
 from comparisons.runner.experiment import Experiment
 from comparisons.runner.rows import METRICS
-from inference import BACKENDS, ENGINES
-from inference.base import Backend, Batch, Engine, Settings, State, arrays, join, numpys, pick
+from comparisons.runner.training import training
+from inference import BACKENDS, ENGINES, AllSettings
+from inference.base import Backend, Batch, Engine, State, arrays, join, numpys, pick
 from inference.theta import INITIAL_LOG_SCALE, SCALES
 from models.base import Array, Model, Params, Ppl, standard_normal_latents, zeros
 
@@ -83,7 +84,7 @@ def closed_bound(x: np.ndarray, loc: np.ndarray, scale: np.ndarray) -> float:
 
 def built(engine: Engine, backend: str = "aevb", **settings: Any) -> Backend:
     told = {"theta": "vb", "optimizer": "adam", "warmup": 0, "minibatch": M, "local_steps": 2, "fit_steps": 5}
-    return BACKENDS[backend](engine, Mean(), Settings(**{**told, **settings}))
+    return BACKENDS[backend].build(engine, Mean(), AllSettings(**{**told, **settings}))
 
 
 def start(engine: Engine, backend: Backend, step_size: float = 0.0) -> State:
@@ -143,7 +144,8 @@ def test_the_exact_posterior_and_evidence_are_reached(engine: Engine, m: int) ->
     x = engine.array(data())
     assert backend.theta_posterior and backend.posterior
     q = backend.posterior(engine.key(0), state, x, None)
-    found = bound(engine, Mean(), backend.theta_posterior(state), q, x, engine.key(3), 200)
+    target = Target(engine, Mean(), backend.theta(state), x, q)
+    found = bound(target, backend.theta_posterior(state), engine.key(3), 200)
     evidence = log_evidence(data()) / N
     assert abs(found.value - evidence) < 5 * found.stderr + 0.01 and 0 < found.stderr < 0.1
 
@@ -190,11 +192,12 @@ def test_methods_without_such_a_bound_refuse(engine: Engine, backend: str) -> No
 
 def test_a_backend_of_ones_own_without_q_of_theta_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     aevb = BACKENDS["aevb"]
-    monkeypatch.setitem(BACKENDS, "aevb", lambda *args: aevb(*args)._replace(theta_posterior=None))
-    run.training.cache_clear()
+    without = aevb._replace(build=lambda *args: aevb.build(*args)._replace(theta_posterior=None))
+    monkeypatch.setitem(BACKENDS, "aevb", without)
+    training.cache_clear()
     with pytest.raises(FlagError, match="choose --theta map or ml"):
-        list(run.run("test", "cell", tiny(theta="vb", step_size=0.05), small()))
-    run.training.cache_clear()
+        unbroken(tiny(theta="vb", step_size=0.05))
+    training.cache_clear()
 
 
 # The judge
@@ -222,8 +225,9 @@ def test_the_bound_is_the_closed_form(engine: Engine, q_theta: Any, monkeypatch:
     monkeypatch.setattr("comparisons.evidence.full_vb.ROWS", 5)
     backend, x = built(engine), engine.array(data())
     assert backend.posterior is not None
-    q = backend.posterior(engine.key(0), start(engine, backend), x, None)
-    found = bound(engine, Mean(), q_theta, q, x, engine.key(1), 200)
+    state = start(engine, backend)
+    target = Target(engine, Mean(), backend.theta(state), x, backend.posterior(engine.key(0), state, x, None))
+    found = bound(target, q_theta, engine.key(1), 200)
     closed = closed_bound(data(), Q["loc"].astype(float), np.exp(Q["log_scale"].astype(float))) / N
     assert abs(found.value - closed) < 5 * found.stderr and found.stderr < 0.3 and found.points == N
 
@@ -274,10 +278,11 @@ def test_a_predictive_that_hangs_on_one_draw_is_flagged() -> None:
 
 
 def test_draws_are_the_same_for_the_same_key(engine: Engine, q_theta: Any) -> None:
-    def log_px(theta: Params, number: int) -> Estimate:
-        return Estimate(engine.numpy(theta["b"]).astype(float) + number, np.zeros(D))
+    def log_px(target: Target, number: int) -> Estimate:
+        return Estimate(engine.numpy(target.theta["b"]).astype(float) + number, np.zeros(D))
 
-    one, two = (under_draws(engine, q_theta, engine.key(7), 3, log_px) for _ in range(2))
+    target = Target(engine, Mean(), {}, engine.array(data()))
+    one, two = (under_draws(target, q_theta, engine.key(7), 3, log_px) for _ in range(2))
     np.testing.assert_array_equal([e.value for e in one], [e.value for e in two])
     assert len({float(e.value[0]) for e in one}) == 3
 
@@ -295,7 +300,7 @@ def test_a_run_writes_what_it_owes_and_goes_on_bit_for_bit(engine: str, tmp_path
     experiment = vb(engine=engine, samples=40)
     whole = unbroken(experiment)
     last = {(row["split"], row["metric"]): row for row in whole.rows if row["n_seen"] == 40}
-    assert list(last) == run.owed(experiment, has_q=True) and {name for _, name in last} <= METRICS.keys()
+    assert list(last) == on(experiment, small()).owes(has_q=True) and {name for _, name in last} <= METRICS.keys()
     assert {name for split, name in last if split == "test"} == {
         "elbo_nats", "log_px_quadrature_nats", "log_px_expected_nats", "log_px_predictive_nats",
     }  # fmt: skip
@@ -320,7 +325,7 @@ def test_a_run_that_diverges_owes_all_of_it() -> None:
     found = unbroken(experiment)
     assert found.status == "diverged"
     lost = [(row["split"], row["metric"]) for row in found.rows if row["status"] == "diverged"]
-    assert lost == run.owed(experiment, has_q=True)
+    assert lost == on(experiment, small()).owes(has_q=True)
 
 
 def test_the_report_sets_the_three_side_by_side() -> None:
@@ -331,7 +336,7 @@ def test_the_report_sets_the_three_side_by_side() -> None:
     rows = []
     for kind in ("ml", "map", "vb"):
         experiment = vb(theta=kind, engine="pyro", samples=40)
-        rows += list(run.run("full_vb", kind, experiment, small()))[-1].rows
+        rows += unbroken(experiment).rows
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     text = full_vb_report.markdown(frame)
     lines = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ") and "---" not in line]

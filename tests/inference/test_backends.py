@@ -11,8 +11,9 @@ from safetensors.numpy import load_file, save_file
 
 import inference
 from comparisons.data import load
+from comparisons.evidence.base import Target
 from comparisons.evidence.elbo import elbo
-from inference import BACKENDS, ENGINES
+from inference import BACKENDS, ENGINES, AllSettings
 from inference.base import (
     Backend,
     Batch,
@@ -21,7 +22,6 @@ from inference.base import (
     Key,
     Params,
     Posterior,
-    Settings,
     State,
     arrays,
     join,
@@ -78,7 +78,7 @@ class Cell(NamedTuple):
 def cell(backend: str, engine: str, model: Model | None = None, **settings: Any) -> Cell:
     built_engine = inference.engine(engine, "cpu", 1)
     model = model or MODELS["vae_bernoulli"](D, K, H)
-    built = BACKENDS[backend](built_engine, model, Settings(**{**SETTINGS, **settings}))
+    built = BACKENDS[backend].build(built_engine, model, AllSettings(**{**SETTINGS, **settings}))
     traces: list[int] = []
 
     def step(key: Key, state: State, x: Any, rows: Any, fraction: Any) -> tuple[State, Info]:
@@ -525,7 +525,7 @@ def test_elbo_is_log_px_less_the_divergence(engine: str, spread: float) -> None:
         for group in (best, oracles.exact_recognition(best))
     )
     q = Posterior(model.recognition, (arrays(found, phi), found.array(x)))
-    estimate = elbo(found, model, arrays(found, theta), q, found.array(x), found.key(0), 1000)
+    estimate = elbo(Target(found, model, arrays(found, theta), found.array(x), q), found.key(0), 1000)
     rounding = 1e-5 * np.abs(estimate.value) + 1e-4
     assert (estimate.value < log_px(theta, x) + 5 * estimate.stderr + rounding).all()
     exact = oracles.linear_gaussian_elbo(theta, phi, x)
@@ -534,6 +534,6 @@ def test_elbo_is_log_px_less_the_divergence(engine: str, spread: float) -> None:
 
 def test_settings_name_what_monte_carlo_em_costs() -> None:
     """The decoder evaluations asserted above are those of the defaults."""
-    defaults = Settings()
+    defaults = AllSettings()
     assert (defaults.leapfrog_steps, defaults.weight_updates, defaults.target_acceptance) == (10, 5, 0.9)
-    assert BACKENDS["monte_carlo_em"] is monte_carlo_em
+    assert BACKENDS["monte_carlo_em"].build is monte_carlo_em

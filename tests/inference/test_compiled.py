@@ -18,9 +18,9 @@ from pyro import poutine
 from pyro.infer import SVI, Trace_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
 
 import inference
-from comparisons.runner.run import training as training_loop
-from inference import BACKENDS
-from inference.base import Engine, Settings, arrays, numpys
+from comparisons.runner.training import training as training_loop
+from inference import BACKENDS, AllSettings
+from inference.base import Engine, arrays, numpys
 from inference.engines import torch_graphs
 from inference.engines.compiled_elbo import CompiledELBO
 from inference.engines.torch_graphs import Compiled, Draws, TraceError
@@ -377,7 +377,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 @cache
 def training(backend: str, compiled: bool, theta: str = "map") -> Training:
     engine = inference.engine("pyro", "cpu", 1, compiled)
-    settings = Settings(**SETTINGS[backend], theta=theta, optimizer="adagrad", warmup=1, minibatch=M)
+    settings = AllSettings(**SETTINGS[backend], theta=theta, optimizer="adagrad", warmup=1, minibatch=M)
     built, train = training_loop(engine, MODEL, backend, settings, False)
     x = engine.array(images(N).numpy())
 

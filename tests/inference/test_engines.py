@@ -15,9 +15,9 @@ import torch
 from scipy import stats
 
 import inference
-from comparisons.runner import run
-from inference import BACKENDS
-from inference.base import Array, Engine, Optimizer, Params, Program, Settings, arrays, join, numpys, pick
+from comparisons.runner.training import training
+from inference import BACKENDS, AllSettings
+from inference.base import Array, Engine, Optimizer, Params, Program, arrays, join, numpys, pick
 from inference.optim import adam
 from models import MODELS
 from models.base import Ppl
@@ -567,10 +567,10 @@ def test_numpyro_trains_in_place_and_compiles_once(backend: str) -> None:
     n, m, d = 5001, 10, 6
     engine = inference.engine("numpyro", "cpu", 1)
     model = MODELS["vae_bernoulli"](d, 2, 4)
-    built, train = run.training(engine, model, backend, Settings(minibatch=m, local_steps=2, leapfrog_steps=2), False)
+    built, train = training(engine, model, backend, AllSettings(minibatch=m, local_steps=2, leapfrog_steps=2), False)
     x = engine.array(np.random.default_rng(0).random((n, d)))
     state = built.init(engine.key(0), *(arrays(engine, group) for group in model.init(0)), x, engine.array(0.01))
-    state = run.arrays(engine, run.numpys(engine, state))
+    state = arrays(engine, numpys(engine, state))
     for chunk in range(3):
         steps = np.arange(5 * chunk, 5 * chunk + 5)
         given = state, x, engine.key(1), engine.array(steps), engine.array(np.arange(5 * m).reshape(5, m) + chunk)

@@ -26,8 +26,10 @@ import inference
 from comparisons.cli import parts
 from comparisons.data import Data
 from comparisons.errors import FlagError
+from comparisons.evidence.base import Target
 from comparisons.evidence.judge import estimate
 from comparisons.runner import grid, run
+from comparisons.runner.cell import on
 from comparisons.runner.experiment import Experiment
 from inference import BACKENDS
 from inference.base import Array, Engine, Params, arrays, join, numpys, pick
@@ -290,7 +292,7 @@ def trained(
     """Return the rows' numbers and the state of a run of three steps, judged and kept after each."""
     evidence = ("importance",) if backend == "aevb" else ("none",)
     settings = {**SHORT, "model": model, "engine": engine, "backend": backend, "evidence": evidence}
-    *_, last = run.run("test", "cell", Experiment(**settings), DATA, keep=keep, kept=kept, every=0.0)
+    *_, last = run.run("test", on(Experiment(**settings), DATA), DATA, keep=keep, kept=kept, every=0.0)
     numbers = [(row["split"], row["metric"], row["value"], row["stderr"]) for row in last.rows]
     return {"status": last.status, "rows": numbers, "state": last.state}
 
@@ -316,10 +318,10 @@ def test_no_setting_changes_a_run_or_its_continuation(backend: str, name: str) -
 
 def test_no_setting_changes_an_estimate(engine: Engine) -> None:
     theta, _ = (arrays(engine, group) for group in MODEL.init(0))
-    x = engine.array(images()[:3])
+    target = Target(engine, MODEL, theta, engine.array(images()[:3]))
 
     def found() -> dict[str, Any]:
-        told = estimate("quadrature", engine, MODEL, theta, x, 0, None, Experiment(**SHORT))
+        told = estimate("quadrature", target, Experiment(**SHORT), 0)
         return {"value": np.asarray(told.value), "stderr": np.asarray(told.stderr)}
 
     expected = found()

@@ -6,20 +6,19 @@ import numpy as np
 import pytest
 
 import inference
+from comparisons.evidence.base import Target
 from comparisons.evidence.elbo import elbo
-from comparisons.evidence.quadrature import quadrature
-from comparisons.runner.run import arrays as nested_arrays
-from comparisons.runner.run import numpys as nested_numpys
-from comparisons.runner.run import training
-from inference import BACKENDS, ENGINES
-from inference.base import Engine, Posterior, Settings, arrays, numpys
+from comparisons.evidence.quadrature import QuadratureSettings, quadrature
+from comparisons.runner.training import training
+from inference import BACKENDS, ENGINES, AllSettings
+from inference.base import Engine, Posterior, arrays, numpys
 from models.vae import VaeBernoulli
 
 pytestmark = pytest.mark.gpu
 
 N, D, K, H, M = 200, 12, 2, 8, 20
 MODEL = VaeBernoulli(D, K, H)
-SETTINGS = Settings(minibatch=M, warmup=0, local_steps=3, leapfrog_steps=3, weight_updates=2)
+SETTINGS = AllSettings(minibatch=M, warmup=0, local_steps=3, leapfrog_steps=3, weight_updates=2)
 
 
 @pytest.fixture(params=list(ENGINES))
@@ -74,7 +73,7 @@ def test_every_backend_trains_on_the_device(gpu: Engine, backend: str) -> None:
     groups = [arrays(gpu, group) for group in parameters()]
     x = gpu.array(images())
     state = built.init(gpu.key(0), *groups, x, gpu.array(0.05))
-    state = nested_arrays(gpu, nested_numpys(gpu, state))
+    state = arrays(gpu, numpys(gpu, state))
     objectives = []
     for chunk in range(4):
         steps = np.arange(10 * chunk, 10 * chunk + 10)
@@ -91,8 +90,8 @@ def test_the_judge_gives_the_cpus_numbers(gpu: Engine) -> None:
     for engine in (gpu, inference.engine(gpu.name, "cpu", 1)):
         on, x = arrays(engine, theta), engine.array(images()[:20])
         q = Posterior(MODEL.recognition, (arrays(engine, phi), x))
-        exact = quadrature(engine, MODEL, on, x)
-        found.append((exact.value, elbo(engine, MODEL, on, q, x, engine.key(0), 500)))
+        target = Target(engine, MODEL, on, x, q)
+        found.append((quadrature(target, QuadratureSettings()).value, elbo(target, engine.key(0), 500)))
     np.testing.assert_allclose(found[0][0], found[1][0], atol=1e-3)
     (one, error_one), (two, error_two) = (bound.mean() for _, bound in found)
     assert abs(one - two) < 5 * np.hypot(error_one, error_two)

@@ -4,6 +4,7 @@ The optimiser is replaced by one that adds gradients up and moves nothing, and r
 vector. Where the decoder looks at nothing but its biases, the gradient of bias i then counts how often theta saw row i.
 """
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -12,10 +13,12 @@ import pytest
 
 import inference
 from comparisons.data import Data
-from comparisons.runner import run
-from comparisons.runner.experiment import Experiment
+from comparisons.runner.cell import on
+from comparisons.runner.experiment import Experiment, built
+from comparisons.runner.standing import Standing
+from comparisons.runner.training import Trainer, training
 from inference import BACKENDS, ENGINES, optim
-from inference.base import Optimizer, Params, State
+from inference.base import Optimizer, Params, State, arrays, numpys
 from models import MODELS
 
 N, M, UPDATES = 23, 3, 5  # no multiple of each other: the last block of an epoch is not a whole one
@@ -48,22 +51,21 @@ def experiment(backend: str, e_step: str, engine: str, model: str, **changes: An
     )  # fmt: skip
 
 
-def fit(told: Experiment, x: np.ndarray) -> run._Fit:
+def fit(told: Experiment, x: np.ndarray) -> tuple[Trainer, Standing]:
     """A fit at its start, not cached: what is patched must not stay behind."""
     data = Data("frey", x, x, (1, x.shape[1]), "unit", "", False)
     engine = inference.engine(told.engine, "cpu", 1)
-    model = told.built(x.shape[1])
-    backend, train = run.training.__wrapped__(engine, model, told.backend, told.settings, False)
-    found = run._Fit(told, data, engine, model, backend, train, lambda n_seen, doing: None, None, 1e9)
-    found.start()
-    return found
+    model = built(told, x.shape[1])
+    backend, steps = training.__wrapped__(engine, model, told.backend, told.settings, False)
+    train = Trainer(on(told, data), data, engine, model, backend, steps, engine.array(x))
+    return train, Standing(state=train.initial(float(told.step_size)))
 
 
 @cache
 def drawn(steps: int, seed: int = 0) -> np.ndarray:
     """How often each row is in a minibatch of a comparison's first steps."""
     told = experiment("aevb", "minibatch", "numpyro", "vae_bernoulli", step_size=0.1, seed=seed)
-    rows = fit(told, np.eye(N, dtype=np.float32))._minibatch
+    rows = fit(told, np.eye(N, dtype=np.float32))[0].minibatch
     return np.bincount(np.concatenate([rows(step) for step in range(steps)]), minlength=N)
 
 
@@ -77,13 +79,13 @@ def test_theta_sees_every_row_equally_often(
     monkeypatch.setitem(optim.OPTIMIZERS, "adagrad", counting)
     # Not 0: at a logit of exactly 0 the library's Bernoulli has another gradient, a matter of its subgradients.
     told = experiment(backend, e_step, engine, model, step_size=0.1, initial_scale=1e-6)
-    found = fit(told, np.eye(N, dtype=np.float32))
+    train, standing = fit(told, np.eye(N, dtype=np.float32))
     name, seen, unseen = BIASES[model]
     steps, updates = 0, UPDATES if backend == "monte_carlo_em" else 1
     for more in (2, N - 2):
-        found._chunk(more)
         steps += more
-        total = found.engine.numpy(found.state["optimizer"]["sum"][f"theta.{name}"])
+        train.advance(standing, steps)
+        total = train.engine.numpy(standing.state["optimizer"]["sum"][f"theta.{name}"])
         counts = (-total - unseen * M * updates * steps) / (seen - unseen)
         if e_step == "full":
             assert np.ptp(np.rint(counts)) <= 1 and np.rint(counts).sum() == M * updates * steps
@@ -102,14 +104,13 @@ def test_every_row_changes_theta(engine: str, backend: str, e_step: str) -> None
     x = np.random.default_rng(0).random((N, 6)).astype(np.float32)
     steps = 5 if e_step == "full" else 40
     assert drawn(steps).min() > 0 or e_step == "full"
-    found = fit(told, x)
-    start = run.numpys(found.engine, found.state)
+    train, standing = fit(told, x)
+    start = numpys(train.engine, standing.state)
 
     def theta(x: np.ndarray) -> np.ndarray:
-        found.x = found.engine.array(x)
-        found.state, found.step = run.arrays(found.engine, start), 0
-        found._chunk(steps)
-        return np.concatenate([found.engine.numpy(v).ravel() for v in found.backend.theta(found.state).values()])
+        other, begun = replace(train, x=train.engine.array(x)), Standing(state=arrays(train.engine, start))
+        other.advance(begun, steps)
+        return np.concatenate([train.engine.numpy(v).ravel() for v in train.theta(begun).values()])
 
     base = theta(x)
     for row in range(N):

@@ -15,6 +15,7 @@ from comparisons.cli import parse_plan
 from comparisons.data import Data
 from comparisons.errors import FlagError, StorageError
 from comparisons.paper import pictures
+from comparisons.runner.identity import identity
 from comparisons.runner.request import parse_preset
 from inference.base import Engine, arrays
 from models.vae import VaeBernoulli, VaeGaussian
@@ -65,12 +66,12 @@ def test_the_manifold_is_the_unit_square_through_the_inverse_normal() -> None:
 
 def test_figure_2_and_the_pictures_take_up_each_others_fits() -> None:
     requests = parse_preset("lower_bound", "", lower_bound.DEFAULTS, lower_bound.PRESETS, ["--preset", "standard"])
-    cells = {e.identity("data") for request in requests for e in request.experiments}
+    cells = {identity(e, "data") for request in requests for e in request.experiments}
     plan, _, _ = parse_plan("samples", "", samples.Plan, ["--samples", "1e7"])
     wanted = [pictures.experiment(plan, "mnist", k, plan.n_hidden) for k in (5, 10, 20)]
     other, _, _ = parse_plan("manifold", "", manifold.Plan, ["--samples", "1e7"])
     wanted.append(pictures.experiment(other, "frey", 2, other.frey_hidden))
-    assert {e.identity("data") for e in wanted} <= cells
+    assert {identity(e, "data") for e in wanted} <= cells
 
 
 def test_draws_of_the_prior_are_of_their_seed_and_size() -> None:

@@ -7,7 +7,7 @@ import pytest
 from scipy import special
 
 from comparisons.data import load
-from comparisons.runner.run import training
+from comparisons.runner.training import training
 from inference.base import Batch, Engine, Settings, arrays, join, numpys, pick
 from models.vae import OneHiddenLayer, VaeBernoulli, VaeGaussian
 
@@ -88,7 +88,7 @@ def test_the_gradient_of_full_vb_is_a_finite_difference() -> None:
 def test_the_engines_have_the_same_gradients(engine: Engine, name: str, factor: float) -> None:
     """At the same theta, phi, z and noise, on both engines, by their own differentiation of the models' programs."""
     small = MODELS[name]
-    model = type(small)(small.n_x, small.n_latent, small.n_hidden, factor)
+    model = type(small)(small.n_x, small.n_latent, small.n_hidden, log_variance_factor=factor)
     theta, phi, x, noise = drawn(model)
     xp, x_there, z_there = engine.ppl.xp, engine.array(x), engine.array(noise)
 

@@ -6,14 +6,16 @@ from collections.abc import Iterator
 from dataclasses import Field, fields
 from typing import Any
 
+import numpy as np
 import pytest
 
-from comparisons.data import DATA
+from comparisons.data import DATA, Data
 from comparisons.errors import FlagError
-from comparisons.evidence.settings import ESTIMATORS, JudgeSettings
-from comparisons.runner.experiment import STEP_SIZES, Experiment
-from inference import BACKENDS, ENGINES
-from inference.base import Settings
+from comparisons.evidence.judge import ESTIMATORS, JudgeSettings
+from comparisons.runner.cell import Cell, on
+from comparisons.runner.experiment import STEP_SIZES, Experiment, built
+from comparisons.runner.identity import identity, method, numbers_version
+from inference import BACKENDS, ENGINES, AllSettings
 from models import MODELS
 from models.vae import VaeBernoulli, VaeGaussian
 
@@ -131,10 +133,10 @@ def test_a_value_beyond_its_limits_is_refused_by_name(name: str, bad: Any) -> No
         ({"data": "cifar"}, ["'cifar'", *DATA]),
         ({"evidence": ("appendix",)}, ["'appendix'", *ESTIMATORS]),
         ({"evidence": ("quadrature",), "n_latent": 4}, ["quadrature", "n_latent", "3", "4"]),
-        ({"evidence": ("exact",)}, ["exact", "linear_gaussian", "vae_bernoulli"]),
+        ({"evidence": ("exact",)}, ["exact", "closed form", "vae_bernoulli"]),
         ({"evidence": ("none", "quadrature")}, ["none", "quadrature"]),
-        ({"evidence": ("bidirectional",), "data": "mnist"}, ["bidirectional", "simulated", "mnist", "annealed"]),
-        ({"evidence": ("appendix_d",), "n_latent": 11}, ["appendix_d", "10", "11", "importance", "--force"]),
+        ({"evidence": ("bidirectional",), "data": "mnist"}, ["'bidirectional'", *ESTIMATORS]),
+        ({"evidence": ("appendix_d",), "n_latent": 11}, ["appendix_d", "10", "11", "importance"]),
         (
             {"evidence": ("importance",), "backend": "monte_carlo_em", "proposal": "q"},
             ["monte_carlo_em", "--proposal hmc"],
@@ -144,7 +146,7 @@ def test_a_value_beyond_its_limits_is_refused_by_name(name: str, bad: Any) -> No
             ["monte_carlo_em", "--start prior"],
         ),
         ({"evidence": ("annealed",), "start": "annealed"}, ["annealed", "--start prior or recognition"]),
-        ({"evidence": ("exact",), "data": "frey"}, ["exact", "linear_gaussian", "vae_gaussian"]),
+        ({"evidence": ("exact",), "data": "frey"}, ["exact", "closed form", "vae_gaussian"]),
         ({"model": "vae_bernoulli", "data": "synthetic"}, ["vae_bernoulli", "synthetic"]),
     ],
 )
@@ -169,16 +171,26 @@ def test_what_does_not_fit_the_data_is_refused(
     settings: dict[str, Any], shape: tuple[int, int], words: list[str]
 ) -> None:
     with pytest.raises(FlagError) as caught:
-        Experiment(**settings).fit_to(*shape)
+        on(Experiment(**settings), of_shape(*shape))
     assert all(word in str(caught.value) for word in words)
-    Experiment().fit_to(1297, 64)
+    on(Experiment(), of_shape(1297, 64))
 
 
 # Checkpoints
 
 
+def of_shape(n_train: int, n_x: int) -> Data:
+    x = np.zeros((n_train, n_x), np.float32)
+    return Data("digits", x, x[:2], (1, n_x), "unit", "", False)
+
+
+def cell(n_train: int, **settings: Any) -> Cell:
+    return Cell(Experiment(**settings), n_train, 64, DIGEST)
+
+
 def seen(experiment: Experiment, n_train: int) -> list[int]:
-    return [step * experiment.rows_per_step(n_train) for step in experiment.checkpoints(n_train)]
+    found = Cell(experiment, n_train, 64, DIGEST)
+    return [step * found.rows_per_step for step in found.stops]
 
 
 def test_checkpoints_are_1_2_5_from_a_hundred_thousand_on() -> None:
@@ -198,20 +210,19 @@ def test_the_last_checkpoint_is_the_last_whole_step() -> None:
 @pytest.mark.parametrize("samples", [100, 101, 999, 1000, 12_345, 10**6, 3 * 10**7])
 @pytest.mark.parametrize("minibatch", [1, 7, 100])
 def test_checkpoints_increase_strictly_and_end_with_the_run(samples: int, minibatch: int) -> None:
-    steps = list(Experiment(samples=samples, minibatch=minibatch).checkpoints(1000))
+    steps = list(cell(1000, samples=samples, minibatch=minibatch).stops)
     assert steps == sorted(set(steps)) and steps[0] >= 1 and steps[-1] == samples // minibatch
     assert len(steps) < 12
 
 
 def test_a_full_e_step_counts_every_training_point() -> None:
-    experiment = Experiment(backend="monte_carlo_em", e_step="full", samples=100_000)
-    assert experiment.rows_per_step(1297) == 1297
-    steps = list(experiment.checkpoints(1297))
-    assert steps == [10_000 // 1297, 20_000 // 1297, 50_000 // 1297, 100_000 // 1297]
+    full = cell(1297, backend="monte_carlo_em", e_step="full", samples=100_000)
+    assert full.rows_per_step == 1297
+    assert list(full.stops) == [10_000 // 1297, 20_000 // 1297, 50_000 // 1297, 100_000 // 1297]
 
 
 def test_e_step_is_a_matter_of_monte_carlo_em_alone() -> None:
-    assert Experiment(backend="aevb", e_step="full").rows_per_step(1297) == 100
+    assert cell(1297, backend="aevb", e_step="full").rows_per_step == 100
 
 
 # Identity
@@ -221,7 +232,7 @@ def test_e_step_is_a_matter_of_monte_carlo_em_alone() -> None:
 def test_every_setting_changes_the_identity(f: Field[Any]) -> None:
     asked: dict[str, Any] = {"evidence": ("appendix_d",)} if f.name == "chains" else {}  # else it is no setting
     change: Any = "anew" if f.name == "chains" else changed(f)
-    assert Experiment(**asked, **{f.name: change}).identity(DIGEST) != Experiment(**asked).identity(DIGEST)
+    assert identity(Experiment(**asked, **{f.name: change}), DIGEST) != identity(Experiment(**asked), DIGEST)
 
 
 def test_what_is_compiled_depends_on_the_settings_alone() -> None:
@@ -235,7 +246,7 @@ def test_what_is_compiled_depends_on_the_settings_alone() -> None:
     ):
         assert Experiment(engine=engine, samples=samples, compile=compile).compiled == compiled
     auto, on, off = (
-        Experiment(engine="pyro", samples=500_000, compile=compile).identity(DIGEST)
+        identity(Experiment(engine="pyro", samples=500_000, compile=compile), DIGEST)
         for compile in ("auto", "on", "off")
     )
     assert auto == on != off
@@ -244,13 +255,13 @@ def test_what_is_compiled_depends_on_the_settings_alone() -> None:
 
 
 def test_the_data_change_the_identity() -> None:
-    assert Experiment().identity(DIGEST) != Experiment().identity("1" + DIGEST[1:])
+    assert identity(Experiment(), DIGEST) != identity(Experiment(), "1" + DIGEST[1:])
 
 
 def test_the_version_of_the_numbers_changes_the_identity(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = Experiment().identity(DIGEST)
-    monkeypatch.setattr("comparisons.runner.experiment.JUDGE_VERSION", 5)
-    assert Experiment().identity(DIGEST) != before
+    before = identity(Experiment(), DIGEST)
+    monkeypatch.setitem(ESTIMATORS, "quadrature", ESTIMATORS["quadrature"]._replace(version=5))
+    assert identity(Experiment(), DIGEST) != before
 
 
 def test_a_change_raises_the_version_of_the_cells_it_touches() -> None:
@@ -265,18 +276,18 @@ def test_a_change_raises_the_version_of_the_cells_it_touches() -> None:
         (full, 4),
         ({"device": "cuda", "compile": "off", "evidence": ("none",)}, 5),
     ):
-        assert Experiment(**settings).numbers_version == version
+        assert numbers_version(Experiment(**settings)) == version
 
 
 def test_saying_what_auto_decides_does_not_change_the_identity() -> None:
     spelled = Experiment(model="vae_bernoulli", evidence=("quadrature",))
-    assert spelled.identity(DIGEST) == Experiment().identity(DIGEST)
+    assert identity(spelled, DIGEST) == identity(Experiment(), DIGEST)
 
 
 def test_the_identity_is_a_safe_file_name() -> None:
     for backend in BACKENDS:
         for data in DATA:
-            name = Experiment(backend=backend, data=data, seed=2**31 - 1).identity(DIGEST)
+            name = identity(Experiment(backend=backend, data=data, seed=2**31 - 1), DIGEST)
             assert re.fullmatch(r"[a-z0-9_-]{1,100}", name)
             assert data in name and backend in name and "numpyro" in name and f"seed{2**31 - 1}" in name
 
@@ -285,31 +296,32 @@ def test_the_identity_is_a_safe_file_name() -> None:
 
 
 def test_method_names_the_settings_that_are_not_the_defaults() -> None:
-    assert Experiment().method == ""
-    assert Experiment(seed=3, n_latent=2, samples=200, backend="mean_field").method == ""
-    assert Experiment(step_size=0.05).method == "step_size=0.05"
+    assert method(Experiment()) == ""
+    assert method(Experiment(seed=3, n_latent=2, samples=200, backend="mean_field")) == ""
+    assert method(Experiment(step_size=0.05)) == "step_size=0.05"
     assert (
-        Experiment(initial_scale=10.0, log_variance_factor=0.1).method == "initial_scale=10.0 log_variance_factor=0.1"
+        method(Experiment(initial_scale=10.0, log_variance_factor=0.1)) == "initial_scale=10.0 log_variance_factor=0.1"
     )
-    assert Experiment(theta="ml", particles=5, step_size=0.1).method == "theta=ml particles=5 step_size=0.1"
+    assert method(Experiment(theta="ml", particles=5, step_size=0.1)) == "theta=ml particles=5 step_size=0.1"
 
 
-@pytest.mark.parametrize("f", [*fields(Settings), *fields(JudgeSettings)], ids=lambda f: f.name)
+@pytest.mark.parametrize("f", [*fields(AllSettings), *fields(JudgeSettings)], ids=lambda f: f.name)
 def test_method_tells_every_setting_of_backend_and_judge_apart(f: Field[Any]) -> None:
     if f.name in ("evidence", "max_memory"):  # which estimators ran is told by the metrics
         pytest.skip("does not tell two numbers apart")
     if f.name == "chains":  # no setting, where appendix D is not asked for
-        assert Experiment(evidence=("appendix_d",)).method == "chains=kept"
-        assert Experiment(evidence=("appendix_d",), chains="anew").method == "chains=anew"
+        assert method(Experiment(evidence=("appendix_d",))) == "chains=kept"
+        assert method(Experiment(evidence=("appendix_d",), chains="anew")) == "chains=anew"
         return
-    assert Experiment(**{f.name: changed(f)}).method == f"{f.name}={changed(f)}"
+    assert method(Experiment(**{f.name: changed(f)})) == f"{f.name}={changed(f)}"
 
 
 def test_only_models_with_log_variance_weights_take_a_factor_on_them() -> None:
-    assert Experiment(log_variance_factor=0.1).built(64) == VaeBernoulli(64, 3, 100, 0.1)
-    assert Experiment(log_variance_factor=0.1, data="frey").built(560) == VaeGaussian(560, 3, 100, 0.1)
-    with pytest.raises(FlagError, match=r"log_variance_factor 0\.1 .* not linear_gaussian; drop"):
-        Experiment(log_variance_factor=0.1, data="synthetic").fit_to(2000, 10)
+    expected = VaeBernoulli(64, 3, 100, log_variance_factor=0.1), VaeGaussian(560, 3, 100, log_variance_factor=0.1)
+    assert built(Experiment(log_variance_factor=0.1), 64) == expected[0]
+    assert built(Experiment(log_variance_factor=0.1, data="frey"), 560) == expected[1]
+    with pytest.raises(FlagError, match=r"linear_gaussian.* log_variance_factor 0\.1 .*; drop --log-variance-factor"):
+        on(Experiment(log_variance_factor=0.1, data="synthetic"), of_shape(2000, 10))
 
 
 def test_the_step_sizes_are_the_papers() -> None:

@@ -1,5 +1,6 @@
 """A run that is broken off and gone on with gives the same numbers as one that was not, bit for bit."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,8 +11,9 @@ from tiny_runs import BrokenError, broken_at, same, small, tiny, unbroken
 from comparisons.errors import StorageError
 from comparisons.evidence.journal import Journal, kept_in, once, pieces
 from comparisons.runner import checkpoint, run, store
-from comparisons.runner.cells import run_cell
+from comparisons.runner.cell import Cell, on
 from comparisons.runner.experiment import Experiment
+from comparisons.runner.jobs import Job, run_cell
 from inference import BACKENDS, ENGINES
 from inference.base import Engine
 
@@ -29,7 +31,7 @@ def test_training_goes_on_bit_for_bit(
     engine: str, backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Broken off while step sizes are tried, while theta is trained, and while it is judged."""
-    monkeypatch.setattr(run, "CHUNK", 3)
+    monkeypatch.setattr("comparisons.runner.training.CHUNK", 3)
     experiment = tiny(engine=engine, backend=backend, evidence=("quadrature",), tolerance=1.0, pilot_steps=6)
     found, pauses = broken_at(experiment, tmp_path, list(range(1, 40, 2)))
     same(found, unbroken(experiment))
@@ -52,7 +54,7 @@ def test_kept_chains_go_on_bit_for_bit(
     engine: str, backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Broken off between two looks, in one, and in an estimate: chains, step sizes and costs are as if it never was."""
-    monkeypatch.setattr(run, "CHUNK", 2)
+    monkeypatch.setattr("comparisons.runner.training.CHUNK", 2)
     changes = {"evidence": ("appendix_d",), "chains": "kept", "chain_interval": 30, "hmc_draws": 20}
     experiment = tiny(engine=engine, backend=backend, pilot_steps=3, hmc_chains=2, **changes)
     found, pauses = broken_at(experiment, tmp_path, list(range(1, 60, 2)))
@@ -71,7 +73,7 @@ def test_training_never_sees_the_kept_chains() -> None:
 
 def test_compiled_training_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Long runs on Pyro are compiled, which short ones are not."""
-    monkeypatch.setattr(run, "CHUNK", 3)
+    monkeypatch.setattr("comparisons.runner.training.CHUNK", 3)
     experiment = tiny(engine="pyro", backend="mean_field", step_size=0.05, compile="on")
     found, _ = broken_at(experiment, tmp_path, [1, 2])
     same(found, unbroken(experiment))
@@ -79,7 +81,7 @@ def test_compiled_training_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_full_e_step_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "CHUNK", 1)
+    monkeypatch.setattr("comparisons.runner.training.CHUNK", 1)
     experiment = tiny(backend="monte_carlo_em", e_step="full", samples=600, step_size=0.05)
     found, _ = broken_at(experiment, tmp_path, [1, 2, 4])
     same(found, unbroken(experiment))
@@ -87,16 +89,16 @@ def test_a_full_e_step_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pytest.M
 
 def test_steps_of_many_datapoints_are_not_a_hundred_to_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between two chunks a run may be interrupted and kept: 150 chains move in each step, and two steps fit."""
-    monkeypatch.setattr(run, "CHUNK_ROWS", 320)
+    monkeypatch.setattr("comparisons.runner.training.CHUNK_ROWS", 320)
     kept: list[run.Kept] = []
     experiment = tiny(backend="monte_carlo_em", e_step="full", samples=1500, step_size=0.05)
-    list(run.run("test", "cell", experiment, small(), keep=lambda *each: kept.append(each), every=0.0))
+    list(run.run("test", on(experiment, small()), small(), keep=lambda *each: kept.append(each), every=0.0))
     steps = sorted({facts["step"] for _, facts in kept})
     assert steps[0] <= 2 and np.diff(steps).max() <= 2 and steps[-1] >= 4
 
 
 def test_a_run_that_diverges_later_diverges_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "CHUNK", 1)
+    monkeypatch.setattr("comparisons.runner.training.CHUNK", 1)
     experiment = tiny(backend="wake_sleep", step_size=1e8)
     one, two = unbroken(experiment), broken_at(experiment, tmp_path, [1, 2])[0]
     assert one.status == two.status == "diverged"
@@ -107,7 +109,7 @@ def test_a_run_that_diverges_later_diverges_alike(tmp_path: Path, monkeypatch: p
 def test_a_checkpoint_of_another_shape_is_refused() -> None:
     kept: list[run.Kept] = []
     experiment = tiny(step_size=0.05)
-    list(run.run("test", "cell", experiment, small(), keep=lambda *each: kept.append(each), every=0.0))
+    list(run.run("test", on(experiment, small()), small(), keep=lambda *each: kept.append(each), every=0.0))
     arrays, facts = kept[0]
     weights = arrays["state"]["params"]["theta.w1"]
     for damaged, words in (
@@ -117,9 +119,9 @@ def test_a_checkpoint_of_another_shape_is_refused() -> None:
     ):
         state = {**arrays["state"], "params": {**arrays["state"]["params"], "theta.w1": damaged}}
         with pytest.raises(run.MisfitError, match=words):
-            list(run.run("test", "cell", experiment, small(), kept=({"state": state}, facts)))
+            list(run.run("test", on(experiment, small()), small(), kept=({"state": state}, facts)))
     with pytest.raises(run.MisfitError, match="lacks"):
-        list(run.run("test", "cell", experiment, small(), kept=({"state": {}}, facts)))
+        list(run.run("test", on(experiment, small()), small(), kept=({"state": {}}, facts)))
 
 
 # The journal
@@ -256,10 +258,10 @@ def test_a_pickle_under_this_name_is_refused_and_not_run(tmp_path: Path) -> None
 def test_a_checkpoint_of_another_run_is_refused(changes: dict[str, Any], words: str, tmp_path: Path) -> None:
     changes = dict(changes)
     half_way(tmp_path, tiny(engine="pyro", step_size=0.05))
-    environment = {"data_digest": changes.pop("data_digest", "data")}
+    data_digest = changes.pop("data_digest", "data")
     experiment = tiny(**{"engine": "pyro", "step_size": 0.05, **changes})
     with pytest.raises(StorageError, match=words) as caught:
-        run_cell("test", tmp_path, "cell", experiment, small(), environment, lambda *_: None)
+        run_cell(job(tmp_path, experiment, data_digest), small())
     assert "--fresh" in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -270,11 +272,10 @@ def test_a_checkpoint_that_did_not_know_a_setting_goes_on(tmp_path: Path) -> Non
     arrays, facts = checkpoint.read(path)
     assert facts["identity"]["settings"].pop("initial_scale") == 1.0
     path.write_bytes(checkpoint.pack(arrays, facts))
-    environment = {"data_digest": "data"}
     other = tiny(engine="pyro", step_size=0.05, initial_scale=2.0)
     with pytest.raises(StorageError, match=r"initial_scale: 1\.0 there, 2\.0 here"):
-        run_cell("test", tmp_path, "cell", other, small(), environment, lambda *_: None)
-    run_cell("test", tmp_path, "cell", tiny(engine="pyro", step_size=0.05), small(), environment, lambda *_: None)
+        run_cell(job(tmp_path, other), small())
+    run_cell(job(tmp_path, tiny(engine="pyro", step_size=0.05)), small())
     assert len(store.read_manifest(tmp_path, "cell")["resumed"]) == 1
 
 
@@ -284,7 +285,7 @@ def test_a_damaged_checkpoint_is_left_behind(tmp_path: Path, capsys: pytest.Capt
     half_way(tmp_path, experiment)
     path = tmp_path / "cells" / "cell" / "checkpoint.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
-    assert run_cell("test", tmp_path, "cell", experiment, small(), {"data_digest": "data"}, lambda *_: None) == "done"
+    assert run_cell(job(tmp_path, experiment), small()) == "done"
     assert "it starts again" in capsys.readouterr().err and not path.exists()
     same(unbroken(experiment), run.Result(*finished_cell(tmp_path), "done", {}))
 
@@ -295,9 +296,20 @@ def test_another_version_goes_on_and_says_so(
     experiment = tiny(engine="pyro", step_size=0.05)
     half_way(tmp_path, experiment)
     monkeypatch.setattr(store, "versions", lambda: {"torch": "9"})
-    run_cell("test", tmp_path, "cell", experiment, small(), {"data_digest": "data"}, lambda *_: None)
+    run_cell(job(tmp_path, experiment), small())
     assert "torch" in capsys.readouterr().err
     assert "9 now" in store.read_manifest(tmp_path, "cell")["resumed"][0]["changed"]
+
+
+class InOneFolder(Cell):
+    """A cell whose folder does not tell its settings, as one that somebody renamed."""
+
+    name = "cell"
+
+
+def job(out: Path, experiment: Experiment, data_digest: str = "data") -> Job:
+    cell = InOneFolder(*on(experiment, small(), data_digest))
+    return Job("test", cell, out, {})
 
 
 def half_way(out: Path, experiment: Experiment) -> None:
@@ -308,7 +320,7 @@ def half_way(out: Path, experiment: Experiment) -> None:
             raise BrokenError
 
     with pytest.raises(BrokenError):
-        run_cell("test", out, "cell", experiment, small(), {"data_digest": "data"}, stop, checkpoint_seconds=0.0)
+        run_cell(replace(job(out, experiment), checkpoint_seconds=0.0), small(), stop)
 
 
 def finished_cell(out: Path) -> tuple[list[Any], dict[str, Any]]:

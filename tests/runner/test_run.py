@@ -11,15 +11,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import inference
 from comparisons import cli, marginal_likelihood
 from comparisons.data import Data
 from comparisons.errors import StorageError
-from comparisons.evidence import judge
-from comparisons.evidence.settings import ESTIMATORS
+from comparisons.evidence.judge import ESTIMATORS
 from comparisons.reporting import figures, tables
 from comparisons.runner import grid, run, store
+from comparisons.runner.cell import Cell, on
 from comparisons.runner.experiment import STEP_SIZES, Experiment
+from comparisons.runner.identity import identity
 from comparisons.runner.rows import COLUMNS, METRICS
 from inference import BACKENDS, ENGINES
 from inference.base import Backend, Batch, Engine, Info, Key, Settings, State, pick
@@ -135,8 +135,9 @@ def test_numbers_of_an_earlier_version_make_way_for_those_of_a_later_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both cells lie there; a seed is not counted twice, and nothing makes way before the later one is finished."""
-    for name in ("NUMBERS_VERSION", "JUDGE_VERSION"):
-        monkeypatch.setattr(f"comparisons.runner.experiment.{name}", 1)
+    monkeypatch.setattr("comparisons.runner.identity.NUMBERS_VERSION", 1)
+    for name, card in ESTIMATORS.items():
+        monkeypatch.setitem(ESTIMATORS, name, card._replace(version=1))
     assert command(tmp_path, "--backend", "wake_sleep", "--engine", "pyro", "--seeds", "0", "1") == 0
     first = set(read(tmp_path).cell)
     monkeypatch.undo()
@@ -181,7 +182,7 @@ def test_a_manifest_says_what_a_number_depends_on(finished: Path) -> None:
     for cell in (finished / "cells").iterdir():
         manifest = json.loads((cell / "manifest.json").read_text())
         assert {"settings", "data_digest", "versions", "python", "processor", "commit", "command"} <= set(manifest)
-        assert Experiment(**manifest["settings"]).identity(manifest["data_digest"]) == cell.name
+        assert identity(Experiment(**manifest["settings"]), manifest["data_digest"]) == cell.name
 
 
 # Choices
@@ -195,7 +196,7 @@ def test_the_step_size_is_chosen_among_the_papers(tmp_path: Path) -> None:
 
 def test_the_best_step_size_is_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """One that does not move, one that does, and one that diverges."""
-    monkeypatch.setattr(run, "STEP_SIZES", (1e-9, 0.05, 1e8))
+    monkeypatch.setattr("comparisons.runner.pilot.STEP_SIZES", (1e-9, 0.05, 1e8))
     flags = ["--step-size", "auto", "--backend", "aevb", "--engine", "pyro", "--evidence", "none"]
     assert command(tmp_path, *flags, "--samples", "2000") == 0
     assert set(read(tmp_path).step_size) == {"0.05"}
@@ -236,10 +237,10 @@ def test_grey_film_has_a_gaussian_decoder(tmp_path: Path, monkeypatch: pytest.Mo
 def test_each_visit_binarises_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """Training sees 0 and 1 in the proportions of the grey values, another draw at each visit."""
     visits: list[np.ndarray] = []
-    build = BACKENDS["aevb"]
+    card = BACKENDS["aevb"]
 
     def spying(engine: Engine, model: Model, settings: Settings) -> Backend:
-        backend = build(engine, model, settings)
+        backend = card.build(engine, model, settings)
 
         def step(key: Key, state: State, batch: Batch) -> tuple[State, Info]:
             visit = np.full(data.train.shape, np.nan)
@@ -249,13 +250,13 @@ def test_each_visit_binarises_anew(monkeypatch: pytest.MonkeyPatch) -> None:
 
         return backend._replace(step=step)
 
-    monkeypatch.setitem(BACKENDS, "aevb", spying)
+    monkeypatch.setitem(BACKENDS, "aevb", card._replace(build=spying))
     data = small("mnist_binary", n_train=100, fresh=True)
     experiment = Experiment(
         data="mnist_binary", engine="pyro", samples=4000, minibatch=100, n_hidden=5, n_latent=2, step_size=0.05,
         eval_points=20, elbo_draws=4, evidence=("none",),
     )  # fmt: skip
-    *_, last = run.run("test", "cell", experiment, data)
+    *_, last = run.run("test", on(experiment, data), data)
     assert len(visits) == 40 and all(set(np.unique(visit)) == {0.0, 1.0} for visit in visits)
     mean, stderr = np.mean(visits, 0), np.sqrt(data.train * (1 - data.train) / 40)
     assert abs((mean - data.train).sum()) < 5 * np.sqrt(np.square(stderr).sum())
@@ -324,7 +325,7 @@ def test_a_run_that_diverges_says_so_and_the_others_finish(
 
 
 def test_a_run_without_any_step_size_that_works_diverges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "STEP_SIZES", (1e8, 1e9))
+    monkeypatch.setattr("comparisons.runner.pilot.STEP_SIZES", (1e8, 1e9))
     flags = ["--step-size", "auto", "--backend", "wake_sleep", "--engine", "pyro"]
     assert command(tmp_path, *flags) == 1
     rows = read(tmp_path)
@@ -338,10 +339,10 @@ def test_what_came_before_an_interruption_is_kept(
     """Ctrl-C during the second cell, after its first checkpoint."""
     whole = run.run
 
-    def interrupted(comparison: str, cell: str, experiment: Experiment, *args: Any) -> Iterator[run.Result]:
-        for result in whole(comparison, cell, experiment, *args):
+    def interrupted(comparison: str, cell: Cell, *args: Any) -> Iterator[run.Result]:
+        for result in whole(comparison, cell, *args):
             yield result
-            if experiment.seed == 1:
+            if cell.experiment.seed == 1:
                 raise KeyboardInterrupt
 
     monkeypatch.setattr(run, "run", interrupted)
@@ -429,5 +430,4 @@ def test_every_name_of_a_row_is_documented() -> None:
         "status"
     )
     assert set(needed.split()) <= set(COLUMNS) and len(set(COLUMNS)) == len(COLUMNS)
-    assert tuple(judge.ESTIMATORS) == ESTIMATORS and set(inference.ENGINES) == set(ENGINES)
     assert {f"log_px_{name}_nats" for name in ESTIMATORS} <= set(METRICS)

@@ -1,0 +1,79 @@
+"""What `comparisons.check` looks at: the models and backends that its flags name, on each engine."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import inference
+from comparisons.checks.base import FAIL, SKIPPED, Outcome
+from comparisons.cli import parts
+from comparisons.errors import FlagError
+from inference import BACKENDS, ENGINES
+from inference.base import Engine
+from models import MODELS
+
+REGISTERED: dict[str, tuple[str, ...]] = {"model": tuple(MODELS), "backend": tuple(BACKENDS), "engine": tuple(ENGINES)}
+
+
+class Subject(NamedTuple):
+    """Something to check, on an engine: `title` says what."""
+
+    title: str
+    check: Callable[[], list[Outcome]]
+
+
+def subjects(named: dict[str, list[str]], sizes: dict[str, int]) -> Iterator[Subject]:
+    """Yield every model and backend on every engine that is named, once all are found. Raises FlagError."""
+    found = [(kind, name, parts.named(kind, name)) for kind in parts.KINDS for name in named[kind]]
+    engines = [_engine(name) for name in named["engine"]]
+
+    from comparisons.checks.backend import check_backend
+    from comparisons.checks.model import check_model
+
+    check: dict[str, Callable[[Any, Engine], list[Outcome]]] = {
+        "model": lambda factory, engine: check_model(factory, engine, **sizes),
+        "backend": check_backend,
+    }
+    for kind, name, one in found:
+        for engine in engines:
+            yield Subject(f"{kind} {name} on {engine.name}", partial(check[kind], one, engine))
+
+
+def told(subjects: Iterator[Subject]) -> int:
+    """Check, print a line for each check and explain the failures; return 1 where there are some, else 0."""
+    failed, count = [], 0
+    for title, check in subjects:
+        print(title, flush=True)
+        for outcome in check():
+            reason = f": {outcome.text}" if outcome.status == SKIPPED else ""
+            print(f"  {outcome.status:8}{outcome.name}{reason}", flush=True)
+            count += 1
+            if outcome.status == FAIL:
+                failed.append((f"{title}: {outcome.name}", outcome))
+    print(f"\n{len(failed)} of {count} checks failed.")
+    for title, outcome in failed:
+        print(f"\n{title}\n  Contract: {outcome.contract}\n  {outcome.text}")
+    return 1 if failed else 0
+
+
+def chosen(kind: str, texts: Sequence[str]) -> list[str]:
+    """Return registered names and parts, each once, with `all` as all registered. Raises FlagError."""
+    found: dict[str, None] = {}
+    for text in texts:
+        for name in REGISTERED[kind] if text == "all" else (text,):
+            part = parts.find(kind, name) if kind in parts.KINDS else name
+            if part not in REGISTERED[kind] and not isinstance(part, parts.Part):
+                form = f", or {parts.FORM}" if kind in parts.KINDS else ""
+                raise FlagError(f"unknown {kind} {name!r}; choose from {', '.join(REGISTERED[kind])}, all{form}")
+            found[part] = None
+    return list(found)
+
+
+def _engine(name: str) -> Engine:
+    try:
+        return inference.engine(name, "cpu", 1)
+    except ImportError as error:
+        reason = str(error).splitlines()[0]
+        raise FlagError(
+            f"engine {name!r} is not installed ({reason}); install it: pip install {ENGINES[name].packages}"
+        ) from error

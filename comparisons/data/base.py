@@ -1,0 +1,91 @@
+"""What a data set is: its card, known without reading a file, and its arrays, split, scaled and checked."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from comparisons.errors import DataError, FlagError
+
+SEED = 13126114  # the paper's arXiv number; every shuffle and draw of a data set starts from it
+
+# What each support allows, in words and as a test; NaN fails all three.
+SUPPORTS: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
+    "unit": ("a number in [0, 1]", lambda x: (x >= 0) & (x <= 1)),
+    "binary": ("0 or 1", lambda x: (x == 0) | (x == 1)),
+    "real": ("a finite number", np.isfinite),
+}
+
+GREY = "cross-entropy of grey values, not a normalised log density"
+
+
+class DataCard(NamedTuple):
+    """What is known of a data set before a file is read; a set registers itself by its card."""
+
+    title: str
+    n_train: int  # rows of train
+    shape: tuple[int, int]  # of one image, rows x columns; (1, d) where a row is no image
+    support: str  # "unit": [0, 1]; "binary": 0 or 1; "real"
+    note: str  # what a number on this data means; "" if there is nothing to say
+    model: str  # the model that `auto` stands for
+    load: Callable[[str | Path | None], tuple[np.ndarray, np.ndarray]]  # (data_dir) -> train [n, d], test [m, d]
+    fresh: bool = False  # train holds probabilities, binarised anew at each visit; test is binarised already
+
+
+class Data(NamedTuple):
+    """A data set, split and scaled; one row is one datapoint."""
+
+    name: str
+    train: np.ndarray  # [n, d] float32, C-contiguous
+    test: np.ndarray  # [m, d] float32, C-contiguous
+    shape: tuple[int, int]  # of one image, rows x columns; (1, d) where a row is no image
+    support: str  # "unit": [0, 1]; "binary": 0 or 1; "real"
+    note: str  # what a number on this data means; "" if there is nothing to say
+    fresh: bool  # True: train holds probabilities, binarised anew at each visit; test is binarised already
+
+
+def take(data: Data, n_train: int | None) -> Data:
+    """Keep the first `n_train` rows of train, all of them for None; test stays whole.
+
+    Raises FlagError unless 1 <= n_train <= the rows there are.
+    """
+    if n_train is None:
+        return data
+    n, rows = len(data.train), "images" if data.shape[0] > 1 else "rows"
+    if n_train < 1:
+        raise FlagError(f"n_train {n_train} is less than 1; choose 1 to {n} for {data.name}")
+    if n_train > n:
+        raise FlagError(f"n_train {n_train} exceeds the {n} training {rows} of {data.name}; choose 1 to {n}")
+    return data._replace(train=data.train[:n_train])
+
+
+def check(name: str, array: np.ndarray, support: str) -> None:
+    """Refuse an array [n, d] that no model here accepts; `name` is what the message calls it.
+
+    Raises DataError for fewer than 2 rows, no columns, or a value outside `support`, naming the first such value.
+    """
+    if support not in SUPPORTS:
+        raise FlagError(f"unknown support {support!r}; choose from {', '.join(SUPPORTS)}")
+    if array.ndim != 2 or len(array) < 2 or array.size == 0:
+        raise DataError(f"{name}: shape is {array.shape}, not [n, d] with at least 2 rows and 1 column")
+    allowed, test = SUPPORTS[support]
+    valid = test(array)
+    if not valid.all():
+        row, column = np.unravel_index(np.argmin(valid), valid.shape)
+        raise DataError(f"{name}: row {row}, column {column} is {array[row, column]!s}, not {allowed}")
+
+
+def digest(data: Data) -> str:
+    """Return the SHA-256, in hex, of the name, the shapes and the bytes of train and test: the arrays' identity."""
+    sha256 = hashlib.sha256(f"{data.name} {data.train.shape} {data.test.shape}".encode())
+    for array in (data.train, data.test):
+        sha256.update(np.ascontiguousarray(array).data)
+    return sha256.hexdigest()
+
+
+def split(rows: np.ndarray, n_train: int) -> tuple[np.ndarray, np.ndarray]:
+    """Shuffle with SEED; the first `n_train` rows are for training, the others for testing."""
+    order = np.random.default_rng(SEED).permutation(len(rows))
+    return rows[order[:n_train]], rows[order[n_train:]]

@@ -1,0 +1,247 @@
+"""A cell to be run, from start to end: its folder, its checkpoint, and what becomes of a run that fails."""
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import inference
+from comparisons.data import Data, digest, load, take
+from comparisons.errors import DataError, StorageError, UnfitError, UserError
+from comparisons.runner import store
+from comparisons.runner.cell import Cell
+from comparisons.runner.experiment import built
+from comparisons.runner.identity import completed, numbers_version
+from comparisons.runner.rows import Row
+
+CHECKPOINT_SECONDS = 60.0
+TELLING = 0.5  # seconds between two words about the progress
+
+
+@dataclass(frozen=True)
+class Job:
+    """A cell to be run, here or in another process, which sees the same folders."""
+
+    comparison: str
+    cell: Cell
+    out: Path
+    environment: dict[str, Any]  # of the command
+    data_dir: Path | None = None
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+    keep_stops: bool = False
+
+    @property
+    def name(self) -> str:
+        """What people read of it."""
+        e = self.cell.experiment
+        return f"{e.backend} {e.engine} seed {e.seed} k={e.n_latent}{'' if e.theta == 'map' else f' theta {e.theta}'}"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a checkpoint has to share with it to be its own."""
+        return {
+            "cell": self.cell.name,
+            "settings": asdict(self.cell.experiment),
+            "data_digest": self.cell.data_digest,
+            "numbers_version": numbers_version(self.cell.experiment),
+        }
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What its results tell of how they came about, besides their status."""
+        process = inference.unpinned(self.cell.experiment.engine)
+        told = {name: value for name, value in self.identity.items() if name != "cell"}
+        return {**self.environment, **told, **({"process": process} if process else {})}
+
+
+def work(job: Job, data: Data | None = None, watch: Callable[[], None] = lambda: None) -> str:
+    """Run a job to its end, and return how it ended: "done", "diverged", "failed" or "reused".
+
+    The data are loaded here where they are not given: names and digests travel, arrays do not. Somebody else's work on
+    the same cell is waited for, and then used. `watch` is called now and then. A run that fails for a reason of its own
+    leaves rows of status `failed` and the reason in its manifest. Raises UserError for what would stop other cells too.
+    """
+    out, cell = job.out, job.cell.name
+    with store.locked(out, cell):
+        if store.finished(out, cell):
+            return "reused"
+        data = data or _data(job)
+        told, last = 0.0, ""
+
+        def progress(n_seen: int, doing: str) -> None:
+            nonlocal told, last
+            if time.monotonic() - told > TELLING or doing != last:
+                told, last = time.monotonic(), doing
+                store.write_progress(out, cell, {"n_seen": n_seen, "doing": doing})
+                watch()
+
+        try:
+            return run_cell(job, data, progress)
+        except UnfitError as error:  # what a file's backend cannot do is known when it is built
+            give_up(job, str(error), unfit=True)
+        except UserError:
+            raise
+        except Exception as error:
+            reason = _reason(error)
+            if reason != OUT_OF_MEMORY:  # one of ours: it should be mended, and for that be seen
+                import traceback
+
+                traceback.print_exc(file=sys.stderr)
+            give_up(job, reason)
+        return "failed"
+
+
+def give_up(job: Job, reason: str, unfit: bool = False) -> None:
+    """Write down that a cell failed, and why: rows without numbers, and a manifest. Raises StorageError.
+
+    One is `unfit` where its own settings are why, and trying again would change nothing.
+    """
+    told = {"status": "failed", "reason": reason, **({"unfit": True} if unfit else {})}
+    store.save_cell(job.out, job.cell.name, failed(job), {**job.manifest, **told}, {})
+
+
+def failed(job: Job) -> list[Row]:
+    """Return the rows of a run that ended without a number: every metric it owed, of status `failed`."""
+    rest = {
+        "n_seen": 0,
+        "value": math.nan,
+        "stderr": math.nan,
+        "seconds": 0.0,
+        "status": "failed",
+        "n_points": 0,
+        "step_size": math.nan,
+        "decoder_evals": 0,
+        "fit_steps": 0,
+        "eval_seconds": 0.0,
+        "flagged": 0.0,
+    }
+    owed = job.cell.owes(_has_q(job.cell))
+    return [{**job.cell.common(job.comparison), **rest, "split": split, "metric": name} for split, name in owed]
+
+
+def _has_q(cell: Cell) -> bool:
+    """Say whether the method has a q(z | x), and so owes a bound: by its card, else by what it builds, if it does."""
+    e = cell.experiment
+    try:
+        known = e.card.has_q
+        if known is not None:
+            return known
+        engine = inference.engine(e.engine, e.device, e.threads)
+        return e.card.build(engine, built(e, cell.n_x), e.settings).posterior is not None
+    except Exception:  # whatever it was that failed: nothing is known to be owed
+        return False
+
+
+def run_cell(job: Job, data: Data, progress: Callable[[int, str], None] = lambda n_seen, doing: None) -> str:
+    """Run a cell to its end, from its checkpoint where it has one; return its status, `done` or `diverged`.
+
+    A damaged checkpoint is said and left behind. Raises StorageError for one of other settings or data.
+    """
+    from comparisons.cli import stopping
+    from comparisons.runner.run import MisfitError, run
+
+    out, cell, versions = job.out, job.cell.name, store.versions()
+    kept, resumed = _kept(job, versions)
+    owner = {"identity": job.identity, "versions": versions}
+
+    def keep(arrays: dict[str, Any], facts: dict[str, Any]) -> None:
+        store.save_checkpoint(out, cell, arrays, {**facts, **owner, "resumed": resumed})
+
+    def keep_stop(step: int, arrays: dict[str, Any], facts: dict[str, Any]) -> None:
+        store.save_stop(out, cell, step, arrays, {**facts, **owner})
+
+    stops = keep_stop if job.keep_stops else None
+    while True:
+        try:
+            with stopping.deferred():
+                for result in run(job.comparison, job.cell, data, progress, keep, kept, job.checkpoint_seconds, stops):
+                    told = {**job.manifest, "status": result.status, **({"resumed": resumed} if resumed else {})}
+                    if result.pilot:  # as text: JSON has no infinity
+                        told["pilot"] = {size: str(score) for size, score in result.pilot.items()}
+                    store.save_cell(out, cell, result.rows, told, result.state)
+            break
+        except MisfitError as error:
+            print(f"the checkpoint of {cell} does not fit ({error}): it starts again", file=sys.stderr)
+            kept = None
+    store.drop_checkpoint(out, cell)
+    return result.status
+
+
+def _kept(job: Job, versions: dict[str, str]) -> tuple[Any, list[dict[str, Any]]]:
+    """Return a cell's checkpoint, None where there is none, and how often and from where the run has gone on."""
+    cell = job.cell.name
+    try:
+        kept = store.load_checkpoint(job.out, cell)
+    except StorageError as error:
+        print(f"{error}: it starts again", file=sys.stderr)
+        return None, []
+    if not kept:
+        return None, []
+    _, facts = kept
+    _same(job.identity, facts.get("identity", {}), job.out / "cells" / cell)
+    n_seen = int(facts.get("step", 0)) * job.cell.rows_per_step
+    resumed = [*facts.get("resumed", []), {"n_seen": n_seen}]
+    changed = _changed(facts.get("versions", {}), versions)
+    if changed:
+        print(f"{cell} goes on under other versions than it began with: {changed}", file=sys.stderr)
+        resumed[-1]["changed"] = changed
+    return kept, resumed
+
+
+OUT_OF_MEMORY = "out of memory"
+
+
+def _reason(error: Exception) -> str:
+    text = str(error)
+    if isinstance(error, MemoryError) or any(word in text for word in ("RESOURCE_EXHAUSTED", "can't allocate memory")):
+        return OUT_OF_MEMORY
+    return f"{type(error).__name__}: {text.splitlines()[0] if text else 'no message'}"[:300]
+
+
+def _same(mine: dict[str, Any], theirs: dict[str, Any], folder: Path) -> None:
+    """Raise StorageError, with the difference, unless a checkpoint is of the same settings and data.
+
+    A setting that its version did not know had its default, as in the name of a cell.
+    """
+    theirs = {**theirs, "settings": completed(theirs.get("settings", {}))}
+    mine, theirs = (json.loads(json.dumps(one)) for one in (mine, theirs))  # as the checkpoint has it: lists for tuples
+    if mine == theirs:
+        return
+    both = [_flat(one) for one in (theirs, mine)]
+    differences = [
+        f"{name}: {both[0].get(name, 'nothing')} there, {both[1].get(name, 'nothing')} here"
+        for name in sorted(both[0].keys() | both[1].keys())
+        if both[0].get(name) != both[1].get(name)
+    ]
+    how = "; ".join(differences[:5])
+    raise StorageError(f"the checkpoint in {folder} is of another run ({how}); remove that folder or add --fresh")
+
+
+def _changed(before: dict[str, str], now: dict[str, str]) -> str:
+    names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+    return ", ".join(f"{name} {before.get(name)} before, {now.get(name)} now" for name in names)
+
+
+def _flat(value: dict[str, Any]) -> dict[str, Any]:
+    return {**{name: one for name, one in value.items() if name != "settings"}, **value.get("settings", {})}
+
+
+def _data(job: Job) -> Data:
+    e = job.cell.experiment
+    data, found = _loaded(e.data, job.data_dir, e.n_train)
+    if found != job.cell.data_digest:
+        raise DataError(
+            f"{e.data} here is not the data the command was given ({found[:12]}, {job.cell.data_digest[:12]})"
+        )
+    return data
+
+
+@lru_cache(maxsize=2)
+def _loaded(name: str, data_dir: Path | None, n_train: int | None) -> tuple[Data, str]:
+    data = take(load(name, data_dir), n_train)
+    return data, digest(data)

@@ -1,0 +1,185 @@
+"""The judge at a stop: the bound where the method has a q, log p(x) where it can be had, each a row with its error."""
+
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any
+
+from comparisons.evidence.base import Estimate, Target
+from comparisons.evidence.elbo import elbo
+from comparisons.evidence.full_vb import AT_PRIOR, Average, bound, divergence, expected, predictive, under_draws
+from comparisons.evidence.guard import contradiction
+from comparisons.evidence.journal import Journal, kept_in
+from comparisons.evidence.judge import estimate
+from comparisons.runner.keeping import Keeping
+from comparisons.runner.rows import Row
+from comparisons.runner.standing import SPLITS, Standing
+from comparisons.runner.training import DivergedError, Trainer
+from inference.base import Array, Posterior
+
+Work = Callable[[], tuple[Estimate | Average, int]]  # a metric's estimate, and the local steps that its q took
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What looks at a run's fits. It never changes them."""
+
+    trainer: Trainer
+    keeping: Keeping | None
+    common: Row
+    pause: Callable[[], None]
+
+    def judge(self, standing: Standing) -> None:
+        """Add the rows of a stop, on from where `standing` was left. Raises DivergedError."""
+        for number, (split, metric, work, below) in enumerate(self._estimates(standing)):
+            if number < len(standing.judging):
+                continue
+            standing.since = time.perf_counter()
+            with kept_in(standing.journal):
+                found, fit_steps = work()
+            value, stderr = found.mean()
+            if not (math.isfinite(value) and math.isfinite(stderr)):
+                raise DivergedError(f"{metric} is not finite at step {standing.step}")
+            seconds = standing.spent + time.perf_counter() - standing.since
+            row = self._row(
+                standing,
+                split,
+                metric,
+                value,
+                stderr,
+                eval_seconds=round(seconds, 3),
+                fit_steps=fit_steps,
+                n_points=found.points,
+                flagged=found.flagged,
+            )
+            standing.judging.append({**row, "status": self._status(row, found, below)})
+            standing.spent, standing.journal = 0.0, Journal(paused=self.pause)
+            self.pause()
+        standing.rows += [*standing.judging, *self._besides(standing)]
+        standing.judging, standing.judged = [], standing.step
+
+    def lost(self, standing: Standing) -> list[Row]:
+        """Return the rows of a run that diverged: every metric it owed, and no number."""
+        owed = self.trainer.cell.owes(self._has_q)
+        return [self._row(standing, *each, math.nan, math.nan, status="diverged") for each in owed]
+
+    def _besides(self, standing: Standing) -> Iterator[Row]:
+        """Yield the rows of what is not estimated: HMC's acceptance, and what the kept chains have cost."""
+        if math.isfinite(standing.acceptance[0]):
+            points = self.trainer.cell.rows_per_step
+            yield self._row(standing, "train", "hmc_acceptance", *standing.acceptance, n_points=points)
+        if self.keeping:
+            for split, evals in standing.chain_evals.items():
+                seconds = round(standing.chain_seconds[split], 3)
+                yield self._row(standing, split, f"{self.keeping.name}_evals", evals, 0.0, eval_seconds=seconds)
+
+    def _row(self, standing: Standing, split: str, metric: str, value: float, stderr: float, **besides: Any) -> Row:
+        return {
+            **self.common,
+            "n_seen": standing.step * self.trainer.cell.rows_per_step,
+            "split": split,
+            "metric": metric,
+            "value": value,
+            "stderr": stderr,
+            "seconds": round(standing.seconds, 3),
+            "status": "ok",
+            "n_points": 0,
+            "step_size": standing.step_size if standing.begun else math.nan,
+            "decoder_evals": standing.decoder_evals,
+            "fit_steps": 0,
+            "eval_seconds": 0.0,
+            "flagged": 0.0,
+            **besides,
+        }
+
+    @property
+    def _has_q(self) -> bool:
+        return self.trainer.backend.posterior is not None
+
+    def _status(self, row: Row, found: Any, below: Work) -> str:
+        """Return `contradicted`, and say so, for a log p(x) below the bound of the same datapoints; else `ok`."""
+        experiment = self.trainer.cell.experiment
+        if not self._has_q or row["metric"] not in {f"log_px_{name}_nats" for name in experiment.evidence}:
+            return "ok"
+        known: Any = below()[0]  # worked out before; after a checkpoint once more, to the same bits
+        told = contradiction(known, found, experiment.elbo_draws)
+        if told:
+            where = f"{row['cell']}, {row['split']}, {row['n_seen']} points seen"
+            print(f"{where}: {row['metric']} cannot be right, or the bound cannot: {told}", file=sys.stderr)
+        return "contradicted" if told else "ok"
+
+    def _estimates(self, standing: Standing) -> Iterator[tuple[str, str, Work, Work]]:
+        """Yield split, metric, what estimates it, and what estimates the bound of the same datapoints."""
+        works = {split: works_of(self.trainer, self.keeping, standing, split) for split in SPLITS}
+        for split, metric in self.trainer.cell.owes(self._has_q):
+            yield split, metric, works[split][metric], works[split]["elbo_nats"]
+
+
+def works_of(trainer: Trainer, keeping: Keeping | None, standing: Standing, split: str) -> dict[str, Work]:
+    """Return what estimates each metric of a split, at the fit as it stands."""
+    e, engine = trainer.cell.experiment, trainer.engine
+    fit_key, draw_key = engine.split(engine.fold_in(engine.fold_in(trainer.key, 1), standing.step))
+    x, indices = trainer.taken(split, e.eval_points)
+
+    def posterior_of(x: Array, indices: Array | None) -> Posterior | None:
+        has_one = trainer.backend.posterior
+        return has_one(fit_key, standing.state, x, indices) if has_one else None
+
+    @cache
+    def target() -> Target:
+        return Target(engine, trainer.model, trainer.theta(standing), x, posterior_of(x, indices))
+
+    @cache  # log p(x) is held against it
+    def at_theta() -> tuple[Estimate, int]:
+        q: Any = target().q
+        return elbo(target(), draw_key, e.elbo_draws), q.fit_steps
+
+    def log_px(name: str) -> tuple[Estimate, int]:
+        return estimate(name, target(), e, e.seed), 0
+
+    works: dict[str, Work] = {"elbo_nats": at_theta}
+    works |= {f"log_px_{name}_nats": partial(log_px, name) for name in e.evidence}
+    if keeping:
+        works[f"log_px_{keeping.name}_nats"] = lambda: (keeping.estimate(standing, split), 0)
+    if trainer.backend.theta_posterior:
+        works |= _works_of_theta(trainer, standing, split, target, posterior_of)
+    return works
+
+
+def _works_of_theta(
+    trainer: Trainer,
+    standing: Standing,
+    split: str,
+    target: Callable[[], Target],
+    posterior_of: Callable[[Array, Array | None], Posterior | None],
+) -> dict[str, Work]:
+    """Return what estimates each metric of a split that a q(theta) has besides."""
+    e, engine, n_train = trainer.cell.experiment, trainer.engine, trainer.cell.n_train
+    assert trainer.backend.theta_posterior
+    q_theta = trainer.backend.theta_posterior(standing.state)
+    theta_key, bound_key = engine.split(engine.fold_in(engine.fold_in(trainer.key, 3), standing.step))
+    weights = divergence(engine, q_theta)
+
+    @cache  # one set of draws serves both metrics
+    def drawn() -> list[Estimate]:
+        def log_px(at_draw: Target, number: int) -> Estimate:
+            return estimate(e.evidence[0], at_draw, e, (e.seed + number) % 2**31)
+
+        return under_draws(target(), q_theta, theta_key, e.theta_draws, log_px)
+
+    def full_bound() -> tuple[Average, int]:
+        everything = trainer.taken(split, n_train)
+        q: Any = posterior_of(*everything)
+        whole = Target(engine, trainer.model, trainer.theta(standing), everything[0], q)
+        return bound(whole, q_theta, bound_key, e.elbo_draws), q.fit_steps
+
+    return {
+        "log_px_expected_nats": lambda: (expected(drawn()), 0),
+        "log_px_predictive_nats": lambda: (predictive(drawn()), 0),
+        "elbo_full_nats": full_bound,
+        "kl_theta_nats": lambda: (Average(float(weights.sum()) / n_train, 0.0, n_train), 0),
+        "theta_at_prior": lambda: (Average(float((weights < AT_PRIOR).mean()), 0.0, n_train), 0),
+    }

@@ -1,0 +1,143 @@
+"""A backend's way through the training set, some steps at a time."""
+
+import math
+import time
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+import inference
+from comparisons.checks.contract import hold
+from comparisons.cli import parts
+from comparisons.data import Data
+from comparisons.runner.cell import Cell, points
+from comparisons.runner.experiment import built, refuse
+from comparisons.runner.standing import Standing
+from inference.base import Array, Backend, Batch, Engine, Info, Key, Params, Settings, State, arrays, numpys
+from models.base import Model
+
+CHUNK = 100  # steps between looks at the progress and at non-finite numbers, of at most so many datapoints in all:
+CHUNK_ROWS = 100_000  # a full E-step of 50,000 chains takes seconds, and Ctrl-C and checkpoints wait for a chunk
+
+
+class DivergedError(Exception):
+    """The fit left the finite numbers; the message says when."""
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """What of a run does not change: the cell, its data on the device, the backend and its compiled steps."""
+
+    cell: Cell
+    data: Data
+    engine: Engine
+    model: Model
+    backend: Backend
+    steps: Any
+    x: Array  # train [n, n_x]
+
+    @property
+    def key(self) -> Key:
+        """The key that all of the run's keys are folded from."""
+        return self.engine.key(self.cell.experiment.seed)
+
+    @property
+    def chunk(self) -> int:
+        """How many steps are taken at once."""
+        return max(1, min(CHUNK, CHUNK_ROWS // self.cell.rows_per_step))
+
+    def theta(self, standing: Standing) -> Params:
+        """Return the generative parameters as they stand."""
+        return self.backend.theta(standing.state)
+
+    def taken(self, split: str, count: int) -> tuple[Array, Array | None]:
+        """Return the first points of a split, and their indices where they are training points."""
+        x, indices = points(self.data, split, count)
+        return self.engine.array(x), None if indices is None else self.engine.array(indices)
+
+    def initial(self, step_size: float) -> State:
+        """Return the state before any step."""
+        experiment = self.cell.experiment
+        factor = np.float32(experiment.initial_scale)  # 1 changes no bit
+        scaled = ({name: factor * v for name, v in group.items()} for group in self.model.init(experiment.seed))
+        groups = (arrays(self.engine, group) for group in scaled)
+        state = self.backend.init(self.engine.fold_in(self.key, 0), *groups, self.x, self.engine.array(step_size))
+        return arrays(self.engine, numpys(self.engine, state))  # no array twice: training reuses their memory
+
+    def advance(self, standing: Standing, last: int) -> None:
+        """Take the next chunk of steps, up to number `last`. Raises DivergedError."""
+        start = time.perf_counter()
+        count = min(self.chunk, last - standing.step)
+        numbers = np.arange(standing.step, standing.step + count)
+        rows = np.stack([self.minibatch(int(number)) for number in numbers])
+        key = self.engine.fold_in(self.key, 2)
+        standing.state, info = self.steps(
+            standing.state, self.x, key, self.engine.array(numbers), self.engine.array(rows)
+        )
+        info = Info(*(self.engine.numpy(column).astype(np.float64) for column in info))
+        standing.step += count
+        standing.decoder_evals += int(info.decoder_evals.sum())
+        error = float(info.acceptance.std(ddof=1) / math.sqrt(count)) if count > 1 else 0.0
+        standing.acceptance = float(info.acceptance.mean()), error
+        theta = [self.engine.numpy(value) for value in self.theta(standing).values()]
+        standing.seconds += time.perf_counter() - start
+        if not (np.isfinite(info.objective).all() and all(np.isfinite(value).all() for value in theta)):
+            raise DivergedError(f"the fit is not finite after step {standing.step}")
+        standing.objective = float(info.objective.mean())
+
+    def minibatch(self, step: int) -> np.ndarray:
+        """Return the rows of one step, without repetition: from (seed, step) alone, the same for every engine.
+
+        A step that takes them all has them in one order, shuffled, at every step: a backend may walk through it from
+        one step to the next.
+        """
+        n, e = self.cell.n_train, self.cell.experiment
+        if e.card.full_batch(e):
+            return np.random.default_rng(e.seed).permutation(n)
+        return np.random.default_rng([e.seed, step]).choice(n, e.minibatch, replace=False, shuffle=False)
+
+
+def trainer(cell: Cell, data: Data) -> Trainer:
+    """Build what trains a cell. Raises FlagError for a model that the judge cannot count on, and a backend that cannot.
+
+    The judge's work is short: what trains may be compiled, what judges is not.
+    """
+    e = cell.experiment
+    engine = inference.engine(e.engine, e.device, e.threads)
+    model = built(e, cell.n_x)
+    hold(engine, model, e.model, points(data, "train", e.eval_points)[0])
+    compiling = inference.engine(e.engine, e.device, e.threads, e.compiled)
+    backend, steps = training(compiling, model, e.backend, e.settings, data.fresh)
+    refuse(e, model, backend)
+    return Trainer(cell, data, engine, model, backend, steps, engine.array(data.train))
+
+
+@cache
+def training(engine: Engine, model: Model, backend: str, settings: Settings, fresh: bool) -> tuple[Backend, Any]:
+    """Build a backend and its training loop, compiled once for all seeds and step sizes.
+
+    train(state, x [N, n_x], key, steps [s], indices [s, m]) -> (state, Info of [s]) takes s steps on minibatches
+    that are rows of x, with noise from the key and the step's number. It gives up the memory of the state it is given.
+    """
+    built = parts.backend(backend).build(engine, model, settings)
+
+    def binarized(ppl: Any, x: Array) -> None:
+        ppl.sample("x", ppl.dist.Bernoulli(probs=x))
+
+    def train(state: State, x: Array, key: Key, steps: Array, indices: Array) -> tuple[State, Info]:
+        fraction = indices.shape[1] / x.shape[0]
+
+        def one(carry: tuple[State, Array], item: tuple[Array, Array]) -> tuple[tuple[State, Array], Info]:
+            state, x = carry
+            step, rows = item
+            noise_key, step_key = engine.split(engine.fold_in(key, step))
+            batch = engine.draw(noise_key, binarized, x[rows])["x"] if fresh else x[rows]
+            state, info = built.step(step_key, state, Batch(batch, rows, fraction))
+            return (state, x), info
+
+        (state, _), info = engine.scan(one, (state, x), (steps, indices))
+        return state, info
+
+    return built, engine.compile(train, consumed=True)
