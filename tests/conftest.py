@@ -4,13 +4,15 @@ Tests marked `fault(injection, expected)` do some harm to the suite. With `--rel
 table there (`make torture`).
 """
 
-import csv
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import reliability
 
 import inference
 from inference import ENGINES
@@ -31,7 +33,15 @@ def engines() -> dict[str, Engine]:
     return {name: inference.engine(name, "cpu", 1) for name in ENGINES}
 
 
-# What becomes of each fault
+# What jax compiled once serves the whole session: tests that empty its memory, commands of their own, both workers.
+
+JAX_CACHE = "JAX_COMPILATION_CACHE_DIR"
+JAX_CACHES_ALL = {
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    "TF_CPP_MIN_LOG_LEVEL": "3",  # else each program that is read back is called foreign, for two flags of the compiler
+}
+CACHE = pytest.StashKey[str]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,6 +51,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "fault(injection, expected): does some harm; a row of reports/reliability")
     config.addinivalue_line("markers", "gpu: needs an engine that has a GPU; skipped where there is none")
+    if JAX_CACHE not in os.environ:  # workers find it set
+        config.stash[CACHE] = os.environ[JAX_CACHE] = tempfile.mkdtemp(prefix="jax-")
+        os.environ |= JAX_CACHES_ALL
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if CACHE in config.stash:
+        shutil.rmtree(config.stash[CACHE], ignore_errors=True)
 
 
 # Minutes each: they come first, so that no worker is left with one of them while the others have nothing to do.
@@ -51,77 +69,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
+# What becomes of each fault
+
+FAULTS = pytest.StashKey[list[reliability.Case]]()
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     outcome: Any = yield
     report, marker = outcome.get_result(), item.get_closest_marker("fault")
     if marker and (report.when == "call" or report.skipped or report.failed):
-        seen = dict(item.user_properties)
-        item.config.stash.setdefault(FAULTS, []).append((*marker.args, report.outcome, seen))
-
-
-FAULTS = pytest.StashKey[list[tuple[str, str, str, dict[str, Any]]]]()
+        injection, expected = marker.args
+        case = reliability.Case(injection, expected, report.outcome, dict[str, Any](item.user_properties))
+        item.config.stash.setdefault(FAULTS, []).append(case)
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     folder = session.config.getoption("--reliability")
     if folder:
-        from comparisons.reporting.tables import pipe
-        from comparisons.runner import store
-
-        path = Path(folder) / "rows.csv"
-        rows = _observed(session.config.stash.get(FAULTS, []))
-        known: list[dict[str, Any]] = []
-        if path.exists():
-            with path.open(newline="") as file:
-                known = list(csv.DictReader(file))
-        # What ran again takes the place of what was seen before.
-        rows = [*(row for row in known if row["injection"] not in {one["injection"] for one in rows}), *rows]
-        store.write_rows(path, rows)
-        store.write(Path(folder) / "table.md", _reliability(rows, pipe))
         flags = " ".join(map(str, session.config.invocation_params.args))
-        command = f"TORTURE={os.environ.get('TORTURE', 0)} python -m pytest {flags}"  # of the rows of this commit
-        store.write_json(Path(folder) / "manifest.json", {**store.environment(), "command": command})
-
-
-def _observed(seen: list[tuple[str, str, str, dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Return a row for each injection: its cases, what became of them, and of what code."""
-    from comparisons.runner import store
-
-    lines: dict[tuple[str, str], list[tuple[str, dict[str, Any]]]] = {}
-    for injection, expected, outcome, properties in seen:
-        lines.setdefault((injection, expected), []).append((outcome, properties))
-    here = store.environment()
-    return [
-        {
-            "injection": injection,
-            "expected": expected,
-            "cases": len(cases),
-            "passed": sum(outcome == "passed" for outcome, _ in cases),
-            "failed": sum(outcome == "failed" for outcome, _ in cases),
-            "rounds": sum(properties.get("rounds", 1) for _, properties in cases),
-            "kills": sum(properties.get("kills", 0) for _, properties in cases),
-            "torture": os.environ.get("TORTURE", "0"),
-            "commit": here["commit"],
-            "processor": here["processor"],
-            "python": here["python"],
-        }
-        for (injection, expected), cases in lines.items()
-    ]
-
-
-def _reliability(rows: list[dict[str, Any]], pipe: Any) -> str:
-    """Return the table: a line for each injection, its cases and what became of them."""
-    counts = {name: sum(int(row[name]) for row in rows) for name in ("cases", "kills", "failed")}
-    body = []
-    for row in rows:
-        cases, passed, failed = (int(row[name]) for name in ("cases", "passed", "failed"))
-        observed = "as expected" if passed == cases else f"{failed} otherwise, {cases - passed - failed} skipped"
-        body.append([row["injection"], row["expected"], observed, str(cases), str(passed), str(row["rounds"])])
-    head = ["injection", "expected", "observed", "cases", "passed", "rounds"]
-    return (
-        "# What the suite survives\n\n"
-        f"{counts['cases']} cases, {counts['kills']} rounds in which a process was killed, {counts['failed']} wrong "
-        "results. `rows.csv` says which commit each was seen of; `make torture` sees them all again.\n\n"
-        + pipe(head, body)
-    )
+        reliability.write(Path(folder), session.config.stash.get(FAULTS, []), flags)

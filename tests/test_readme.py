@@ -1,11 +1,16 @@
-"""Every command in the README is run, and those for several machines: comparisons on a few points, `make` dry."""
+"""Every command in the README is run, and those for several machines: comparisons on a few points, `make` dry.
+
+Those that start no process and set no variable of their own are run in this one, which has the libraries loaded.
+"""
 
 import os
 import re
+import runpy
 import shlex
 import socket
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,17 +28,19 @@ COMMANDS = [
     if line.split("#")[0].strip()
 ]
 # Appended to a comparison's own flags, of which the last one counts.
-GRID = "--samples 200 --seeds 0 --eval-points 4 --elbo-draws 2 --fit-steps 5 --n-hidden 5 --step-size 0.01"
+FIT = "--samples 200 --n-hidden 5 --engine pyro"
+GRID = f"{FIT} --seeds 0 --eval-points 4 --elbo-draws 2 --fit-steps 5 --step-size 0.01"
 SMALL = {
-    "comparisons.calibration": "--parts linear --latents 1 --repeats 2 --levels 0",
+    "comparisons.calibration": "--parts linear --latents 1 --repeats 2 --levels 0 --engine pyro",
     "comparisons.status": "",
     "comparisons.report": "",
     "comparisons.manifold": "--data frey --samples 200 --frey-hidden 5 --grid 2 --engine pyro",
-    "comparisons.samples": "--data digits --latents 2 --samples 200 --n-hidden 5 --grid 2 --engine pyro",
+    "comparisons.samples": f"{FIT} --data digits --latents 2 --grid 2",
     "comparisons.speed": "--parts seeds --repeats 1 --seconds 0.01 --threads 1",
     "comparisons.full_vb": f"{GRID} --data digits --n-train 300 --evidence none",
-    "comparisons.inference_gap": "--data digits --latents 2 --samples 200 --points 10 --draws 2 --fit-steps 5",
+    "comparisons.inference_gap": f"{FIT} --data digits --latents 2 --points 10 --draws 2 --fit-steps 5",
 }
+ALONE = {"comparisons.speed", "--workers", "--scheduler"}  # start processes, or set variables of this one
 
 
 BACKGROUND: list["subprocess.Popen[bytes]"] = []  # commands that end in &
@@ -60,7 +67,7 @@ def test_the_readme_has_commands() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_runs(command: str, tmp_path: Path, port: str) -> None:
+def test_every_command_runs(command: str, tmp_path: Path, port: str, monkeypatch: pytest.MonkeyPatch) -> None:
     environment = dict(os.environ)
     words = shlex.split(command.replace("8786", port))
     if words[-1] == "&":
@@ -74,17 +81,33 @@ def test_every_command_runs(command: str, tmp_path: Path, port: str) -> None:
     if words[0] == "make":
         subprocess.run([*words, "--dry-run"], cwd=ROOT, check=True, capture_output=True)
         return
-    assert words[0] in ("python", ".venv/bin/python"), command
+    assert words[0] in ("python", ".venv/bin/python") and words[1] == "-m", command
     if "--preset" in words or ("--data" in words and words[words.index("--data") + 1] not in ("digits", "synthetic")):
         folder = Path(environment.get("AEVB_DATA") or ROOT.parent / "shared" / "data")
         if not folder.is_dir():
             pytest.skip("needs the MNIST and Frey files; set AEVB_DATA")
         environment["AEVB_DATA"] = str(folder.resolve())
-    if any(word.startswith("comparisons.") for word in words) and "--help" not in words:
-        name = words[words.index("-m") + 1]
-        words += shlex.split(SMALL.get(name, GRID))
-        few = {"--workers", "--scheduler", "--preset"} & {*words}
-        words += ["--backend", "aevb", "--engine", "pyro"] if few else []
-        words += ["--out", str(tmp_path)] if name != "comparisons.status" else []
-    done = subprocess.run([sys.executable, *words[1:]], cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
+    words = words[2:]
+    if words[0] != "comparisons" and "--help" not in words:
+        words += shlex.split(SMALL.get(words[0], GRID))
+        words += ["--backend", "aevb"] if {"--workers", "--scheduler", "--preset"} & {*words} else []
+        words += ["--out", str(tmp_path)] if words[0] != "comparisons.status" else []
+    if ALONE & {*words}:
+        alone = [sys.executable, "-m", *words]
+        done = subprocess.run(alone, cwd=ROOT, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-2000:]
+    else:
+        run_here(words, environment, monkeypatch)
+
+
+def run_here(words: list[str], environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run `python -m` with these words in this process; it has to end well."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", words)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    try:
+        with warnings.catch_warnings(action="ignore"):  # as in a process of its own
+            runpy.run_module(words[0], run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        assert not end.code

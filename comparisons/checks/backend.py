@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import fields
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -35,10 +35,9 @@ STEP_SIZE = 0.03
 CHUNK = 5  # steps of one scan
 LONG, SHORT = 300, 60  # steps of a fit, and of the two that are compared with and without a prior
 NEAR = 0.8  # nats per datapoint from the maximum likelihood; without w it does not come nearer than 1.8
-SETTINGS: dict[str, Any] = {
-    "theta": "ml", "optimizer": "adam", "warmup": 0, "minibatch": M, "particles": 1, "fit_steps": 50,
-    "local_steps": 3, "local_step_size": 0.03, "leapfrog_steps": 4, "weight_updates": 2,
-}  # fmt: skip
+LEARNING: dict[str, Any] = {"theta": "ml", "optimizer": "adam", "warmup": 0, "minibatch": M, "particles": 1}
+LOOPS: dict[str, Any] = {"fit_steps": 50, "local_steps": 3, "leapfrog_steps": 4, "weight_updates": 2}
+SETTINGS: dict[str, Any] = {**LEARNING, **LOOPS, "local_step_size": 0.03}
 
 
 def check_backend(backend: Factory | Method, engine: Engine) -> list[Outcome]:
@@ -47,14 +46,42 @@ def check_backend(backend: Factory | Method, engine: Engine) -> list[Outcome]:
     return run(CHECKS, Case(card, engine))
 
 
-class Case:
-    """A backend on an engine, for `linear_gaussian` on data drawn from it."""
+class Problem(NamedTuple):
+    """A model, training data [N, D] in float32, and generative and variational parameters at random."""
 
-    def __init__(self, card: Method, engine: Engine, **settings: Any) -> None:
+    model: Model
+    x: np.ndarray
+    theta: dict[str, np.ndarray]
+    phi: dict[str, np.ndarray]
+
+    @classmethod
+    def of(cls, model: Model, x: np.ndarray) -> "Problem":
+        """Return the problem of fitting a model to x."""
+        theta, phi = model.init(0)
+        return cls(model, x, random_like(theta, 2), random_like(phi, 3))
+
+
+def linear() -> Problem:
+    """Return `linear_gaussian` on data drawn from it, away from the origin."""
+    rng = np.random.default_rng(1)
+    w, b = rng.standard_normal((K, D)), 1.0 + rng.random(D)
+    x = b + rng.standard_normal((N, K)) @ w + 0.5 * rng.standard_normal((N, D))
+    return Problem.of(LinearGaussian(D, K), x.astype(np.float32))
+
+
+def binary() -> Problem:
+    """Return `vae_bernoulli` on the same data, black or white."""
+    return Problem.of(VaeBernoulli(D, K, 4), (linear().x > 1.5).astype(np.float32))
+
+
+class Case:
+    """A backend on an engine, and the problem that it is to solve."""
+
+    def __init__(self, card: Method, engine: Engine, problem: Problem | None = None, **settings: Any) -> None:
         self.card, self.factory, self.engine = card, card.build, engine
         known = {f.name for f in fields(card.settings)}
         self.settings = card.settings(**{name: v for name, v in {**SETTINGS, **settings}.items() if name in known})
-        self.model: Model = LinearGaussian(D, K)
+        self.model, self.x, self.theta, self.phi = problem or linear()
 
     @cached_property
     def backend(self) -> Backend:
@@ -71,23 +98,6 @@ class Case:
     def with_prior(self) -> "Case":
         """The same with --theta map."""
         return Case(self.card, self.engine, theta="map")
-
-    @cached_property
-    def x(self) -> np.ndarray:
-        """Training data [N, D], float32, away from the origin."""
-        rng = np.random.default_rng(1)
-        w, b = rng.standard_normal((K, D)), 1.0 + rng.random(D)
-        return (b + rng.standard_normal((N, K)) @ w + 0.5 * rng.standard_normal((N, D))).astype(np.float32)
-
-    @cached_property
-    def theta(self) -> dict[str, np.ndarray]:
-        """Generative parameters at random."""
-        return random_like(self.model.init(0)[0], 2)
-
-    @cached_property
-    def phi(self) -> dict[str, np.ndarray]:
-        """Variational parameters at random."""
-        return random_like(self.model.init(0)[1], 3)
 
     def init(
         self,
@@ -138,33 +148,12 @@ class Case:
 
     @cached_property
     def _step(self) -> Any:
-        backend = self.backend
-
-        def step(key: Key, state: State, x: Array, rows: Array, fraction: Array) -> tuple[State, Info]:
-            return backend.step(key, state, Batch(x, rows, fraction))
-
-        return self.engine.compile(step)
+        return compiled_step(self.engine, self.backend)
 
     @cached_property
     def scan(self) -> Callable[[State, int, np.ndarray], tuple[State, Info]]:
         """Take CHUNK steps as training does, from number `first` on: f(state, first, x) -> (state, infos)."""
-        engine, backend = self.engine, self.backend
-
-        def train(state: State, x: Array, steps: Array, rows: Array) -> tuple[State, Info]:
-            def one(state: State, item: tuple[Array, Array]) -> tuple[State, Info]:
-                step, rows = item
-                return backend.step(engine.fold_in(engine.key(4), step), state, Batch(x[rows], rows, M / N))
-
-            return engine.scan(one, state, (steps, rows))
-
-        compiled = engine.compile(train)
-
-        def run(state: State, first: int, x: np.ndarray) -> tuple[State, Info]:
-            steps = np.arange(first, first + CHUNK)
-            rows = np.stack([rows_of(int(step)) for step in steps])
-            return compiled(state, engine.array(x), engine.array(steps), engine.array(rows))
-
-        return run
+        return compiled_scan(self.engine, self.backend)
 
     @cached_property
     def fit(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -190,6 +179,35 @@ class Case:
     def numpy(self, state: State) -> dict[str, np.ndarray]:
         """Copy a state to NumPy, flat."""
         return numpys(self.engine, _flat(state))
+
+
+def compiled_step(engine: Engine, backend: Backend) -> Any:
+    """Return f(key, state, x, rows, fraction) -> (state, info)."""
+
+    def step(key: Key, state: State, x: Array, rows: Array, fraction: Array) -> tuple[State, Info]:
+        return backend.step(key, state, Batch(x, rows, fraction))
+
+    return engine.compile(step)
+
+
+def compiled_scan(engine: Engine, backend: Backend) -> Callable[[State, int, np.ndarray], tuple[State, Info]]:
+    """Return what takes CHUNK steps in one loop."""
+
+    def train(state: State, x: Array, steps: Array, rows: Array) -> tuple[State, Info]:
+        def one(state: State, item: tuple[Array, Array]) -> tuple[State, Info]:
+            step, rows = item
+            return backend.step(engine.fold_in(engine.key(4), step), state, Batch(x[rows], rows, M / N))
+
+        return engine.scan(one, state, (steps, rows))
+
+    compiled = engine.compile(train)
+
+    def scan(state: State, first: int, x: np.ndarray) -> tuple[State, Info]:
+        steps = np.arange(first, first + CHUNK)
+        rows = np.stack([rows_of(int(step)) for step in steps])
+        return compiled(state, engine.array(x), engine.array(steps), engine.array(rows))
+
+    return scan
 
 
 def rows_of(step: int, m: int = M) -> np.ndarray:
@@ -386,9 +404,7 @@ def not_finite_data_are_no_crash(case: Case) -> None:
 def another_model_will_do(case: Case) -> None:
     """init, step and theta work for `vae_bernoulli` too, on the whole training set at once."""
     _ = case.after
-    other = Case(case.card, case.engine)
-    other.model = VaeBernoulli(D, K, 4)
-    other.x = (case.x > 1.5).astype(np.float32)
+    other = Case(case.card, case.engine, binary())
     state, info = other.step(other.init(), 0, rows_of(0, N))
     found = numpys(case.engine, other.backend.theta(state))
     expected = {name: tuple(shape) for name, shape in other.model.theta_shapes.items()}

@@ -46,7 +46,6 @@ class Case:
     def __init__(self, factory: Factory, engine: Engine, n_x: int, n_latent: int, n_hidden: int) -> None:
         self.factory, self.engine = factory, engine
         self.n_x, self.n_latent, self.n_hidden = n_x, n_latent, n_hidden
-        self._compiled: dict[Any, Any] = {}
         self._resized: dict[tuple[int, int], Case] = {}
 
     @cached_property
@@ -126,6 +125,45 @@ class Case:
             raise NothingToCheckError("a score is not one finite number; see one_score_per_datapoint")
         return found
 
+    @cached_property
+    def programs(self) -> "Programs":
+        """The model's programs, on the engine."""
+        return Programs(self.engine, self.model)
+
+    def draw_joint(self, n: int, key: int = 0) -> dict[str, np.ndarray]:
+        """Draw n datapoints of the model."""
+        return self.programs.draw(self.model.generative, arrays(self.engine, self.theta), n, key=key)
+
+    def draw_q(self, x: np.ndarray, key: int = 0, copies: int = 0) -> dict[str, np.ndarray]:
+        """Draw from q(z | x), `copies` times inside one more plate where that is told."""
+        program = repeated(self.model.recognition, copies) if copies else self.model.recognition
+        return self.programs.draw(program, arrays(self.engine, self.phi), self.engine.array(x), key=key)
+
+    def joint(self, z: np.ndarray, x: np.ndarray, theta: dict[str, np.ndarray] | None = None) -> np.ndarray:
+        """Score log p(x, z | theta) [..., n]."""
+        return self.programs.run(self.programs.log_joint, self.theta if theta is None else theta, z, x)
+
+    def q(self, z: np.ndarray, x: np.ndarray, phi: dict[str, np.ndarray] | None = None) -> np.ndarray:
+        """Score log q(z | x, phi) [..., n]."""
+        return self.programs.run(self.programs.log_q, self.phi if phi is None else phi, z, x)
+
+    def given_z(self, z: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Score log p(x | z, theta) [n], by the distribution that the program samples x from."""
+        return self.programs.run(self.programs.log_decoder, self.theta, z, x)
+
+    @property
+    def scores(self) -> dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]:
+        """Both programs' scores of (z, x), by name."""
+        return {"generative": self.joint, "recognition": self.q}
+
+
+class Programs:
+    """A model's programs on an engine."""
+
+    def __init__(self, engine: Engine, model: Model) -> None:
+        self.engine, self.model = engine, model
+        self._compiled: dict[Any, Any] = {}
+
     def run(self, function: Callable[..., Array], *args: Any) -> np.ndarray:
         """Call a function compiled, on NumPy arrays and dicts of them, as the suite calls models."""
         if function not in self._compiled:
@@ -137,44 +175,18 @@ class Case:
         """Draw every site of a program: not compiled, since compiling a draw takes far longer than making a few."""
         return numpys(self.engine, self.engine.draw(self.engine.key(key), program, *args))
 
-    def draw_joint(self, n: int, key: int = 0) -> dict[str, np.ndarray]:
-        """Draw n datapoints of the model."""
-        return self.draw(self.model.generative, arrays(self.engine, self.theta), n, key=key)
-
-    def draw_q(self, x: np.ndarray, key: int = 0, copies: int = 0) -> dict[str, np.ndarray]:
-        """Draw from q(z | x), `copies` times inside one more plate where that is told."""
-        program = repeated(self.model.recognition, copies) if copies else self.model.recognition
-        return self.draw(program, arrays(self.engine, self.phi), self.engine.array(x), key=key)
-
-    def joint(self, z: np.ndarray, x: np.ndarray, theta: dict[str, np.ndarray] | None = None) -> np.ndarray:
-        """Score log p(x, z | theta) [..., n]."""
-        return self.run(self.log_joint, self.theta if theta is None else theta, z, x)
-
-    def q(self, z: np.ndarray, x: np.ndarray, phi: dict[str, np.ndarray] | None = None) -> np.ndarray:
-        """Score log q(z | x, phi) [..., n]."""
-        return self.run(self.log_q, self.phi if phi is None else phi, z, x)
-
-    def given_z(self, z: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Score log p(x | z, theta) [n], by the distribution that the program samples x from."""
-        return self.run(self.log_decoder, self.theta, z, x)
-
     def log_joint(self, theta: Params, z: Array, x: Array) -> Array:
-        """The same, from arrays of the engine, not compiled."""
+        """Score log p(x, z | theta) [..., n], from arrays of the engine, not compiled."""
         return self.engine.log_prob(self.model.generative, {"z": z, "x": x}, theta, x.shape[0])
 
     def log_q(self, phi: Params, z: Array, x: Array) -> Array:
-        """The same, from arrays of the engine, not compiled."""
+        """Score log q(z | x, phi) [..., n], from arrays of the engine, not compiled."""
         return self.engine.log_prob(self.model.recognition, {"z": z}, phi, x)
 
     def log_decoder(self, theta: Params, z: Array, x: Array) -> Array:
-        """The same, from arrays of the engine, not compiled."""
+        """Score log p(x | z, theta) [n], from arrays of the engine, not compiled."""
         values = {"z": z, "x": x}
         return self.engine.conditional(self.model.generative, "x", values, theta, x.shape[0]).log_prob(x)
-
-    @property
-    def scores(self) -> dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]:
-        """Both programs' scores of (z, x), by name."""
-        return {"generative": self.joint, "recognition": self.q}
 
 
 # What a model is built from
@@ -388,7 +400,7 @@ def x_given_z_is_normalised(case: Case) -> None:
     z = np.repeat(small.z[:1], DRAWS, axis=0)
     given = small.engine.ppl.condition(small.model.generative, {"z": small.engine.array(z)})
     _ = case.base_scores  # where there are none, there is nothing to say of their total
-    draws = small.draw(given, arrays(small.engine, small.theta), DRAWS)["x"]
+    draws = small.programs.draw(given, arrays(small.engine, small.theta), DRAWS)["x"]
     total = _mass(lambda x: small.given_z(np.repeat(small.z[:1], len(x), axis=0), x), draws)
     mend = "add the density's normalising constant"
     expect(abs(total - 1) < 0.02, f"a total of {total:.3f}", "1 within 2 %", mend)
@@ -422,7 +434,7 @@ def gradients_are_finite_differences(case: Case) -> None:
     _ = case.base_scores
 
     def score(values: Params, x: Array) -> Array:
-        return case.log_joint({name: value for name, value in values.items() if name != "z"}, values["z"], x)
+        return case.programs.log_joint({name: value for name, value in values.items() if name != "z"}, values["z"], x)
 
     _hold_gradient(case, score, {**case.theta, "z": case.z}, case.x)
 
@@ -430,7 +442,7 @@ def gradients_are_finite_differences(case: Case) -> None:
 def recognition_gradients_are_finite_differences(case: Case) -> None:
     """The gradient of log q(z | x) in every parameter of phi is finite and equals finite differences."""
     _ = case.base_scores
-    _hold_gradient(case, case.log_q, case.phi, case.z, case.x)
+    _hold_gradient(case, case.programs.log_q, case.phi, case.z, case.x)
 
 
 def recognition_is_reparameterised(case: Case) -> None:
@@ -464,7 +476,7 @@ def prior_samples_theta(case: Case) -> None:
     def program(ppl: Any) -> None:
         returned.update(case.model.prior(ppl))
 
-    found = case.draw(program)
+    found = case.programs.draw(program)
     expected = {name: tuple(shape) for name, shape in case.model.theta_shapes.items()}
     wanted = listed(expected)
     mend = "leave `prior` as models.base.Model has it, or sample the names of theta_shapes"
@@ -475,7 +487,7 @@ def prior_samples_theta(case: Case) -> None:
 
 def prior_is_standard_normal(case: Case) -> None:
     """log p(theta) is one number, that of N(0, I) over every parameter: what --theta map stands for."""
-    found = case.run(lambda theta: case.engine.log_prob(case.model.prior, theta), case.theta)
+    found = case.programs.run(lambda theta: case.engine.log_prob(case.model.prior, theta), case.theta)
     flat = np.concatenate([value.ravel() for value in case.theta.values()]).astype(np.float64)
     expected = -0.5 * (np.square(flat) + np.log(2 * np.pi)).sum()
     mend = "leave `prior` as models.base.Model has it"
@@ -487,10 +499,10 @@ def prior_is_standard_normal(case: Case) -> None:
 
 def compiled_is_eager(case: Case) -> None:
     """Compiled scores of both programs are those of the program as it stands."""
-    engine = case.engine
+    engine, programs = case.engine, case.programs
     z, x = engine.array(case.z), engine.array(case.x)
     _ = case.base_scores
-    eager = case.log_joint(arrays(engine, case.theta), z, x), case.log_q(arrays(engine, case.phi), z, x)
+    eager = programs.log_joint(arrays(engine, case.theta), z, x), programs.log_q(arrays(engine, case.phi), z, x)
     for (name, found), expected in zip(case.base_scores.items(), map(engine.numpy, eager), strict=True):
         mend = "let nothing in the program depend on the values of arrays, only on their shapes"
         words = f"{name} scores with {distance(found, expected)}"

@@ -2,11 +2,11 @@
 
 import gzip
 import re
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import fields
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -301,13 +301,15 @@ def test_a_mistake_of_ours_keeps_its_traceback() -> None:
 # Help
 
 
+@cache
+def asked_for_help(name: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-X", "importtime", "-m", f"comparisons.{name}", "--help"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
+
+
 @pytest.mark.parametrize("name", COMPARISONS)
 def test_help_names_every_flag_with_its_default(name: str) -> None:
-    ended = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", f"comparisons.{name}", "--help"],
-        cwd=ROOT, capture_output=True, text=True, check=True, timeout=60,
-    )  # fmt: skip
-    text = " ".join(ended.stdout.split())
+    text = " ".join(asked_for_help(name).stdout.split())
     flags = re.split(r" (?=--[a-z])", text.split("options:")[1])[2:]  # each with its help; the first is --help
     found = {flag.split()[0]: flag for flag in flags if not re.match(r"--help", flag)}
     for f in fields(Experiment):
@@ -325,21 +327,14 @@ def test_help_names_every_flag_with_its_default(name: str) -> None:
         assert f"(default: {' '.join(map(str, values))})" in found[flag]
     for flag in ("--out", "--data-dir"):
         assert "(default: " in found[flag]
-    imported = {line.split("|")[-1].strip().split(".")[0] for line in ended.stderr.splitlines()}
-    assert "comparisons" in imported
-    assert not imported & {"torch", "jax", "pyro", "numpyro", "optax", "pandas", "scipy", "sklearn", "matplotlib"}
 
 
 @pytest.mark.parametrize("name", [*COMPARISONS, *PLANS])
-def test_help_comes_at_once(name: str) -> None:
-    def cpu_seconds() -> float:
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        command = [sys.executable, "-m", f"comparisons.{name}", "--help"]
-        subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, check=True, timeout=60)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-    assert min(cpu_seconds() for _ in range(3)) < 0.5
+def test_help_imports_no_library(name: str) -> None:
+    """Each takes seconds, and help comes at once."""
+    imported = {line.split("|")[-1].strip().split(".")[0] for line in asked_for_help(name).stderr.splitlines()}
+    assert "comparisons" in imported
+    assert not imported & {"torch", "jax", "pyro", "numpyro", "optax", "pandas", "scipy", "sklearn", "matplotlib"}
 
 
 def test_the_package_lists_its_comparisons() -> None:

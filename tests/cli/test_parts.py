@@ -388,8 +388,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         own = ["--model", str(folder / "toy.py:Ruler"), "--backend", "aevb", str(folder / "fit.py:mine")]
         patch.setattr(sys, "argv", ["marginal_likelihood.py", *own])
         common = [*SMALL, "--data", "synthetic", "--out", "out"]
-        judged = ["--evidence", "quadrature", "importance", "--importance-samples", "200", "--tolerance", "0.01"]
-        assert marginal_likelihood.main([*common, *own, *judged]) == 0
+        judged = ["--evidence", "quadrature", "importance", "--proposal", "q", "--importance-samples", "1000"]
+        assert marginal_likelihood.main([*common, *own, *judged, "--tolerance", "0.01"]) == 0
         ruler = ["--model", "linear_gaussian", "--backend", "aevb", "monte_carlo_em", "--evidence", "exact"]
         assert marginal_likelihood.main([*common, *ruler]) == 0
     return folder / "out"

@@ -282,7 +282,7 @@ DATA = Data("digits", images()[:N], images()[N:], (D, 1), "unit", "", fresh=Fals
 SHORT: dict[str, Any] = {
     "data": "digits", "model": "vae_bernoulli", "n_latent": K, "n_hidden": 3, "minibatch": 10, "samples": 30,
     "step_size": 0.05, "warmup": 0, "local_steps": 2, "fit_steps": 3, "leapfrog_steps": 2, "weight_updates": 2,
-    "eval_points": 4, "elbo_draws": 2, "importance_samples": 25,
+    "eval_points": 4, "elbo_draws": 2, "importance_samples": 25, "proposal": "q",
 }  # fmt: skip
 
 
@@ -316,12 +316,14 @@ def test_no_setting_changes_a_run_or_its_continuation(backend: str, name: str) -
             assert_identical(trained(name, backend), expected)
 
 
-def test_no_setting_changes_an_estimate(engine: Engine) -> None:
+@pytest.mark.parametrize("name", ["quadrature", "importance"])
+def test_no_setting_changes_an_estimate(name: str, engine: Engine) -> None:
+    """Importance sampling from a mixture that is fitted to HMC draws, as it is by default."""
     theta, _ = (arrays(engine, group) for group in MODEL.init(0))
     target = Target(engine, MODEL, theta, engine.array(images()[:3]))
 
     def found() -> dict[str, Any]:
-        told = estimate("quadrature", target, Experiment(**SHORT), 0)
+        told = estimate(name, target, Experiment(**{**SHORT, "proposal": "hmc"}), 0)
         return {"value": np.asarray(told.value), "stderr": np.asarray(told.stderr)}
 
     expected = found()
