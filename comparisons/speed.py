@@ -1,8 +1,8 @@
 """What a training step costs, beside its matrix products alone and beside what each library gives.
 
-Parts: step (every backend on both engines, and the peers), growth (with N, n_hidden, n_latent, M and leapfrog steps),
-seeds (several as one vectorised axis), bound (of 10,000 points), memory (the peak of a run), grid (cells per hour with
-workers). Within a part, contestants take turns in random order, so that a machine that slows down slows all of them.
+Parts: step (every backend on every engine, and the peers), growth (with N, n_hidden, n_latent, M and leapfrog steps),
+bound (of 10,000 points), memory (the peak of a run), grid (cells per hour with workers). Within a part, contestants
+take turns in random order, so that a machine that slows down slows all of them.
 """
 
 import sys

@@ -5,13 +5,16 @@ a user of each library would write it. The only file among the comparisons that 
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import count
 from typing import Any, NamedTuple
 
 import numpy as np
 
 Steps = Callable[[int], None]  # takes so many steps, and returns when they are done
+Program = Callable[[Any], None]  # of a minibatch
 STEP_SIZE = 0.01
+LOSSES = ("Trace_ELBO", "JitTrace_ELBO", "CompiledELBO")  # Pyro's, and ours in its place
 
 
 class Shape(NamedTuple):
@@ -78,34 +81,41 @@ def _products(pairs: list[tuple[tuple[int, int], tuple[int, int]]]) -> Steps:
 def torch_by_hand(shape: Shape, x: np.ndarray) -> Steps:
     """Return AEVB in torch as one writes it without a PPL, with torch's own fused Adagrad."""
     import torch
-    from torch.nn.functional import binary_cross_entropy_with_logits
 
-    data, encoder, decoder = torch.tensor(x), *_torch_networks(shape)
-    theta = list(decoder.parameters())
-    optimizer = torch.optim.Adagrad([*encoder.parameters(), *theta], lr=STEP_SIZE, eps=1e-8, fused=True)
+    data, encoder, decoder = torch.tensor(x), *torch_networks(shape)
+    weights = [*encoder.parameters(), *decoder.parameters()]
+    optimizer = torch.optim.Adagrad(weights, lr=STEP_SIZE, eps=1e-8, fused=True)
     batches = minibatches(shape)
 
     def steps(number: int) -> None:
         for _ in range(number):
-            batch = data[torch.from_numpy(next(batches))]
-            mean, log_variance = encoder(batch).chunk(2, -1)
-            logits = decoder(mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean))
-            reconstruction = binary_cross_entropy_with_logits(logits, batch, reduction="sum")
-            divergence = 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).sum()
-            decay = 0.5 * shape.fraction * sum(weight.square().sum() for weight in theta)
             optimizer.zero_grad(set_to_none=True)
-            (reconstruction + divergence + decay).backward()
+            torch_loss(encoder, decoder, data[torch.from_numpy(next(batches))], shape.fraction).backward()
             optimizer.step()
 
     return steps
 
 
-def _torch_networks(shape: Shape) -> tuple[Any, Any]:
+def torch_networks(shape: Shape) -> tuple[Any, Any]:
+    """Return an encoder, to mean and log variance of z, and a decoder, to logits."""
     from torch.nn import Linear, Sequential, Tanh
 
     encoder = Sequential(Linear(shape.n_x, shape.n_hidden), Tanh(), Linear(shape.n_hidden, 2 * shape.n_latent))
     decoder = Sequential(Linear(shape.n_latent, shape.n_hidden), Tanh(), Linear(shape.n_hidden, shape.n_x))
     return encoder, decoder
+
+
+def torch_loss(encoder: Any, decoder: Any, batch: Any, fraction: float) -> Any:
+    """Return minus the bound of a minibatch (equation 10, one draw) and a fraction of the weight decay, in nats."""
+    import torch
+    from torch.nn.functional import binary_cross_entropy_with_logits
+
+    mean, log_variance = encoder(batch).chunk(2, -1)
+    logits = decoder(mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean))
+    reconstruction = binary_cross_entropy_with_logits(logits, batch, reduction="sum")
+    divergence = 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).sum()
+    decay = 0.5 * fraction * sum(weight.square().sum() for weight in decoder.parameters())
+    return reconstruction + divergence + decay
 
 
 # The libraries' own
@@ -117,13 +127,28 @@ def pyro_svi(shape: Shape, x: np.ndarray, loss: str) -> Steps:
 
     import pyro
     import torch
-    from pyro import distributions as dist
     from pyro import infer
 
     from inference.engines.compiled_elbo import CompiledELBO
 
-    data, encoder, decoder = torch.tensor(x), *_torch_networks(shape)
-    name = f"{loss} {shape}"  # Pyro's store is one for all
+    data, batches = torch.tensor(x), minibatches(shape)
+    model, guide = pyro_programs(shape, f"{loss} {shape}", *torch_networks(shape))
+    elbo = CompiledELBO(infer.Trace_ELBO()) if loss == "CompiledELBO" else getattr(infer, loss)()
+    svi = infer.SVI(model, guide, pyro.optim.Adagrad({"lr": STEP_SIZE, "eps": 1e-8}), loss=elbo)
+
+    def steps(number: int) -> None:
+        with warnings.catch_warnings(category=torch.jit.TracerWarning, action="ignore"):  # of Pyro's own code
+            for _ in range(number):
+                svi.step(data[torch.from_numpy(next(batches))])
+
+    return steps
+
+
+def pyro_programs(shape: Shape, name: str, encoder: Any, decoder: Any) -> tuple[Program, Program]:
+    """Return the model and the guide of a minibatch, under a name of their own: Pyro's store is one for all."""
+    import pyro
+    import torch
+    from pyro import distributions as dist
 
     def model(batch: Any) -> None:
         pyro.module(f"decoder {name}", decoder)
@@ -138,28 +163,35 @@ def pyro_svi(shape: Shape, x: np.ndarray, loss: str) -> Steps:
             mean, log_variance = encoder(batch).chunk(2, -1)
             pyro.sample("z", dist.Normal(mean, torch.exp(0.5 * log_variance)).to_event(1))
 
-    elbo = CompiledELBO(infer.Trace_ELBO()) if loss == "CompiledELBO" else getattr(infer, loss)()
-    svi = infer.SVI(model, guide, pyro.optim.Adagrad({"lr": STEP_SIZE, "eps": 1e-8}), loss=elbo)
-    batches = minibatches(shape)
-
-    def steps(number: int) -> None:
-        with warnings.catch_warnings(category=torch.jit.TracerWarning, action="ignore"):  # of Pyro's own code
-            for _ in range(number):
-                svi.step(data[torch.from_numpy(next(batches))])
-
-    return steps
+    return model, guide
 
 
 def numpyro_svi(shape: Shape, x: np.ndarray) -> Steps:
     """Return `numpyro.infer.SVI.update`, jitted, in a Python loop."""
     import jax
-    import numpyro
     import optax
-    from jax import numpy as jnp
-    from numpyro import distributions as dist
     from numpyro.infer import SVI, Trace_ELBO
 
-    data = jax.device_put(x)
+    data, batches = jax.device_put(x), minibatches(shape)
+    svi = SVI(*numpyro_programs(shape), optax.adagrad(STEP_SIZE), Trace_ELBO())
+    update = jax.jit(lambda state, rows: svi.update(state, data[rows]))
+    state = svi.init(jax.random.PRNGKey(0), data[: shape.minibatch])
+
+    def steps(number: int) -> None:
+        nonlocal state
+        for _ in range(number):
+            state, _ = update(state, next(batches))
+        jax.block_until_ready(state)
+
+    return steps
+
+
+def numpyro_programs(shape: Shape) -> tuple[Program, Program]:
+    """Return the model and the guide of a minibatch, with params `encoder.0`, `encoder.b0` and so on."""
+    import numpyro
+    from jax import numpy as jnp
+    from numpyro import distributions as dist
+
     rng = np.random.default_rng(0)
     sizes = {
         "encoder": ((shape.n_x, shape.n_hidden), (shape.n_hidden, 2 * shape.n_latent)),
@@ -189,22 +221,12 @@ def numpyro_svi(shape: Shape, x: np.ndarray) -> Steps:
             mean, log_variance = jnp.split(network("encoder", batch)[0], 2, -1)
             numpyro.sample("z", dist.Normal(mean, jnp.exp(0.5 * log_variance)).to_event(1))
 
-    svi = SVI(model, guide, optax.adagrad(STEP_SIZE), Trace_ELBO())
-    update = jax.jit(lambda state, rows: svi.update(state, data[rows]))
-    batches = minibatches(shape)
-    state = svi.init(jax.random.PRNGKey(0), data[: shape.minibatch])
-
-    def steps(number: int) -> None:
-        nonlocal state
-        for _ in range(number):
-            state, _ = update(state, next(batches))
-        jax.block_until_ready(state)
-
-    return steps
+    return model, guide
 
 
-def vectorised(train: Callable[..., Any], n: int) -> Callable[..., Any]:
-    """Return a NumPyro backend's training loop for n seeds at once: states, keys and indices gain a leading axis."""
-    import jax
-
-    return jax.jit(jax.vmap(train, in_axes=(0, None, 0, None, 0)))
+def peers(shape: Shape, x: np.ndarray) -> Iterator[tuple[str, str, Callable[[], Steps]]]:
+    """Yield the name of each peer, its library, and what builds its steps on x [n_train, n_x]."""
+    yield "by hand", "torch", partial(torch_by_hand, shape, x)
+    for loss in LOSSES:
+        yield f"SVI, {loss}", "pyro", partial(pyro_svi, shape, x, loss)
+    yield "SVI, Python loop", "numpyro", partial(numpyro_svi, shape, x)

@@ -1,7 +1,6 @@
-"""What steps, bounds, memory and grids cost: contestants, shapes, and how they take turns."""
+"""What steps, bounds, memory and grids cost: the parts, and where their rows lie."""
 
 import json
-import math
 import os
 import subprocess
 import sys
@@ -10,44 +9,31 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
 
 import inference
 from comparisons import cli
-from comparisons.benchmarks.peers import (
-    Shape,
-    Steps,
-    em_products,
-    minibatches,
-    numpyro_svi,
-    pyro_svi,
-    step_products,
-    torch_by_hand,
-    vectorised,
-)
-from comparisons.cli import parts
+from comparisons.benchmarks.contestants import TURNS, Contestant, Row, compilation, images, ours, turns
+from comparisons.benchmarks.peers import Shape, Steps, em_products, peers, step_products
+from comparisons.benchmarks.traits import leaps, remembers
 from comparisons.runner import store
-from inference import BACKENDS, ENGINES
-from inference.base import arrays, numpys, setting
+from inference import BACKENDS, ENGINES, AllSettings
+from inference.base import Engine, setting
 
-PARTS = ("step", "growth", "seeds", "bound", "memory", "grid")
+PARTS = ("step", "growth", "bound", "memory", "grid")
+SHOWN = ("step", "growth", "seeds", "bound", "memory", "grid")  # `seeds` is measured no more; its rows stay
 SHAPES = (Shape(500, 20), Shape(100, 3))  # the paper's Figures 2 and 3
 SMALL = Shape(100, 3)
-TURNS = 100  # steps at a time, as a comparison takes them
-# Where the cost of a step may grow: the backend that it would show on, and how far it is followed.
-GROWTH: dict[str, tuple[str, Shape, tuple[int, ...]]] = {
-    "n_train": ("mean_field", Shape(100, 3, n_x=64), (1000, 10_000, 100_000, 1_000_000)),
-    "n_hidden": ("aevb", SMALL, (50, 100, 200, 500, 1000)),
-    "n_latent": ("aevb", SMALL, (2, 10, 50, 200)),
-    "minibatch": ("aevb", SMALL, (10, 30, 100, 300, 1000)),
-    "leapfrog_steps": ("monte_carlo_em", SMALL, (1, 5, 10, 20, 40)),
+# Along what the cost of a step may grow, and how far it is followed.
+GROWTH: dict[str, tuple[Shape, tuple[int, ...]]] = {
+    "n_train": (Shape(100, 3, n_x=64), (1000, 10_000, 100_000, 1_000_000)),
+    "n_hidden": (SMALL, (50, 100, 200, 500, 1000)),
+    "n_latent": (SMALL, (2, 10, 50, 200)),
+    "minibatch": (SMALL, (10, 30, 100, 300, 1000)),
+    "leapfrog_steps": (SMALL, (1, 5, 10, 20, 40)),
 }
-LOSSES = ("Trace_ELBO", "JitTrace_ELBO", "CompiledELBO")  # Pyro's, and ours in its place
-SEEDS = 4
+SHOWS = {"n_train": remembers, "leapfrog_steps": leaps}  # what a backend has that an axis is for
+USUAL = AllSettings()
 POINTS = 10_000  # of the part bound
 DRAWS = (2, 4, 20)  # for each of them
 GRID_TURNS = 3  # at most: a turn takes minutes
@@ -65,29 +51,11 @@ class Plan(cli.Told):
     samples: int = setting(100_000, "part grid: training points of each cell [datapoints]", low=1000, high=10**8)
 
 
-class Contestant(NamedTuple):
-    """Something that takes steps, and what tells it apart."""
-
-    name: str
-    engine: str
-    shape: Shape
-    steps: Steps
-    leapfrog_steps: int = 0
-
-    @property
-    def row(self) -> dict[str, Any]:
-        """The columns that name it."""
-        told = {"contestant": self.name, "engine": self.engine, **self.shape._asdict()}
-        return {**told, "leapfrog_steps": self.leapfrog_steps}
-
-
 def measure(plan: Plan, out: Path, data_dir: Path | None) -> int:
     """Measure, write rows.csv, table.md and figure.svg, print the ratios as a line of JSON; return 0.
 
     What lies there of other parts stays; parts/<part>.json says what each was measured with.
     """
-    from comparisons.benchmarks import speed_report
-
     store.prepare(out)
     with tempfile.TemporaryDirectory() as cache:
         # Compilation is measured: nothing may be there from before.
@@ -103,69 +71,82 @@ def measure(plan: Plan, out: Path, data_dir: Path | None) -> int:
             manifest = {**store.environment(), "plan": asdict(plan), "load_before": round(load, 2), "seconds": seconds}
             store.write_rows(out / "parts" / f"{part}.csv", rows)
             store.write_json(out / "parts" / f"{part}.json", manifest)
-    found = speed_report.read([path for path in (out / "parts" / f"{part}.csv" for part in PARTS) if path.exists()])
-    store.write(out / "rows.csv", found.to_csv(index=False, lineterminator="\n"))
-    store.write(out / "table.md", speed_report.markdown(found))
-    store.write(out / "figure.svg", speed_report.figure(found))
-    print(speed_report.markdown(found))
-    print(json.dumps(speed_report.ratios(found)))
+    print(json.dumps(report(out)))
     return 0
 
 
-def step(plan: Plan) -> Iterator[dict[str, Any]]:
-    """Every backend on both engines, the peers and the roof, at the paper's two shapes."""
+def report(out: Path) -> dict[str, float]:
+    """Write rows.csv, table.md and figure.svg from the parts that lie in a folder; return the ratios."""
+    from comparisons.benchmarks import speed_report
+
+    found = speed_report.read([path for path in (out / "parts" / f"{part}.csv" for part in SHOWN) if path.exists()])
+    table = speed_report.markdown(found)
+    store.write(out / "rows.csv", found.to_csv(index=False, lineterminator="\n"))
+    store.write(out / "table.md", table)
+    store.write(out / "figure.svg", speed_report.figure(found))
+    print(table)
+    return speed_report.ratios(found)
+
+
+def step(plan: Plan) -> Iterator[Row]:
+    """Every backend on every engine, the peers and the roofs, at the paper's two shapes."""
     for shape in SHAPES:
-        x = _images(shape)
-        builders: list[tuple[str, str, Callable[[], Steps], int]] = [
-            ("matrix products", "torch", partial(step_products, shape), 0),
-            ("matrix products of monte_carlo_em", "torch", partial(em_products, shape, 10, 5), 10),
-            ("by hand", "torch", partial(torch_by_hand, shape, x), 0),
-            *((f"SVI, {loss}", "pyro", partial(pyro_svi, shape, x, loss), 0) for loss in LOSSES),
-            ("SVI, Python loop", "numpyro", partial(numpyro_svi, shape, x), 0),
-        ]
-        for engine, backend in product(ENGINES, BACKENDS):
-            leapfrog = 10 if backend == "monte_carlo_em" else 0
-            builders.append((backend, engine, partial(ours, backend, engine, shape, x, plan), leapfrog))
         contestants = []
-        for name, engine, build, leapfrog in builders:
+        for name, engine, build, leapfrog in _builders(shape, plan):
             one = Contestant(name, engine, shape, build(), leapfrog)
             contestants.append(one)
-            yield from _compilation(one)
-        yield from _turns(contestants, plan)
+            yield compilation(one)
+        yield from turns(contestants, plan.repeats, plan.seconds, plan.seed)
 
 
-def growth(plan: Plan) -> Iterator[dict[str, Any]]:
-    """How a step's cost grows along each axis: NumPyro at every value, Pyro, which compiles longer, at the ends."""
-    for axis, (backend, base, values) in GROWTH.items():
+def _builders(shape: Shape, plan: Plan) -> Iterator[tuple[str, str, Callable[[], Steps], int]]:
+    """Yield name, engine, what builds the steps, and their leapfrog steps; HMC has a roof of its own."""
+    leapfrog = {name: USUAL.leapfrog_steps if leaps(_asked(plan), name) else 0 for name in BACKENDS}
+    yield "matrix products", "torch", partial(step_products, shape), 0
+    for name, count in leapfrog.items():
+        if count:
+            roof = partial(em_products, shape, count, USUAL.weight_updates)
+            yield f"matrix products of {name}", "torch", roof, count
+    for peer in peers(shape, images(shape)):
+        yield *peer, 0
+    for engine in ENGINES:
+        for name, count in leapfrog.items():
+            yield name, engine, partial(ours, name, engine, shape, plan.threads), count
+
+
+def growth(plan: Plan) -> Iterator[Row]:
+    """How a step's cost grows along each axis, on the backend that it would show on.
+
+    At every value; at the ends where an engine need not compile, for there compiling takes long.
+    """
+    for axis, (base, values) in GROWTH.items():
         contestants = []
+        backend = shown_on(axis, _asked(plan))
+        leapfrog = USUAL.leapfrog_steps if leaps(_asked(plan), backend) else 0
         for value in values:
-            leapfrog = value if axis == "leapfrog_steps" else 10 if backend == "monte_carlo_em" else 0
             shape = base if axis == "leapfrog_steps" else base._replace(**{axis: value})
-            x = _images(shape)
+            count = value if axis == "leapfrog_steps" else leapfrog
             for engine in ENGINES:
-                if engine == "numpyro" or value in (values[0], values[-1]):
-                    steps = ours(backend, engine, shape, x, plan, leapfrog or 10)
+                if not ENGINES[engine].compiling_is_a_choice or value in (values[0], values[-1]):
+                    steps = ours(backend, engine, shape, plan.threads, count or USUAL.leapfrog_steps)
                     steps(TURNS)
-                    contestants.append(Contestant(backend, engine, shape, steps, leapfrog))
-        for row in _turns(contestants, plan):
+                    contestants.append(Contestant(backend, engine, shape, steps, count))
+        for row in turns(contestants, plan.repeats, plan.seconds, plan.seed):
             yield {"axis": axis, **row}
 
 
-def seeds(plan: Plan) -> Iterator[dict[str, Any]]:
-    """NumPyro's AEVB: a few seeds as one vectorised axis, and one alone. The time is that of one seed's step."""
-    for shape in SHAPES:
-        x = _images(shape)
-        alone = Contestant("one seed", "numpyro", shape, ours("aevb", "numpyro", shape, x, plan))
-        together = Contestant(
-            f"{SEEDS} seeds at once", "numpyro", shape, ours("aevb", "numpyro", shape, x, plan, n_seeds=SEEDS)
-        )
-        for one in (alone, together):
-            one.steps(TURNS)
-        for row in _turns([alone, together], plan):
-            yield {**row, "value": row["value"] / (SEEDS if row["contestant"] == together.name else 1)}
+def shown_on(axis: str, engine: Engine) -> str:
+    """Return the first backend whose cost might grow along an axis as no other's: else the first of all."""
+    shows = SHOWS.get(axis)
+    return next(name for name in BACKENDS if shows is None or shows(engine, name))
 
 
-def bound(plan: Plan) -> Iterator[dict[str, Any]]:
+def _asked(plan: Plan) -> Engine:
+    """Return the engine on which backends are asked for their traits."""
+    return inference.engine(next(iter(ENGINES)), "cpu", plan.threads)
+
+
+def bound(plan: Plan) -> Iterator[Row]:
     """Seconds for the lower bound of 10,000 points, once compiled."""
     from comparisons.evidence.base import Target
     from comparisons.evidence.elbo import elbo
@@ -177,27 +158,28 @@ def bound(plan: Plan) -> Iterator[dict[str, Any]]:
             engine = inference.engine(name, "cpu", plan.threads)
             model = VaeBernoulli(shape.n_x, shape.n_latent, shape.n_hidden)
             theta, phi = (arrays(engine, group) for group in model.init(0))
-            x = engine.array(_images(shape)[:POINTS])
+            x = engine.array(images(shape)[:POINTS])
             target = Target(engine, model, theta, x, Posterior(model.recognition, (phi, x)))
-            told = {"contestant": "bound", "engine": name, **shape._asdict()}
+            named = {"contestant": "bound", "engine": name, **shape._asdict()}
             for draws in DRAWS:
                 for repeat in range(-1, plan.repeats):
                     start = time.perf_counter()
                     elbo(target, engine.key(repeat + 1), draws)
                     if repeat >= 0:
                         seconds = time.perf_counter() - start
-                        yield {**told, "draws": draws, "quantity": "bound_s", "repeat": repeat, "value": seconds}
+                        yield {**named, "draws": draws, "quantity": "bound_s", "repeat": repeat, "value": seconds}
 
 
-def memory(plan: Plan) -> Iterator[dict[str, Any]]:
-    """Peak memory of AEVB on data of MNIST's size, in a process of its own: training, and a bound of 10,000 points."""
-    shape = SHAPES[0]
+def memory(plan: Plan) -> Iterator[Row]:
+    """Peak memory of a run on data of MNIST's size, in a process of its own: training, and a bound of 10,000 points."""
+    shape, backend = SHAPES[0], next(iter(BACKENDS))
     for engine in ENGINES:
-        command = [sys.executable, "-c", ALONE.format(engine=engine, shape=tuple(shape), threads=plan.threads)]
+        settings = {"backend": backend, "engine": engine, "threads": plan.threads}
+        command = [sys.executable, "-c", ALONE.format(settings=settings, shape=tuple(shape))]
         ended = subprocess.run(command, capture_output=True, text=True, check=True)
         megabytes = float(ended.stdout.split()[-1]) / 1e6
-        told = {"contestant": "aevb", "engine": engine, **shape._asdict()}
-        yield {**told, "quantity": "peak_mb", "repeat": 0, "value": megabytes}
+        named = {"contestant": backend, "engine": engine, **shape._asdict()}
+        yield {**named, "quantity": "peak_mb", "repeat": 0, "value": megabytes}
 
 
 # A run as a comparison makes it; the data are MNIST's in size, not in content. The kernel's VmHWM is this program's own
@@ -214,15 +196,15 @@ shape = Shape(*{shape})
 x = np.random.default_rng(0).random((shape.n_train + 10_000, shape.n_x), dtype=np.float32)
 data = Data("mnist", x[: shape.n_train], x[shape.n_train :], (28, 28), "unit", "", False)
 experiment = Experiment(
-    data="mnist", engine="{engine}", n_hidden=shape.n_hidden, n_latent=shape.n_latent, samples=100_000, step_size=0.01,
-    eval_points=10_000, evidence=("none",), threads={threads}, compile="on",
+    data="mnist", n_hidden=shape.n_hidden, n_latent=shape.n_latent, samples=100_000, step_size=0.01,
+    eval_points=10_000, evidence=("none",), compile="on", **{settings},
 )
 list(run("speed", "cell", experiment, data))
 print(1024 * int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]))
 """
 
 
-def grid(plan: Plan) -> Iterator[dict[str, Any]]:
+def grid(plan: Plan) -> Iterator[Row]:
     """Seconds for a grid of cells on digits: on workers of one thread each, and one at a time on all threads."""
     n_seeds = max(1, plan.cells // (len(BACKENDS) * len(ENGINES)))
     command = [sys.executable, "-m", "comparisons.marginal_likelihood", "--samples", str(plan.samples), "--seeds"]
@@ -241,84 +223,11 @@ def grid(plan: Plan) -> Iterator[dict[str, Any]]:
                 start = time.perf_counter()
                 subprocess.run([*command, *flags, "--out", out], env=environment, capture_output=True, check=True)
                 seconds = time.perf_counter() - start
-            told = {"contestant": name, "cells": cells, "repeat": turn}
-            yield {**told, "quantity": "grid_s", "value": seconds}
-            yield {**told, "quantity": "cells_per_hour", "value": 3600.0 * cells / seconds}
+            named = {"contestant": name, "cells": cells, "repeat": turn}
+            yield {**named, "quantity": "grid_s", "value": seconds}
+            yield {**named, "quantity": "cells_per_hour", "value": 3600.0 * cells / seconds}
 
 
-MEASURE: dict[str, Callable[[Plan], Iterator[dict[str, Any]]]] = {
-    "step": step, "growth": growth, "seeds": seeds, "bound": bound, "memory": memory, "grid": grid,
-}  # fmt: skip
-
-
-def ours(
-    backend: str, engine_name: str, shape: Shape, x: np.ndarray, plan: Plan, leapfrog_steps: int = 10, n_seeds: int = 0
-) -> Steps:
-    """Return a backend's training as a comparison runs it, in chunks of 100 steps; of `n_seeds` at once, where said."""
-    from comparisons.runner.training import training
-    from models.vae import VaeBernoulli
-
-    engine = inference.engine(engine_name, "cpu", plan.threads, True)
-    model = VaeBernoulli(shape.n_x, shape.n_latent, shape.n_hidden)
-    kind = parts.backend(backend).settings
-    told: dict[str, Any] = {"warmup": 0, "minibatch": shape.minibatch, "leapfrog_steps": leapfrog_steps}
-    settings = kind(**{name: value for name, value in told.items() if name in kind.__dataclass_fields__})
-    built, train = training(engine, model, backend, settings, False)
-    data = engine.array(x)
-    theta, phi = (arrays(engine, group) for group in model.init(0))
-    state = numpys(engine, built.init(engine.key(0), theta, phi, data, engine.array(0.01)))
-    key: Any = engine.key(1)
-    if n_seeds:
-        train, state = vectorised(train, n_seeds), _stacked(state, n_seeds)
-        key = engine.split(key, n_seeds)
-    state = arrays(engine, state)
-    batches, done = minibatches(shape), 0
-
-    def steps(number: int) -> None:
-        nonlocal state, done
-        for _ in range(math.ceil(number / TURNS)):
-            rows = np.stack([next(batches) for _ in range(TURNS)])
-            rows = np.stack(n_seeds * [rows]) if n_seeds else rows
-            numbers = engine.array(np.arange(done, done + TURNS))
-            state, info = train(state, data, key, numbers, engine.array(rows))
-            if not np.isfinite(engine.numpy(info.objective)).all():
-                raise RuntimeError(f"{backend} on {engine_name} left the finite numbers")
-            done += TURNS
-
-    return steps
-
-
-def _stacked(state: dict[str, Any], n: int) -> dict[str, Any]:
-    return {name: _stacked(v, n) if isinstance(v, dict) else np.stack(n * [v]) for name, v in state.items()}
-
-
-def _images(shape: Shape) -> np.ndarray:
-    """Return grey values in [0, 1], [n_train, n_x]: what they show does not matter to a clock."""
-    return np.random.default_rng(0).random((shape.n_train, shape.n_x), dtype=np.float32)
-
-
-def _compilation(contestant: Contestant) -> Iterator[dict[str, Any]]:
-    """Time the first steps against later ones."""
-    seconds = []
-    for _ in range(2):
-        start = time.perf_counter()
-        contestant.steps(TURNS)
-        seconds.append(time.perf_counter() - start)
-    yield {**contestant.row, "quantity": "compile_s", "repeat": 0, "value": max(0.0, seconds[0] - seconds[1])}
-
-
-def _turns(contestants: list[Contestant], plan: Plan) -> Iterator[dict[str, Any]]:
-    """Time the contestants in turn, in another order each time; yield milliseconds a step."""
-    numbers = []
-    for one in contestants:
-        start = time.perf_counter()
-        one.steps(TURNS)
-        each = (time.perf_counter() - start) / TURNS
-        numbers.append(TURNS * math.ceil(plan.seconds / each / TURNS))
-    rng = np.random.default_rng(plan.seed)
-    for repeat in range(plan.repeats):
-        for i in rng.permutation(len(contestants)):
-            start = time.perf_counter()
-            contestants[i].steps(numbers[i])
-            value = 1e3 * (time.perf_counter() - start) / numbers[i]
-            yield {**contestants[i].row, "quantity": "step_ms", "repeat": repeat, "value": value}
+MEASURE: dict[str, Callable[[Plan], Iterator[Row]]] = {
+    part.__name__: part for part in (step, growth, bound, memory, grid)
+}

@@ -1,78 +1,133 @@
 """The benchmark: what it counts and how it is told; the numbers themselves are a machine's."""
 
+import json
+import os
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from comparisons.benchmarks import peers, speed, speed_report
-from comparisons.benchmarks.peers import Shape
+import inference
+from comparisons.benchmarks import speed, speed_report
+from comparisons.benchmarks.peers import Shape, Steps
+from comparisons.runner import store
+from inference import BACKENDS
 
 TINY = Shape(5, 2, n_train=150, minibatch=10, n_x=6)
+NAMED = ("contestant", "engine")
+PLAN = speed.Plan(repeats=2, seconds=1e-4, threads=1)
 
 
-def test_the_roof_is_six_products_and_monte_carlo_em_has_37() -> None:
-    forward, weights, inputs = peers._layer(TINY)
-    assert [a[0] * a[1] * b[1] for a, b in (forward, weights, inputs)] == 3 * [10 * 5 * 6]
-    for (_, inner), (again, _) in (forward, weights, inputs):
-        assert inner == again
-    for steps in (peers.step_products(TINY), peers.em_products(TINY, 10, 5)):
-        steps(2)
+@pytest.fixture
+def third(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """One more engine, which is one of ours by another name; returns the names of all."""
+    monkeypatch.setitem(inference.ENGINES, "third", inference.ENGINES["numpyro"])
+    return list(inference.ENGINES)
 
 
-@pytest.mark.parametrize("loss", ["Trace_ELBO", "JitTrace_ELBO"])
-def test_stock_pyro_takes_steps(loss: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    pyro = pytest.importorskip("pyro")
-    with pyro.get_param_store().scope():
-        peers.pyro_svi(TINY, speed._images(TINY), loss)(2)
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One shape, and contestants that cost nothing."""
 
+    def idle(*told: Any) -> Steps:
+        return lambda number: None
 
-def test_the_others_take_steps() -> None:
-    peers.torch_by_hand(TINY, speed._images(TINY))(2)
-    peers.numpyro_svi(TINY, speed._images(TINY))(2)
-
-
-def test_minibatches_are_those_of_a_comparison() -> None:
-    batches = peers.minibatches(TINY)
-    first, second = next(batches), next(batches)
-    assert len(set(first)) == TINY.minibatch and max(first) < TINY.n_train and (first != second).any()
-
-
-def test_several_seeds_at_once_are_each_alone() -> None:
-    """One seed of the vectorised axis ends where it ends by itself."""
-    from comparisons.runner.training import training
-    from inference import engine
-    from inference.base import Settings, arrays, numpys
-    from models.vae import VaeBernoulli
-
-    here = engine("numpyro", "cpu", 1)
-    built, train = training(here, VaeBernoulli(6, 2, 5), "aevb", Settings(warmup=0, minibatch=10), False)
-    x = here.array(speed._images(TINY))
-    groups = [arrays(here, group) for group in VaeBernoulli(6, 2, 5).init(0)]
-    start = numpys(here, built.init(here.key(0), *groups, x, here.array(0.01)))
-    rows = np.arange(50).reshape(5, 10)
-    keys = here.split(here.key(1), 3)
-    numbers = here.array(np.arange(5))
-    together, _ = peers.vectorised(train, 3)(
-        arrays(here, speed._stacked(start, 3)), x, keys, numbers, here.array(np.stack(3 * [rows]))
-    )
-    alone, _ = train(arrays(here, start), x, keys[1], numbers, here.array(rows))
-    for name, value in numpys(here, alone)["params"].items():
-        np.testing.assert_allclose(numpys(here, together)["params"][name][1], value, rtol=1e-5, atol=1e-7)
-
-
-def test_the_parts_measure(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On one engine and a small shape: every contestant has its turns, and the units are those of the names."""
-    monkeypatch.setattr(speed, "ENGINES", {"numpyro": ""})
     monkeypatch.setattr(speed, "SHAPES", (TINY,))
-    monkeypatch.setattr(speed, "GROWTH", {"n_train": ("mean_field", TINY, (150, 200))})
-    plan = speed.Plan(repeats=2, seconds=1e-4, threads=1)
-    grown = list(speed.growth(plan))
-    assert [row["n_train"] for row in grown].count(200) == 2 and all(row["value"] > 0 for row in grown)
-    assert {row["contestant"] for row in speed.seeds(plan)} == {"one seed", f"{speed.SEEDS} seeds at once"}
-    assert len(list(speed.bound(plan))) == 2 * len(speed.DRAWS)
+    monkeypatch.setattr(speed, "ours", idle)
+    monkeypatch.setattr(speed, "step_products", idle)
+    monkeypatch.setattr(speed, "em_products", idle)
+    monkeypatch.setattr(speed, "peers", lambda shape, x: [("by hand", "torch", idle)])
+
+
+def test_every_backend_steps_on_every_engine_beside_the_roofs(small: None, third: list[str]) -> None:
+    rows = pd.DataFrame(speed.step(PLAN))
+    named = rows.set_index(list(NAMED)).leapfrog_steps.to_dict()
+    roofs = {("matrix products", "torch"): 0, ("matrix products of monte_carlo_em", "torch"): 10}
+    ours = {(name, engine): 10 * (name == "monte_carlo_em") for name in BACKENDS for engine in third}
+    assert named == {**roofs, ("by hand", "torch"): 0, **ours}
+    assert list(named)[:2] == list(roofs)
+    assert all(sorted(each) == ["compile_s", "step_ms", "step_ms"] for _, each in rows.groupby(list(NAMED)).quantity)
+
+
+def test_growth_is_followed_on_the_backend_that_it_shows_on(
+    small: None, third: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At every value; where an engine need not compile, at the ends."""
+    values = {"n_train": (150, 200, 300), "n_latent": (1, 2, 3), "leapfrog_steps": (1, 2, 3)}
+    monkeypatch.setattr(speed, "GROWTH", {axis: (TINY, each) for axis, each in values.items()})
+    rows = pd.DataFrame(speed.growth(PLAN))
+    assert dict(zip(rows.axis, rows.contestant, strict=True)) == {
+        "n_train": "mean_field", "n_latent": "aevb", "leapfrog_steps": "monte_carlo_em",
+    }  # fmt: skip
+    for axis, each in values.items():
+        for engine in third:
+            mine = rows[(rows.axis == axis) & (rows.engine == engine)]
+            followed = [each[0], each[-1]] if engine == "pyro" else list(each)
+            assert sorted(mine[axis]) == sorted(2 * followed)
+
+
+def test_growth_and_bound_measure_what_is_there(monkeypatch: pytest.MonkeyPatch, third: list[str]) -> None:
+    """With real steps and bounds on a small shape, on an engine by another name."""
+    for name in third[:-1]:
+        monkeypatch.delitem(inference.ENGINES, name)
+    monkeypatch.setattr(speed, "SHAPES", (TINY,))
+    monkeypatch.setattr(speed, "GROWTH", {"n_hidden": (TINY, (5,))})
+    grown = list(speed.growth(PLAN))
+    assert len(grown) == PLAN.repeats and all(row["value"] > 0 and row["axis"] == "n_hidden" for row in grown)
+    bounds = [(row["engine"], row["draws"], row["repeat"]) for row in speed.bound(PLAN)]
+    assert bounds == [("third", draws, repeat) for draws in speed.DRAWS for repeat in range(PLAN.repeats)]
+
+
+def test_a_grids_ways_take_turns_without_our_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    commands = []
+
+    def run(command: list[str], env: dict[str, str], **_: Any) -> None:
+        assert "OMP_NUM_THREADS" not in env
+        commands.append(command)
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.setattr(speed.subprocess, "run", run)
+    rows = pd.DataFrame(speed.grid(replace(PLAN, repeats=9, cells=16, threads=2)))
+    assert ["--workers" in command for command in commands] == [True, False] * speed.GRID_TURNS
+    assert (rows.cells == 16).all() and commands[0][commands[0].index("--seeds") :][1:3] == ["0", "1"]
+    seconds, rate = (rows[rows.quantity == name].value.to_numpy() for name in ("grid_s", "cells_per_hour"))
+    np.testing.assert_allclose(rate * seconds, 16 * 3600)
+
+
+def test_memory_is_that_of_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch, third: list[str]) -> None:
+    def run(command: list[str], **_: Any) -> Any:
+        programs.append(compile(command[-1], "alone", "exec"))
+        return SimpleNamespace(stdout="1000000\n2500000\n")
+
+    programs: list[Any] = []
+    monkeypatch.setattr(speed.subprocess, "run", run)
+    rows = pd.DataFrame(speed.memory(PLAN))
+    assert list(rows.engine) == third and (rows.value == 2.5).all() and (rows.contestant == "aevb").all()
+    assert len(programs) == len(third)
+
+
+def test_a_part_takes_the_place_of_its_rows_and_leaves_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also those of a part that is measured no more."""
+    told = {"engine": "numpyro", **TINY._asdict(), "repeat": 0}
+    for part in ("seeds", "bound"):
+        row = {"part": part, "contestant": "one seed", **told, "draws": 2, "quantity": "bound_s", "value": 1.0}
+        store.write_rows(tmp_path / "parts" / f"{part}.csv", [row])
+    new = {"contestant": "bound", **told, "draws": 4, "quantity": "bound_s", "value": 7.0}
+    monkeypatch.setitem(speed.MEASURE, "bound", lambda plan: iter([new]))
+    monkeypatch.setattr(speed.inference, "engine", lambda *told: None)
+    monkeypatch.setattr(speed.os, "environ", {**os.environ})
+    assert speed.measure(replace(PLAN, parts=("bound",)), tmp_path, None) == 0
+    rows = pd.read_csv(tmp_path / "rows.csv")
+    assert rows.part.tolist() == ["seeds", "bound"] and rows.value.tolist() == [1.0, 7.0]
+    assert json.loads((tmp_path / "parts" / "bound.json").read_text())["plan"]["repeats"] == 2
+    printed = capsys.readouterr().out
+    assert "| 4 | 7.00 |" in (tmp_path / "table.md").read_text() and json.loads(printed.splitlines()[-1]) == {}
 
 
 def measured() -> pd.DataFrame:
