@@ -1,7 +1,6 @@
 """A cell to be run, from start to end: its folder, its checkpoint, and what becomes of a run that fails."""
 
 import json
-import math
 import sys
 import time
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from comparisons.runner import store
 from comparisons.runner.cell import Cell
 from comparisons.runner.experiment import built
 from comparisons.runner.identity import completed, numbers_version
-from comparisons.runner.rows import Row
+from comparisons.runner.rows import BLANK, Row
 
 CHECKPOINT_SECONDS = 60.0
 TELLING = 0.5  # seconds between two words about the progress
@@ -107,21 +106,8 @@ def give_up(job: Job, reason: str, unfit: bool = False) -> None:
 
 def failed(job: Job) -> list[Row]:
     """Return the rows of a run that ended without a number: every metric it owed, of status `failed`."""
-    rest = {
-        "n_seen": 0,
-        "value": math.nan,
-        "stderr": math.nan,
-        "seconds": 0.0,
-        "status": "failed",
-        "n_points": 0,
-        "step_size": math.nan,
-        "decoder_evals": 0,
-        "fit_steps": 0,
-        "eval_seconds": 0.0,
-        "flagged": 0.0,
-    }
-    owed = job.cell.owes(_has_q(job.cell))
-    return [{**job.cell.common(job.comparison), **rest, "split": split, "metric": name} for split, name in owed]
+    common = {**job.cell.common(job.comparison), **BLANK, "status": "failed"}
+    return [{**common, "split": split, "metric": name} for split, name in job.cell.owes(_has_q(job.cell))]
 
 
 def _has_q(cell: Cell) -> bool:

@@ -15,7 +15,7 @@ from comparisons.evidence.guard import contradiction
 from comparisons.evidence.journal import Journal, kept_in
 from comparisons.evidence.judge import estimate
 from comparisons.runner.keeping import Keeping
-from comparisons.runner.rows import Row
+from comparisons.runner.rows import BLANK, Row
 from comparisons.runner.standing import SPLITS, Standing
 from comparisons.runner.training import DivergedError, Trainer
 from inference.base import Array, Posterior
@@ -79,19 +79,15 @@ class Judge:
     def _row(self, standing: Standing, split: str, metric: str, value: float, stderr: float, **besides: Any) -> Row:
         return {
             **self.common,
+            **BLANK,
             "n_seen": standing.step * self.trainer.cell.rows_per_step,
             "split": split,
             "metric": metric,
             "value": value,
             "stderr": stderr,
             "seconds": round(standing.seconds, 3),
-            "status": "ok",
-            "n_points": 0,
             "step_size": standing.step_size if standing.begun else math.nan,
             "decoder_evals": standing.decoder_evals,
-            "fit_steps": 0,
-            "eval_seconds": 0.0,
-            "flagged": 0.0,
             **besides,
         }
 

@@ -49,6 +49,11 @@ PANEL = ["data", "n_train", "model", "n_latent", "n_hidden", "samples"]  # one t
 CHAINS = ("chains", "chain_interval")  # how the paper's estimator had its chains: settings that change no fit
 
 Row = dict[str, Any]
+# A number that is not there: what it is of, and what is known of it, take these places.
+BLANK: Row = {
+    **{"n_seen": 0, "value": math.nan, "stderr": math.nan, "seconds": 0.0, "status": "ok", "n_points": 0},
+    **{"step_size": math.nan, "decoder_evals": 0, "fit_steps": 0, "eval_seconds": 0.0, "flagged": 0.0},
+}
 
 
 def trained(method: str) -> str:

@@ -245,6 +245,11 @@ def test_what_is_compiled_depends_on_the_settings_alone() -> None:
         ("numpyro", 500_000, "on", False),
     ):
         assert Experiment(engine=engine, samples=samples, compile=compile).compiled == compiled
+    full: dict[str, Any] = {"backend": "monte_carlo_em", "e_step": "full", "engine": "pyro", "data": "mnist"}
+    # A step of a full E-step takes all points: these are 200 steps, and 10,000.
+    assert not Experiment(**full, n_train=50_000, samples=10_000_000).compiled
+    assert not Experiment(**full, samples=10_000_000).compiled
+    assert Experiment(**full, n_train=1000, samples=10_000_000).compiled
     auto, on, off = (
         identity(Experiment(engine="pyro", samples=500_000, compile=compile), DIGEST)
         for compile in ("auto", "on", "off")
