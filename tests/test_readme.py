@@ -1,4 +1,4 @@
-"""Every command in the README is run, and those for several machines: comparisons on a few points, `make` dry."""
+"""Every command of README.md and docs/ is run: comparisons on a few points, `make` dry."""
 
 import os
 import re
@@ -13,20 +13,18 @@ import psutil
 import pytest
 
 ROOT = Path(__file__).parent.parent
-# Of CONTRIBUTING.md the section that the README sends its readers to; `test_parts` runs the rest.
-CLUSTERS = (ROOT / "CONTRIBUTING.md").read_text().partition("## On more than one machine")[2].partition("\n## ")[0]
-BLOCKS = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text() + CLUSTERS, re.DOTALL)
-COMMANDS = [
-    line.split("#")[0].strip()
-    for block in BLOCKS
-    for line in block.replace("\\\n", " ").splitlines()
-    if line.split("#")[0].strip()
-]
+TEXT = "".join(path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))))
+BLOCKS = re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL)
+LINES = [line.split("#")[0].strip() for block in BLOCKS for line in block.replace("\\\n", " ").splitlines()]
+OWN = "factor_analysis.py"  # `test_parts` runs the commands on the files that docs/extending.md holds
+COMMANDS = [line for line in dict.fromkeys(LINES) if line and OWN not in line]
+KEPT = "reports/kept"  # where one command keeps what the next one judges again
 # Appended to a comparison's own flags, of which the last one counts.
 GRID = "--samples 200 --seeds 0 --eval-points 4 --elbo-draws 2 --fit-steps 5 --n-hidden 5 --step-size 0.01"
 SMALL = {
     "comparisons.calibration": "--parts linear --latents 1 --repeats 2 --levels 0",
     "comparisons.status": "",
+    "comparisons.paper.judge_again": "",
     "comparisons.report": "",
     "comparisons.manifold": "--data frey --samples 200 --frey-hidden 5 --grid 2 --engine pyro",
     "comparisons.samples": "--data digits --latents 2 --samples 200 --n-hidden 5 --grid 2 --engine pyro",
@@ -53,6 +51,11 @@ def port() -> Iterator[str]:
         process.wait()
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("kept")
+
+
 def test_the_readme_has_commands() -> None:
     assert any(command.startswith("make") for command in COMMANDS)
     assert any("comparisons.marginal_likelihood" in command for command in COMMANDS)
@@ -60,9 +63,9 @@ def test_the_readme_has_commands() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_runs(command: str, tmp_path: Path, port: str) -> None:
+def test_every_command_runs(command: str, tmp_path: Path, port: str, kept: Path) -> None:
     environment = dict(os.environ)
-    words = shlex.split(command.replace("8786", port))
+    words = shlex.split(command.replace("8786", port).replace(KEPT, str(kept)))
     if words[-1] == "&":
         BACKGROUND.append(subprocess.Popen([sys.executable, "-m", *words[:-1]], cwd=ROOT, stderr=subprocess.DEVNULL))
         return
@@ -83,8 +86,8 @@ def test_every_command_runs(command: str, tmp_path: Path, port: str) -> None:
     if any(word.startswith("comparisons.") for word in words) and "--help" not in words:
         name = words[words.index("-m") + 1]
         words += shlex.split(SMALL.get(name, GRID))
-        few = {"--workers", "--scheduler", "--preset"} & {*words}
+        few = {"--workers", "--scheduler", "--preset", "--n-latent"} & {*words}
         words += ["--backend", "aevb", "--engine", "pyro"] if few else []
-        words += ["--out", str(tmp_path)] if name != "comparisons.status" else []
+        words += ["--out", str(tmp_path)] if name != "comparisons.status" and "--out" not in words else []
     done = subprocess.run([sys.executable, *words[1:]], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
