@@ -39,11 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
     from comparisons.paper import readme, report_html, report_markdown, sections
 
     found = read(out)
+    readmes = readme.read(flags.readme, readme.parts(found.rows, found.claims)) if flags.readme is not None else ""
     told = sections.told(found)
     plots = report_html.plots(found, told)
-    readmes = (
-        readme.read(flags.readme, readme.parts(found.rows, plots["answer"][0])) if flags.readme is not None else ""
-    )
     drawn = {f"{plot.name}.svg": plot.svg for group in plots.values() for plot in group}
     for name, svg in drawn.items():
         store.write(out / "figures" / name, svg)

@@ -1,8 +1,7 @@
 """What the rows say, in sentences: every number, name and verb of them is worked out from rows.
 
-A finding is a function from `Rows` to sentences, none where its rows are missing. The report prints them all; README.md
-prints those of `RESULTS` between its marks. Two values that lie within two standard errors of each other are called
-so, and are never put in an order.
+A finding is a function from `Rows` to sentences, none where its rows are missing. Two values that lie within two
+standard errors of each other are called so, and are never put in an order.
 """
 
 from collections.abc import Callable, Iterable
@@ -18,7 +17,6 @@ from comparisons.paper.verdicts import (
     FULL,
     MODEL_OF,
     NAMES,
-    PAPERS,
     TITLES,
     TRUTH,
     Point,
@@ -27,7 +25,6 @@ from comparisons.paper.verdicts import (
     count,
     curve_of,
     in_order,
-    keeps_chains,
     line,
     number,
     of,
@@ -36,9 +33,8 @@ from comparisons.paper.verdicts import (
     relation,
     tolerance,
 )  # fmt: skip
-from comparisons.reporting import outcomes
 from comparisons.reporting.agreement import agreement, verdict
-from comparisons.reporting.tables import pipe, summary
+from comparisons.reporting.tables import summary
 
 SIZES = (1000, 50_000)
 
@@ -282,13 +278,6 @@ def papers_estimator(rows: Rows) -> list[str]:
     return [*paper_estimator.sentences(rows.figure3), *turns.sentences(rows.figure3)]
 
 
-def kept_chains(rows: Rows) -> list[str]:
-    """The same, of the paper's reading alone: of chains that are kept."""
-    kept = rows.figure3[rows.figure3.method.map(keeps_chains).astype(bool)]
-    said = [*paper_estimator.sentences(kept), *turns.sentences(kept)]
-    return said or ["The paper's estimator with chains that are kept from one judgement to the next: not run yet."]
-
-
 def engines(rows: Rows) -> list[str]:
     """Whether the two engines end at the same value, over seeds, in Figure 3."""
     part = rows.figure3[rows.figure3.data == "mnist"]
@@ -418,54 +407,6 @@ FIGURE3: tuple[Finding, ...] = (
 OTHERS: dict[str, Finding] = {
     "full_vb": full_vb, "calibration": judges, "inference_gap": recognition, "speed": speed
 }  # fmt: skip
-RESULTS: tuple[Finding, ...] = (ahead, ranking, full_e_step, kept_chains, engines)
-
-
-# The one table
-
-
-def result_table(rows: Rows) -> str:
-    """Return Figure 3 as Markdown: for each N and method log p(x) on both splits beside the paper's, and the work."""
-    body = []
-    for n_train in SIZES:
-        part = panel(rows.figure3, "figure3", "mnist", 3, n_train)
-        for name, (backend, told) in _methods(part).items():
-            test, train = (curve_of(part, backend, split, TRUTH, told, marked=True) for split in ("test", "train"))
-            shared = sorted({*test} & {*train})
-            if not shared:
-                continue
-            end = shared[-1]
-            kept = part[part.method.map(keeps_chains).astype(bool)]
-            by_papers = curve_of(kept, backend, "test", PAPERS, told, marked=True).get(end)
-            papers = [
-                c
-                for c in curves()
-                if (c.figure, c.n_train, c.backend, c.split) == ("figure3", n_train, backend, "test")
-            ]
-            there = value_at(papers[0], end) if papers else np.nan
-            mine = part[(part.backend == backend) & (part.metric == TRUTH)].pipe(_of_main, told)
-            mine = mine[mine.n_seen == end]
-            body.append(
-                [f"{n_train:,}", name, count(end), number(train[end]), number(test[end]),
-                 number(by_papers) if by_papers else "-", "-" if np.isnan(there) else f"{there:.1f}",
-                 f"{mine.decoder_evals.mean():.2g}", f"{mine.seconds.mean():.0f}", str(test[end].seeds)]
-            )  # fmt: skip
-    if not body:
-        return "Not run yet.\n"
-    head = ["training points", "method", "points seen", "log p(x), train", "log p(x), test",
-            "test, by the paper's estimator, chains kept", "the paper's, test", "decoder evaluations", "seconds",
-            "seeds"]  # fmt: skip
-    marked = any(outcomes.MARK in cell for row in body for cell in row)
-    return pipe(head, body) + (f"\n{outcomes.CONTRADICTED}\n" if marked else "")
-
-
-def _methods(part: pd.DataFrame) -> dict[str, tuple[str, tuple[str, ...]]]:
-    found: dict[str, tuple[str, tuple[str, ...]]] = {}
-    for backend in [name for name in NAMES if part.backend.eq(name).any()]:
-        found[NAMES[backend]] = backend, ()
-        if backend == "monte_carlo_em":
-            found[f"{NAMES[backend]}, `--e-step full`"] = backend, FULL
-    return found
 
 
 def _ends(rows: Rows, n_train: int) -> dict[str, Point]:

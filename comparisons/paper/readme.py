@@ -1,25 +1,47 @@
 """What README.md says of results: written there, between marks, from the rows. Nothing else of it is touched.
 
-`<!-- findings -->` ... `<!-- /findings -->`, and the same for every other name of `parts`.
+`<!-- result -->` ... `<!-- /result -->`, and the same for every other name of `parts`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
 
 from comparisons.errors import FlagError, StorageError
+from comparisons.paper.curves import curves, value_at
+from comparisons.paper.findings import SIZES, Rows
+from comparisons.paper.verdicts import (
+    FULL,
+    NAMES,
+    TRUTH,
+    Claim,
+    Point,
+    by_training,
+    compared,
+    count,
+    curve_of,
+    number,
+    of,
+    panel,
+    stands,
+)
+from comparisons.reporting import outcomes, tables
+from comparisons.reporting.agreement import WITHIN, agreement
 from comparisons.runner import store
 
-if TYPE_CHECKING:
-    import pandas as pd
+NOT_RUN = "Not run yet."
+# By the name in the table: the backend, and the settings that are not the defaults.
+METHODS: dict[str, tuple[str, tuple[str, ...]]] = {
+    **{name: (backend, ()) for backend, name in NAMES.items()},
+    f"{NAMES['monte_carlo_em']}, `--e-step full`": ("monte_carlo_em", FULL),
+}
 
-    from comparisons.paper.findings import Rows
-    from comparisons.paper.reproduction import Plot
 
-
-def parts(rows: "Rows", overview: "Plot") -> dict[str, str]:
+def parts(rows: Rows, claims: Sequence[Claim]) -> dict[str, str]:
     """Return what stands between the marks, by name."""
-    return {"output": _output(rows.figure3), "findings": _findings(rows, overview)}
+    return {"output": _output(rows.figure3), "result": _result(rows.figure3, claims)}
 
 
 def renewed(text: str, written: Mapping[str, str]) -> str:
@@ -52,24 +74,82 @@ def write(given: str, text: str) -> None:
     store.write(path, text)
 
 
-def _output(rows: "pd.DataFrame") -> str:
+def _output(rows: pd.DataFrame) -> str:
     """Return what `make compare` prints, as a block: the table of its three seeds on digits."""
-    from comparisons.reporting import tables
-
     mine = rows[(rows.data == "digits") & rows.seed.isin([0, 1, 2]) & (rows.samples == 30_000)]
-    return f"```\n{tables.plain(mine)}\n```" if len(mine) else "Not run yet."
+    return f"```\n{tables.plain(mine)}\n```" if len(mine) else NOT_RUN
 
 
-def _findings(rows: "Rows", overview: "Plot") -> str:
-    """Return the one figure, the one table and the sentences, as Markdown."""
-    from comparisons.paper import findings
-    from comparisons.reporting.tables import escape
-
-    alt = escape(overview.alt).replace("[", "(").replace("]", ")")
+def _result(rows: pd.DataFrame, claims: Sequence[Claim]) -> str:
+    """Return the one table, what follows from it, and what became of the paper's conclusions, as Markdown."""
+    rows = rows[rows.data == "mnist"]
+    ends = {n_train: _ends(rows, n_train) for n_train in SIZES}
+    stops = sorted({point.n_seen for found in ends.values() for point in found.values()})
+    if not stops:
+        return NOT_RUN
+    points = rows[rows.metric == TRUTH].n_points.max()
     note = (
-        "log p(x) by quadrature on MNIST, 3 latent variables, as in the paper's Figure 3: nats per datapoint, first "
-        "1000 points of each split; ± is the standard deviation over seeds."
+        f"log p(x) of {points:,} test images of MNIST, with 3 latent variables, N training points and "
+        f"{' and '.join(map(count, stops))} points seen: nats by quadrature. Bold is within two standard errors of the "
+        "best. ± is the standard deviation over seeds; without it there is one seed. The paper's values are by its own "
+        "estimator."
     )
-    said = [f"- {escape(one)}" for one in findings.said(findings.RESULTS, rows)]
-    blocks = [f"![{alt}](reports/figures/{overview.name}.svg)", note, findings.result_table(rows).rstrip("\n")]
-    return "\n\n".join([*blocks, "\n".join(said)]).rstrip("\n")
+    head = ["method", *(name for n in SIZES for name in (f"N = {n:,}", "the paper's"))]
+    head.append(f"decoder evaluations, N = {SIZES[0]:,}")
+    body = [
+        [name, *(cell for n, found in ends.items() for cell in _cells(n, found, name)), _cost(rows, name, ends)]
+        for name in METHODS
+    ]
+    table = tables.pipe(head, body)
+    if any(outcomes.MARK in cell for line in body for cell in line):
+        table += f"\n{outcomes.CONTRADICTED}\n"
+    concluded = [f"- {tables.escape(claim.sentence)}: **{claim.word}**." for claim in claims]
+    blocks = [note, table.rstrip("\n"), *_engines(rows), "What the paper concluded, and what became of it here:"]
+    return "\n\n".join([*blocks, "\n".join(concluded)])
+
+
+def _ends(rows: pd.DataFrame, n_train: int) -> dict[str, Point]:
+    """Return by method its log p(x) on test at the last stop that all of them have."""
+    part = panel(rows, "figure3", "mnist", 3, n_train)
+    along = {
+        name: curve_of(part, backend, "test", TRUTH, told, marked=True) for name, (backend, told) in METHODS.items()
+    }
+    along = {name: curve for name, curve in along.items() if curve}
+    shared = set.intersection(*({*curve} for curve in along.values())) if along else set()
+    return {name: curve[max(shared)] for name, curve in along.items() if shared}
+
+
+def _cells(n_train: int, ends: dict[str, Point], name: str) -> tuple[str, str]:
+    """Return a method's value, bold where it cannot be told from the best, and the paper's after as many points."""
+    if name not in ends:
+        return "-", "-"
+    point, wanted = ends[name], ("figure3", n_train, METHODS[name][0], "test")
+    # What a bound contradicts is nobody's best.
+    sound = [one for one in ends.values() if np.isfinite(one.value) and not one.contradicted]
+    top = max(sound, key=lambda one: one.value, default=point)
+    bold = point in sound and not compared(point, top)
+    there = [value_at(c, point.n_seen) for c in curves() if (c.figure, c.n_train, c.backend, c.split) == wanted]
+    papers = f"{there[0]:.1f}" if np.isfinite(there).any() else "-"
+    return f"**{number(point)}**" if bold else number(point), papers
+
+
+def _cost(rows: pd.DataFrame, name: str, ends: Mapping[int, Mapping[str, Point]]) -> str:
+    """Return the decoder evaluations of a method's runs with the fewest training points, up to the same stop."""
+    if name not in ends[SIZES[0]]:
+        return "-"
+    backend, told = METHODS[name]
+    part = panel(rows, "figure3", "mnist", 3, SIZES[0])
+    mine = by_training(part[(part.backend == backend) & (part.metric == TRUTH) & (part.split == "test")])
+    chosen = stands(mine, told)
+    mine = of(mine, chosen) if chosen else mine
+    evaluations = mine[mine.n_seen == ends[SIZES[0]][name].n_seen].decoder_evals.mean()
+    return count(int(float(f"{evaluations:.2g}")))
+
+
+def _engines(rows: pd.DataFrame) -> list[str]:
+    """Say how often the two engines end within two standard errors of each other, over seeds."""
+    found = agreement(tables.summary(rows))
+    if not len(found):
+        return []
+    within = int((found.z.abs() <= WITHIN).sum())
+    return [f"The two engines end within two standard errors of each other in {within} of {len(found)} comparisons."]
