@@ -13,19 +13,18 @@ import inference
 from comparisons import cli
 from comparisons.benchmarks.scoring import measured, scored
 from comparisons.data import Data, load, take
-from comparisons.evidence.annealed import bidirectional, simulate
-from comparisons.evidence.appendix_d import appendix_d_kept
-from comparisons.evidence.base import Estimate
+from comparisons.evidence.annealed import AnnealedSettings, bidirectional, simulate
+from comparisons.evidence.appendix_d import AppendixDSettings, appendix_d_kept
+from comparisons.evidence.base import Estimate, Target
 from comparisons.evidence.elbo import elbo
-from comparisons.evidence.judge import estimate
+from comparisons.evidence.importance import ImportanceSettings
+from comparisons.evidence.judge import ESTIMATORS, JudgeSettings, estimate
 from comparisons.evidence.kept import Chains
 from comparisons.evidence.sandwich import sandwich
-from comparisons.evidence.settings import JudgeSettings
 from comparisons.runner import store
-from comparisons.runner.experiment import JUDGE_VERSION, NUMBERS_VERSION, Experiment
+from comparisons.runner.experiment import NUMBERS_VERSION, Experiment
 from comparisons.runner.fits import Fit, fitted, followed
 from inference.base import Array, Engine, Key, Params, Posterior, setting
-from models.base import Model
 from models.linear_gaussian import LinearGaussian, log_px, posterior
 
 PARTS = ("linear", "mnist", "simulated", "paper", "engines", "defaults")
@@ -61,6 +60,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "annealed, q": {"start": "recognition"},
     "appendix_d, paper": {"force": True},
 }
+TIGHT = ImportanceSettings(importance_samples=10_000)  # of the two bounds that hold a truth
 LAST = ("w2", "b2")  # parameters of a decoder's last layer
 SATURATED = (1.0, 5.0, 20.0)  # factors on the last layer of a trained Bernoulli decoder
 SURE = 0.05  # nats: a truth with a larger error of its own is none
@@ -82,19 +82,9 @@ class Plan(cli.Plan):
     samples: int = setting(1_000_000, "training points of each fit [datapoints]", low=1000, high=10**9)
 
 
-class Target(NamedTuple):
-    """What an estimator is pointed at: datapoints x under a fitted model, with the backend's q of them."""
-
-    engine: Engine
-    model: Model
-    theta: Params
-    x: Array
-    q: Posterior | None
-
-    def estimate(self, name: str, seed: int, **changes: Any) -> Estimate:
-        """Run an estimator by its name, or by one of its names in `SWEEP`."""
-        settings = replace(JudgeSettings(), **changes)
-        return estimate(name.split(",")[0], self.engine, self.model, self.theta, self.x, seed, self.q, settings)
+def judge(target: Target, name: str, seed: int, **changes: Any) -> Estimate:
+    """Run an estimator by its name, or by one of its names in `SWEEP`."""
+    return estimate(name.split(",")[0], target, replace(JudgeSettings(), **changes), seed)
 
 
 Row = dict[str, Any]
@@ -129,7 +119,8 @@ def calibrate(plan: Plan, out: Path, data_dir: Path | None) -> int:
 
 def run(piece: Piece, plan: Plan, out: Path) -> None:
     """Run a piece, unless its files in `out` are of the same settings and versions of the numbers. Raises UserError."""
-    versions = {"numbers_version": NUMBERS_VERSION, "judge_version": JUDGE_VERSION}
+    judged = max(card.version for card in ESTIMATORS.values())
+    versions = {"numbers_version": NUMBERS_VERSION, "judge_version": judged}
     identity = {**{name: getattr(plan, name) for name in piece.reads}, **versions}
     path = out / "parts" / f"{piece.file}.json"
     if store.made_with(path, identity):
@@ -184,9 +175,9 @@ def mnist(plan: Plan, engine: Engine, data: Data | None, out: Path) -> Iterator[
 
 def _mnist(plan: Plan, data: Data | None, out: Path, k: int) -> Iterator[Row]:
     target = _target(fit_of(plan, data, out, "aevb", k, 50_000, 100), data, "test", plan.points)
-    truth = target.estimate("quadrature", plan.seed, tolerance=0.01).value
+    truth = judge(target, "quadrature", plan.seed, tolerance=0.01).value
     for tolerance in (1.0, 0.1, 0.03):
-        judged = measured(partial(target.estimate, "quadrature", plan.seed, tolerance=tolerance))
+        judged = measured(partial(judge, target, "quadrature", plan.seed, tolerance=tolerance))
         row = {"estimator": "quadrature", "settings": f"tolerance={tolerance}", **scored(judged, truth)}
         yield {"model": "vae_bernoulli", "n_latent": k, **row}
     for row in sweep(target, plan, truth):
@@ -203,18 +194,19 @@ def simulated(plan: Plan, engine: Engine, data: Data | None, out: Path) -> Itera
 def _simulated(plan: Plan, engine: Engine, data: Data | None, out: Path, k: int) -> Iterator[Row]:
     fit = fit_of(plan, data, out, "aevb", k, 50_000, 200)
     x, z = simulate(engine, fit.model, fit.theta, plan.simulated, engine.key(plan.seed + k))
-    q = fit.posterior(x)
-    target = Target(engine, fit.model, fit.theta, x, q)
-    led = partial(bidirectional, q=q, temperatures=plan.temperatures)
-    annealed_by = f"temperatures={plan.temperatures}"
-    bounds: dict[tuple[str, str], Callable[..., Estimate]] = {
-        ("sandwich", "importance_samples=10000"): sandwich,
-        ("bidirectional", f"start=prior {annealed_by}"): partial(led, start="prior"),
-        ("bidirectional", f"start=recognition {annealed_by}"): partial(led, start="recognition"),
+    target = Target(engine, fit.model, fit.theta, x, fit.posterior(x))
+    bounds: dict[tuple[str, str], Callable[[], Estimate]] = {
+        ("sandwich", f"importance_samples={TIGHT.importance_samples}"): partial(
+            sandwich, target, z, TIGHT, plan.seed + 1
+        )
     }
+    for start in ("prior", "recognition"):
+        led = AnnealedSettings(start=start, temperatures=plan.temperatures)
+        named = ("bidirectional", f"start={start} temperatures={plan.temperatures}")
+        bounds[named] = partial(bidirectional, target, z, led, plan.seed + 1)
     found = []
     for (name, settings), run in bounds.items():
-        judged = measured(partial(run, engine, fit.model, fit.theta, x, plan.seed + 1, z=z))
+        judged = measured(run)
         found.append(judged.estimate)
         row = {"estimator": name, "settings": settings, "gap": float((found[-1].diagnostics or {})["gap"].mean())}
         yield {"model": "vae_bernoulli", "n_latent": k, **row, **scored(judged, np.full(len(x), np.nan))}
@@ -236,16 +228,16 @@ def _paper(plan: Plan, engine: Engine, data: Data | None, out: Path, n_train: in
     fit, chains = followed(experiment, take(data, n_train), out)
     for split in ("train", "test"):
         target = _target(fit, data, split, plan.points)
-        truth = target.estimate("quadrature", plan.seed, tolerance=0.03).value
+        truth = judge(target, "quadrature", plan.seed, tolerance=0.03).value
         runs: dict[str, Callable[[], Estimate]] = {
-            name: partial(target.estimate, "appendix_d", plan.seed, **changes)
+            name: partial(judge, target, "appendix_d", plan.seed, **changes)
             for name, changes in PAPER.items()
             if target.q is not None or changes.get("start") != "recognition"
         }
         key = engine.key(plan.seed)
         runs[KEPT] = partial(_kept, target, key, chains[split])
         if target.q is not None:
-            runs["lower bound"] = partial(elbo, engine, fit.model, fit.theta, target.q, target.x, key, 20)
+            runs["lower bound"] = partial(elbo, target, key, 20)
         for name, run in runs.items():
             yield {
                 "model": "vae_bernoulli", "n_latent": 3, "n_train": n_train, "backend": backend,
@@ -267,7 +259,7 @@ def _engines(plan: Plan, data: Data | None, out: Path) -> Iterator[Row]:
     )
     variants: dict[str, dict[str, Any]] = {"quadrature": {}, **{name: levels[1] for name, levels in SWEEP.items()}}
     for name, changes in variants.items():
-        judged = [measured(partial(target.estimate, name, plan.seed, **changes)) for target in (one, two)]
+        judged = [measured(partial(judge, target, name, plan.seed, **changes)) for target in (one, two)]
         here, there = (each.estimate for each in judged)
         difference = here.value - there.value
         # Below a thousandth of a nat stands float32's rounding of log p(x, z).
@@ -301,7 +293,7 @@ def _defaults(plan: Plan, engine: Engine, out: Path, k: int, model: str) -> Iter
         target = Target(engine, fit.model, theta, x, fit.posterior(x))
         truth, error = best_known(plan, target, z)
         for name, changes in DEFAULTS.items():
-            judged = measured(partial(target.estimate, name, plan.seed, **changes))
+            judged = measured(partial(judge, target, name, plan.seed, **changes))
             row = {"model": model, "decoder": kind, "n_latent": k, "estimator": name}
             yield {**row, "settings": _settings(changes), **scored(judged, truth, truth_error=error)}
 
@@ -322,9 +314,9 @@ def best_known(plan: Plan, target: Target, z: Array) -> tuple[np.ndarray, np.nda
     NaN where that error exceeds `SURE`: what no truth is known of judges nobody.
     """
     if target.model.n_latent <= 3:
-        found = target.estimate("quadrature", plan.seed, tolerance=0.01)
+        found = judge(target, "quadrature", plan.seed, tolerance=0.01)
     else:
-        found = sandwich(target.engine, target.model, target.theta, target.x, plan.seed + 1, z=z)
+        found = sandwich(target, z, TIGHT, plan.seed + 1)
     return tightest([found])
 
 
@@ -360,7 +352,7 @@ def _experiment(plan: Plan, backend: str, k: int, n_train: int, n_hidden: int) -
 
 def _kept(target: Target, key: Key, chains: Chains) -> Estimate:
     """The paper's estimator as its authors ran it: by the chains that were kept along the fit's training."""
-    return appendix_d_kept(target.engine, target.model, target.theta, target.x, key, chains)[0]
+    return appendix_d_kept(target, AppendixDSettings(), key, chains)[0]
 
 
 def sweep(
@@ -370,7 +362,7 @@ def sweep(
     for name, levels in SWEEP.items():
         for level in plan.levels:
             changes = levels[level]
-            judged = measured(partial(target.estimate, name, plan.seed, **changes))
+            judged = measured(partial(judge, target, name, plan.seed, **changes))
             row = {"estimator": name, "settings": _settings(changes), "level": level}
             yield {**row, **scored(judged, truth, repeats, truth_error)}
 

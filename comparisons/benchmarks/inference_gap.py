@@ -10,10 +10,10 @@ import numpy as np
 
 from comparisons import cli
 from comparisons.data import Data, load, take
+from comparisons.evidence.base import Target
 from comparisons.evidence.elbo import elbo
 from comparisons.evidence.importance import k_sample_bound
-from comparisons.evidence.judge import estimate
-from comparisons.evidence.settings import JudgeSettings
+from comparisons.evidence.judge import JudgeSettings, estimate
 from comparisons.runner import store
 from comparisons.runner.experiment import Experiment
 from comparisons.runner.fits import Fit, fitted
@@ -81,10 +81,11 @@ def gaps(plan: Plan, fit: Fit, data: Data) -> Iterator[dict[str, Any]]:
         best = local_fit(fit, x, plan.fit_steps)
         settings = replace(JudgeSettings(), tolerance=0.03, importance_samples=plan.importance_samples)
         name = "quadrature" if fit.model.n_latent <= 3 else "importance"
-        truth = estimate(name, fit.engine, fit.model, fit.theta, x, plan.seed, best, settings)
-        amortized = elbo(fit.engine, fit.model, fit.theta, q, x, fit.engine.fold_in(key, 1), plan.draws)
-        local = elbo(fit.engine, fit.model, fit.theta, best, x, fit.engine.fold_in(key, 2), plan.draws)
-        tighter = k_sample_bound(fit.engine, fit.model, fit.theta, x, q, fit.engine.fold_in(key, 3), IWAE)
+        target = Target(fit.engine, fit.model, fit.theta, x, q)
+        truth = estimate(name, target, settings, plan.seed)
+        amortized = elbo(target, fit.engine.fold_in(key, 1), plan.draws)
+        local = elbo(target._replace(q=best), fit.engine.fold_in(key, 2), plan.draws)
+        tighter = k_sample_bound(target, fit.engine.fold_in(key, 3), IWAE)
         row: dict[str, Any] = {
             "data": plan.data, "n_latent": fit.model.n_latent, "backend": fit.experiment.backend, "split": split,
             "n_points": len(truth.value), "evidence": name, "flagged": truth.flagged,

@@ -1,15 +1,63 @@
-"""What every estimator returns, how its error is reckoned, and how its work is cut to fit the memory."""
+"""What an estimator is, is pointed at and returns; how its error is reckoned, and its work cut to fit the memory."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from inference.base import Program
-from models.base import Model, Ppl
+from inference.base import Engine, Key, Posterior, Program, setting
+from models.base import Array, Model, Params, Ppl
 
 # Arrays as wide as the widest layer that scoring and differentiating an (x, z) pair may keep alive; reckoned amply.
 ARRAYS_PER_PAIR = 10
+
+
+class Target(NamedTuple):
+    """The problem as a value: datapoints x [n, n_x] under p(x, z | theta), and a method's q(z | x) of them, if any."""
+
+    engine: Engine
+    model: Model
+    theta: Params
+    x: Array
+    q: Posterior | None = None
+
+    def take(self, rows: np.ndarray) -> "Target":
+        """Return some of the datapoints, with their q."""
+        at = self.engine.array(rows)
+        return self._replace(x=self.x[at], q=self.q and self.q.take(at))
+
+    def log_joint(self, z: Array) -> Array:
+        """Return log p(x, z | theta) in nats [..., n], for z [..., n, k]."""
+        return _log_joint(self.engine, self.model)(self.theta, z, self.x)
+
+    @property
+    def facts(self) -> "Facts":
+        """What an estimator may refuse it for."""
+        closed_form = self.model.log_px is not None
+        return Facts(type(self.model).__name__, self.model.n_latent, closed_form, self.q is not None, "this method")
+
+
+@cache
+def _log_joint(engine: Engine, model: Model) -> Any:
+    def log_joint(theta: Params, z: Array, x: Array) -> Array:
+        return engine.log_prob(model.generative, {"z": z, "x": x}, theta, x.shape[0])
+
+    return engine.compile(log_joint)
+
+
+class Facts(NamedTuple):
+    """What is known of a fit before it is trained: what an estimator may refuse it for.
+
+    None: not known before the model or the backend is built.
+    """
+
+    model: str
+    n_latent: int
+    closed_form: bool | None  # of log p(x)
+    has_q: bool | None
+    backend: str
 
 
 class Estimate(NamedTuple):
@@ -49,6 +97,66 @@ class Estimate(NamedTuple):
     def flagged(self) -> float:
         """The share of those."""
         return float(self.doubtful.mean())
+
+
+class Keeper(NamedTuple):
+    """What an estimator keeps along training, from one stop to the next: arrays in NumPy, a part of a checkpoint.
+
+    What is kept is a NamedTuple of arrays. Training never sees it.
+    """
+
+    wanted: Callable[[Any], bool]  # (settings)
+    every: Callable[[Any], int]  # (settings) -> training points between two looks
+    begin: Callable[[Target, Any, Key], Any]  # (target, settings, key) -> kept
+    look: Callable[[Target, Any, Key, Any], Any]  # (target, settings, key, kept) -> kept
+    judge: Callable[[Target, Any, Key, Any], tuple[Estimate, Any]]  # the same, with the estimate at a stop
+    evaluations: Callable[[Any, int, bool], int]  # (settings, datapoints, judged) -> how often p(x | z) is evaluated
+    restored: Callable[[dict[str, np.ndarray]], Any]  # kept, from a checkpoint's arrays
+
+
+class Estimator(NamedTuple):
+    """An estimator of log p(x) by its card: nobody else knows its name.
+
+    `settings` is a dataclass of `setting` fields, which are flags as well. `refuses(facts, settings)` says in a line
+    why it cannot be had, with the remedy, and nothing where it can, or where that is not known yet. `auto` takes the
+    estimator of the lowest `rank` that does not refuse; one without a rank is never taken so. A change that changes
+    its numbers raises their `version`.
+    """
+
+    estimate: Callable[[Target, Any, int], Estimate]  # (target, settings, seed)
+    settings: type
+    # 4: until 3, quadrature missed oblique narrow posteriors, and importance sampling and annealing modes.
+    version: int
+    refuses: Callable[[Facts, Any], str] = lambda facts, settings: ""
+    rank: int | None = None
+    keeper: Keeper | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemorySettings:
+    """What every estimator is told."""
+
+    max_memory: float = setting(
+        1e9, "bound on the working arrays of an estimator, which cuts its work to fit [bytes]", low=1e7, high=1e15
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartSettings(MemorySettings):
+    """What an estimator by chains is told."""
+
+    start: str = setting(
+        "prior",
+        "annealed, appendix_d: chains start at the prior, or at the backend's q(z|x) (annealed: half of them); "
+        "appendix_d: or where annealed chains end",
+        choices=("prior", "recognition", "annealed"),
+    )
+
+
+def hold(refusal: str) -> None:
+    """Raise ValueError for a refusal, where there is one."""
+    if refusal:
+        raise ValueError(refusal)
 
 
 def log_mean_exp(log_w: np.ndarray, effective: np.ndarray | float | None = None) -> tuple[np.ndarray, np.ndarray]:

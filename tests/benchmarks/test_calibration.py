@@ -187,7 +187,8 @@ def test_a_piece_is_run_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     calibration.report(tmp_path)
     assert pd.read_csv(tmp_path / "rows.csv").n_latent.tolist() == [2, 10]  # by number, not by name
     calibration.run(piece("2"), replace(plan, repeats=3), tmp_path)
-    monkeypatch.setattr(calibration, "JUDGE_VERSION", calibration.JUDGE_VERSION + 1)
+    card = calibration.ESTIMATORS["quadrature"]
+    monkeypatch.setitem(calibration.ESTIMATORS, "quadrature", card._replace(version=card.version + 1))
     calibration.run(piece("10"), plan, tmp_path)
     assert ran == ["10", "2", "2", "10"]
 
