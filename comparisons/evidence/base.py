@@ -126,6 +126,7 @@ class Estimator(NamedTuple):
 
     estimate: Callable[[Target, Any, int], Estimate]  # (target, settings, seed)
     settings: type
+    # 4: until 3, quadrature missed oblique narrow posteriors, and importance sampling and annealing modes.
     version: int
     refuses: Callable[[Facts, Any], str] = lambda facts, settings: ""
     rank: int | None = None

@@ -40,13 +40,13 @@ class JudgeSettings(
 
 
 def automatic(facts: Facts, settings: JudgeSettings) -> str:
-    """Return the estimator that `auto` stands for: of the lowest rank that does not refuse.
+    """Return the estimator that `auto` stands for: of the lowest rank that does not refuse, or of the highest.
 
-    A closed form that is not known yet counts as not there.
+    A closed form that is not known of yet counts as none.
     """
+    ranked = sorted((card.rank, name) for name, card in ESTIMATORS.items() if card.rank is not None)
     known = facts._replace(closed_form=bool(facts.closed_form))
-    ranked = {card.rank: name for name, card in ESTIMATORS.items() if not card.refuses(known, settings)}
-    return ranked[min(rank for rank in ranked if rank is not None)]
+    return next((name for _, name in ranked if not ESTIMATORS[name].refuses(known, settings)), ranked[-1][1])
 
 
 def estimate(name: str, target: Target, settings: MemorySettings, seed: int) -> Estimate:
