@@ -1,6 +1,6 @@
 """Every command of README.md and docs/ is run: comparisons on a few points, `make` dry.
 
-Those that start no process and set no variable of their own are run in this one, which has the libraries loaded.
+Those that start no process of their own are run in this one, which has the libraries loaded.
 """
 
 import os
@@ -16,6 +16,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+
+from comparisons.benchmarks import calibration, speed
+from comparisons.benchmarks.peers import Shape
 
 ROOT = Path(__file__).parent.parent
 TEXT = "".join(path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))))
@@ -38,7 +41,7 @@ SMALL = {
     "comparisons.full_vb": f"{GRID} --data digits --n-train 300 --evidence none",
     "comparisons.inference_gap": f"{FIT} --data digits --latents 2 --points 10 --draws 2 --fit-steps 5",
 }
-ALONE = {"comparisons.speed", "--workers", "--scheduler"}  # start processes, or set variables of this one
+ALONE = {"--workers", "--scheduler"}  # start processes
 
 
 BACKGROUND: list["subprocess.Popen[bytes]"] = []  # commands that end in &
@@ -61,6 +64,17 @@ def port() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("kept")
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make small what no flag does, and put back the variables that a command sets."""
+    monkeypatch.setattr(speed, "SHAPES", (Shape(5, 2, n_train=150, minibatch=10, n_x=6),))
+    cheap = ("importance, q", "annealed, prior", "appendix_d, paper")
+    monkeypatch.setattr(calibration, "SWEEP", {name: calibration.SWEEP[name] for name in cheap})
+    for name in ("OMP_NUM_THREADS", "TORCHINDUCTOR_CACHE_DIR"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+        monkeypatch.delenv(name)
 
 
 def test_the_readme_has_commands() -> None:

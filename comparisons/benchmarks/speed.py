@@ -62,7 +62,7 @@ def measure(plan: Plan, out: Path, data_dir: Path | None) -> int:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
         os.environ["OMP_NUM_THREADS"] = str(plan.threads)
         for name in ENGINES:  # before anything else loads a library: it is then that threads are counted
-            inference.engine(name, "cpu", plan.threads, True)
+            inference.engine(name, "cpu", plan.threads)
         for part in plan.parts:
             print(f"{part} ...", file=sys.stderr, flush=True)
             began, load = time.perf_counter(), os.getloadavg()[0]

@@ -26,6 +26,7 @@ import inference
 from comparisons.cli import parts
 from comparisons.data import Data
 from comparisons.errors import FlagError
+from comparisons.evidence import annealed, proposals
 from comparisons.evidence.base import Target
 from comparisons.evidence.judge import estimate
 from comparisons.runner import grid, run
@@ -317,8 +318,10 @@ def test_no_setting_changes_a_run_or_its_continuation(backend: str, name: str) -
 
 
 @pytest.mark.parametrize("name", ["quadrature", "importance"])
-def test_no_setting_changes_an_estimate(name: str, engine: Engine) -> None:
-    """Importance sampling from a mixture that is fitted to HMC draws, as it is by default."""
+def test_no_setting_changes_an_estimate(name: str, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Importance sampling from a mixture that is fitted to HMC draws, as it is by default, but of fewer moves."""
+    monkeypatch.setattr(proposals, "WARMUP", 5)
+    monkeypatch.setattr(annealed, "SETTLING", 5)
     theta, _ = (arrays(engine, group) for group in MODEL.init(0))
     target = Target(engine, MODEL, theta, engine.array(images()[:3]))
 
