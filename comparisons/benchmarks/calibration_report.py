@@ -1,6 +1,5 @@
 """The calibration's rows as sentences, tables and a figure: pure functions of the rows."""
 
-import io
 from itertools import combinations
 from typing import Any
 
@@ -8,6 +7,8 @@ import numpy as np
 import pandas as pd
 
 from comparisons.data import GREY
+from comparisons.reporting import drawing
+from comparisons.reporting.drawing import BLACK, BLUE, GREEN, PURPLE, VERMILION
 from comparisons.reporting.tables import pipe
 
 TITLES = {
@@ -15,19 +16,19 @@ TITLES = {
     "mnist": "Against quadrature: MNIST decoders trained by AEVB, test points",
     "simulated": "Between two bounds: data drawn from MNIST decoders, 200 hidden units",
 }
-# Okabe & Ito's colours, safe for colour-blind readers; a dash pattern tells the variants of one estimator apart.
+# A dash pattern tells the variants of one estimator apart.
 STYLES = {
-    "importance, q": ("#0072B2", "-"),
-    "importance, HMC mixture": ("#0072B2", "--"),
-    "importance, HMC normal": ("#0072B2", ":"),  # of rows of before the mixture
-    "annealed, prior": ("#009E73", "--"),
-    "annealed, q": ("#009E73", "-"),
-    "appendix_d, paper": ("#D55E00", "-"),
-    "appendix_d, draws reused": ("#D55E00", ":"),
-    "appendix_d, 8 chains": ("#D55E00", "--"),
-    "appendix_d, 8 annealed chains": ("#CC79A7", "-"),
-    "appendix_d, 8 annealed chains, normal": ("#CC79A7", "--"),
-    "quadrature": ("#000000", "-"),
+    "importance, q": (BLUE, "-"),
+    "importance, HMC mixture": (BLUE, "--"),
+    "importance, HMC normal": (BLUE, ":"),  # of rows of before the mixture
+    "annealed, prior": (GREEN, "--"),
+    "annealed, q": (GREEN, "-"),
+    "appendix_d, paper": (VERMILION, "-"),
+    "appendix_d, draws reused": (VERMILION, ":"),
+    "appendix_d, 8 chains": (VERMILION, "--"),
+    "appendix_d, 8 annealed chains": (PURPLE, "-"),
+    "appendix_d, 8 annealed chains, normal": (PURPLE, "--"),
+    "quadrature": (BLACK, "-"),
 }
 BOUNDS = ("sandwich", "bidirectional")  # what the truth is taken from above three latent variables
 CLOSE = 0.1  # nats: differences of two backends below this are no ordering
@@ -127,13 +128,6 @@ def _said_of_themselves(rows: pd.DataFrame) -> list[str]:
 
 def error_against_cost(rows: pd.DataFrame) -> str:
     """Draw root-mean-square error against seconds for 1000 points, one line an estimator. Returns SVG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-    from matplotlib import ticker
-    from matplotlib.lines import Line2D
-
     panels = [
         (part, k, group)
         for part in TITLES
@@ -141,34 +135,34 @@ def error_against_cost(rows: pd.DataFrame) -> str:
     ]
     columns = min(3, max(1, len(panels)))
     lines = -(-max(1, len(panels)) // columns)
-    style: dict[str, Any] = {"svg.hashsalt": "comparisons", "svg.fonttype": "none", "font.size": 9}
-    with plt.rc_context({**style, "axes.spines.top": False, "axes.spines.right": False}):
-        size = (3.6 * columns + 2.4, 3.0 * lines)
-        figure, axes = plt.subplots(lines, columns, figsize=size, squeeze=False, layout="constrained")
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots(lines, columns, squeeze=False)
         for axis in axes.flat[len(panels) :]:
             axis.set_visible(False)
-        seen = []
         for axis, (part, k, group) in zip(axes.flat, panels, strict=False):
-            for name, line in group.groupby("estimator", sort=False):
-                colour, dash = STYLES[name]
-                axis.plot(line.seconds_per_1000, line.rmse, dash, color=colour, marker="o", markersize=3, linewidth=1.3)
-                seen.append(name)
-            axis.set_xscale("log")
-            axis.set_yscale("log")
-            axis.xaxis.set_minor_formatter(ticker.NullFormatter())
+            _draw(axis, group)
             axis.set_title(f"{part}, {k} latent variables", fontsize=9)
-            axis.set_xlabel("seconds for 1000 points")
-            axis.set_ylabel("RMS error [nats]")
+        seen = {name for _, _, group in panels for name in group.estimator}
         handles = [
-            Line2D([], [], color=colour, linestyle=dash, label=name)
-            for name, (colour, dash) in STYLES.items()
-            if name in seen
+            drawing.key(name, color=colour, linestyle=dash) for name, (colour, dash) in STYLES.items() if name in seen
         ]
         figure.legend(handles=handles, loc="outside right upper", frameon=False)
-        text = io.StringIO()
-        figure.savefig(text, format="svg", metadata={"Date": None})
-        plt.close(figure)
-    return text.getvalue()
+
+    return drawing.svg((3.6 * columns + 2.4, 3.0 * lines), draw)
+
+
+def _draw(axis: Any, group: pd.DataFrame) -> None:
+    from matplotlib.ticker import NullFormatter
+
+    for name, line in group.groupby("estimator", sort=False):
+        colour, dash = STYLES[name]
+        axis.plot(line.seconds_per_1000, line.rmse, dash, color=colour, marker="o", markersize=3, linewidth=1.3)
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.set_xlabel("seconds for 1000 points")
+    axis.set_ylabel("RMS error [nats]")
 
 
 def _table(group: pd.DataFrame) -> str:

@@ -1,13 +1,12 @@
 """What was measured of speed, as ratios, a table and a figure: pure functions of the rows."""
 
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from comparisons.reporting.figures import COLOURS
+from comparisons.reporting import drawing
 
 ROOF, EM_ROOF = "matrix products", "matrix products of monte_carlo_em"
 TOLD = ["n_hidden", "n_latent"]
@@ -85,53 +84,47 @@ def markdown(rows: pd.DataFrame) -> str:
 
 def figure(rows: pd.DataFrame) -> str:
     """Draw a step's milliseconds, contestant by contestant, and how they grow. Returns SVG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-    from matplotlib import ticker
-
     steps = medians(rows, "step", "step_ms", ["contestant", "engine", *TOLD])
     shapes = list(steps.groupby(TOLD, sort=False))
     lines = list(_growth(rows))
-    axes_of = [axis for axis in AXES if any(key[0] == axis for key, _ in lines)]
-    style = {"svg.hashsalt": "comparisons", "svg.fonttype": "none", "font.size": 9, "axes.spines.top": False}
-    with plt.rc_context({**style, "axes.spines.right": False}):
-        columns = max(2, 3 if axes_of else 2)
-        n_rows = (1 if shapes else 0) + (len(axes_of) + columns - 1) // columns
-        picture = plt.figure(figsize=(10.5, 0.6 + 3.6 * max(1, n_rows)), layout="constrained")
+    axes = [axis for axis in AXES if any(key[0] == axis for key, _ in lines)]
+    columns = 3 if axes else 2
+    above = 1 if shapes else 0
+    n_rows = above + -(-len(axes) // columns)
+
+    def draw(picture: Any) -> None:
         outer = picture.add_gridspec(max(1, n_rows), 1)
         if shapes:
             inner = outer[0].subgridspec(1, len(shapes))
             for place, (told, group) in enumerate(shapes):
                 _bars(picture.add_subplot(inner[place]), told, group, labelled=place == 0)
-        inner_rows = [outer[i].subgridspec(1, columns) for i in range(1 if shapes else 0, n_rows)]
-        for number, axis in enumerate(axes_of):
-            panel = picture.add_subplot(inner_rows[number // columns][number % columns])
-            for (name, engine), line in lines:
-                if name == axis:
-                    backend = line.contestant.iloc[0]
-                    mark = {"numpyro": "x-", "pyro": "o--"}[engine]
-                    panel.plot(line[axis], line["median"], mark, color=COLOURS[backend], label=f"{backend}, {engine}")
-            panel.set_xscale("log")
-            panel.set_ylim(bottom=0)
-            values = sorted({value for (name, _), line in lines if name == axis for value in line[axis]})
-            panel.xaxis.set_major_locator(ticker.FixedLocator(values))
-            panel.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
-            panel.xaxis.set_minor_locator(ticker.NullLocator())
-            panel.set_xlabel(AXES[axis])
-            panel.set_ylabel("ms a step")
-            panel.legend(frameon=False, fontsize=7)
-        text = io.StringIO()
-        picture.savefig(text, format="svg", metadata={"Date": None})
-        plt.close(picture)
-    return text.getvalue()
+        below = [outer[i].subgridspec(1, columns) for i in range(above, n_rows)]
+        for number, axis in enumerate(axes):
+            panel = picture.add_subplot(below[number // columns][number % columns])
+            _grown(panel, axis, [(engine, line) for (name, engine), line in lines if name == axis])
+
+    return drawing.svg((10.5, 0.6 + 3.6 * max(1, n_rows)), draw)
+
+
+def _grown(panel: Any, axis: str, lines: list[tuple[str, pd.DataFrame]]) -> None:
+    from matplotlib.ticker import FixedLocator
+
+    for engine, line in lines:
+        backend = line.contestant.iloc[0]
+        look = {"marker": drawing.marker(engine), "linestyle": "--" if engine == "pyro" else "-"}
+        colour = drawing.colours([backend])[backend]
+        panel.plot(line[axis], line["median"], color=colour, label=f"{backend}, {engine}", **look)
+    drawing.logarithmic(panel)
+    panel.set_ylim(bottom=0)
+    panel.xaxis.set_major_locator(FixedLocator(sorted({value for _, line in lines for value in line[axis]})))
+    panel.set_xlabel(AXES[axis])
+    panel.set_ylabel("ms a step")
+    panel.legend(frameon=False, fontsize=7)
 
 
 def _bars(axis: Any, told: Any, group: pd.DataFrame, labelled: bool) -> None:
     group = group[::-1]
-    ours = group.contestant.isin(COLOURS)
-    colour = [COLOURS[name] if mine else "0.6" for name, mine in zip(group.contestant, ours, strict=True)]
+    colour = [drawing.OF_BACKENDS.get(name, "0.6") for name in group.contestant]
     places = range(len(group))
     error = [group["median"] - group.least, group.most - group["median"]]
     axis.barh(places, group["median"], color=colour, height=0.7)

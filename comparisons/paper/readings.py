@@ -27,14 +27,14 @@ from comparisons.paper.verdicts import (
     panel,
     points,
 )  # fmt: skip
-from comparisons.reporting.figures import OTHERS
+from comparisons.reporting.drawing import BLUE, GREEN, OTHERS, PURPLE, VERMILION
 from comparisons.runner.experiment import Experiment
 
 AXES = {"n_seen": "training points", "decoder_evals": "decoder evaluations"}  # what the paper's axis may count
 WIDTH = 48  # characters of a legend's line
 SIZES = (1000, 50_000)
 SPLITS = ("test", "train")
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", *OTHERS)
+COLOURS = (BLUE, VERMILION, GREEN, PURPLE, *OTHERS)
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.4)))  # where there are more readings than colours
 HEAD = ["training points", "E-step", "weight updates", "other settings", "engine", "step size", "seeds", "points seen",
         "judged by", "axis", "test, nats from the paper's", "train", "vertices, test and train"]  # fmt: skip
