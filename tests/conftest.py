@@ -66,7 +66,9 @@ FAULTS = pytest.StashKey[list[tuple[str, str, str, dict[str, Any]]]]()
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     folder = session.config.getoption("--reliability")
     if folder:
-        from comparisons.reporting.tables import pipe
+        import pandas as pd
+
+        from comparisons.reporting import markdown, reliability
         from comparisons.runner import store
 
         path = Path(folder) / "rows.csv"
@@ -78,7 +80,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         # What ran again takes the place of what was seen before.
         rows = [*(row for row in known if row["injection"] not in {one["injection"] for one in rows}), *rows]
         store.write_rows(path, rows)
-        store.write(Path(folder) / "table.md", _reliability(rows, pipe))
+        table = reliability.blocks(pd.read_csv(path))
+        store.write(Path(folder) / "table.md", markdown.printed(table, reliability.TITLE))
         flags = " ".join(map(str, session.config.invocation_params.args))
         command = f"TORTURE={os.environ.get('TORTURE', 0)} python -m pytest {flags}"  # of the rows of this commit
         store.write_json(Path(folder) / "manifest.json", {**store.environment(), "command": command})
@@ -108,20 +111,3 @@ def _observed(seen: list[tuple[str, str, str, dict[str, Any]]]) -> list[dict[str
         }
         for (injection, expected), cases in lines.items()
     ]
-
-
-def _reliability(rows: list[dict[str, Any]], pipe: Any) -> str:
-    """Return the table: a line for each injection, its cases and what became of them."""
-    counts = {name: sum(int(row[name]) for row in rows) for name in ("cases", "kills", "failed")}
-    body = []
-    for row in rows:
-        cases, passed, failed = (int(row[name]) for name in ("cases", "passed", "failed"))
-        observed = "as expected" if passed == cases else f"{failed} otherwise, {cases - passed - failed} skipped"
-        body.append([row["injection"], row["expected"], observed, str(cases), str(passed), str(row["rounds"])])
-    head = ["injection", "expected", "observed", "cases", "passed", "rounds"]
-    return (
-        "# What the suite survives\n\n"
-        f"{counts['cases']} cases, {counts['kills']} rounds in which a process was killed, {counts['failed']} wrong "
-        "results. `rows.csv` says which commit each was seen of; `make torture` sees them all again.\n\n"
-        + pipe(head, body)
-    )

@@ -34,7 +34,7 @@ ROOMS: dict[str, set[str]] = {
     "checks": {"evidence", "errors", "inference", "models"},
     "runner": {"checks", "cli", "evidence", "data", "errors", "inference", "models"},
     "reporting": {"runner", "evidence", "data", "errors", "inference"},
-    "paper": {"benchmarks", "reporting", "runner", "cli", "evidence", "data", "errors", "inference", "models"},
+    "paper": {"reporting", "runner", "cli", "evidence", "data", "errors", "inference", "models"},
     "benchmarks": {"reporting", "runner", "cli", "evidence", "data", "errors", "inference", "models"},
     "door": {"paper", "benchmarks", "reporting", "runner", "checks", "cli", "data", "errors", "inference", "models"},
 }

@@ -1,5 +1,6 @@
-"""The calibration's rows as sentences, tables and a figure: pure functions of the rows."""
+"""The calibration's rows as blocks of a report and a figure: pure functions of the rows."""
 
+from collections.abc import Iterator
 from itertools import combinations
 from typing import Any
 
@@ -8,8 +9,8 @@ import pandas as pd
 
 from comparisons.data import GREY
 from comparisons.reporting import drawing
+from comparisons.reporting.blocks import Block, Heading, Items, Paragraph, Table
 from comparisons.reporting.drawing import BLACK, BLUE, GREEN, PURPLE, VERMILION
-from comparisons.reporting.tables import pipe
 
 TITLES = {
     "linear": "Against the closed form: linear_gaussian",
@@ -31,31 +32,28 @@ STYLES = {
     "quadrature": (BLACK, "-"),
 }
 BOUNDS = ("sandwich", "bidirectional")  # what the truth is taken from above three latent variables
+TITLE = "How far each estimator of log p(x) is from the truth"
+NOTE = (
+    "Nats per datapoint. bias: mean of estimate minus truth; sd: spread of a datapoint's estimates over repeats, "
+    "or of errors over datapoints where there is one run; coverage: share of datapoints within 1.96 of their own "
+    "standard errors; bad: share further than 0.5 nat from the truth; of these flagged: share of those that the "
+    "estimator itself does not trust. Seconds are for 1000 datapoints, on one core of a shared machine; of runs "
+    "that took longer than 60 seconds they contain compilation. Memory is the peak "
+    f"above what the process held before. Numbers on mnist are a {GREY}."
+)
 CLOSE = 0.1  # nats: differences of two backends below this are no ordering
 
 
-def markdown(rows: pd.DataFrame) -> str:
+def blocks(rows: pd.DataFrame) -> list[Block]:
     """Return the report: findings first, then a table for each part."""
-    parts = ["# How far each estimator of log p(x) is from the truth\n"]
-    found = findings(rows)
-    if found:
-        parts.append("\n".join(f"- {sentence}" for sentence in found) + "\n")
-    parts.append(
-        "Nats per datapoint. bias: mean of estimate minus truth; sd: spread of a datapoint's estimates over repeats, "
-        "or of errors over datapoints where there is one run; coverage: share of datapoints within 1.96 of their own "
-        "standard errors; bad: share further than 0.5 nat from the truth; of these flagged: share of those that the "
-        "estimator itself does not trust. Seconds are for 1000 datapoints, on one core of a shared machine; of runs "
-        "that took longer than 60 seconds they contain compilation. Memory is the peak "
-        f"above what the process held before. Numbers on mnist are a {GREY}.\n"
-    )
-    for part, title in TITLES.items():
-        for k, group in rows[rows.part == part].groupby("n_latent"):
-            points = int(group.n_points.iloc[0])
-            shown = f"{points // int(group.repeats.iloc[0])} datapoints, {int(group.repeats.iloc[0])} repeats"
-            parts.append(f"## {title}, {k} latent variables\n\n{shown}.\n\n{_table(group)}")
-    parts += _paper(rows[rows.part == "paper"]) + _engines(rows[rows.part == "engines"])
-    parts += _defaults(rows[rows.part == "defaults"])
-    return "\n".join(parts)
+    return [
+        Items(findings(rows), lined=True),
+        Paragraph(NOTE),
+        *_parts(rows),
+        *_paper(rows[rows.part == "paper"]),
+        *_engines(rows[rows.part == "engines"]),
+        *_defaults(rows[rows.part == "defaults"]),
+    ]
 
 
 def findings(rows: pd.DataFrame) -> list[str]:
@@ -165,28 +163,36 @@ def _draw(axis: Any, group: pd.DataFrame) -> None:
     axis.set_ylabel("RMS error [nats]")
 
 
-def _table(group: pd.DataFrame) -> str:
+def _parts(rows: pd.DataFrame) -> Iterator[Block]:
+    for part, title in TITLES.items():
+        for k, group in rows[rows.part == part].groupby("n_latent"):
+            points, repeats = int(group.n_points.iloc[0]), int(group.repeats.iloc[0])
+            yield Heading(f"{title}, {k} latent variables")
+            yield Paragraph(f"{points // repeats} datapoints, {repeats} repeats.")
+            yield _table(group)
+
+
+def _table(group: pd.DataFrame) -> Table:
     body = []
     for row in group.itertuples():
         cost = [f"{row.seconds_per_1000:.1f}", f"{row.peak_megabytes:.0f}"]
         if row.estimator in BOUNDS:  # it is the truth here
             body.append([row.estimator, _plain(row.settings), f"gap {row.gap:.3f}", *["-"] * 5, *cost])
             continue
-        flagged = "-" if np.isnan(row.bad_flagged) else f"{row.bad_flagged:.0%}"
-        body.append(
-            [
-                row.estimator, _plain(row.settings), f"{row.bias:+.3f} ± {row.bias_stderr:.3f}", f"{row.sd:.3f}",
-                f"{row.coverage:.0%}", f"{row.flagged:.0%}", f"{row.bad:.0%}", flagged,
-                *cost,
-            ]
-        )  # fmt: skip
+        shares = [_share(share) for share in (row.coverage, row.flagged, row.bad, row.bad_flagged)]
+        bias = f"{row.bias:+.3f} ± {row.bias_stderr:.3f}"
+        body.append([row.estimator, _plain(row.settings), bias, f"{row.sd:.3f}", *shares, *cost])
     head = ["estimator", "settings", "bias", "sd", "coverage", "flagged", "bad", "of these flagged", "seconds", "MB"]
-    return pipe(head, body)
+    return Table(head, body)
 
 
-def _paper(rows: pd.DataFrame) -> list[str]:
-    if not len(rows):
-        return []
+def _share(value: float) -> str:
+    return "-" if np.isnan(value) else f"{value:.0%}"
+
+
+def _paper(rows: pd.DataFrame) -> Iterator[Block]:
+    if rows.empty:
+        return
     body = []
     for (n_train, backend, split), group in rows.groupby(["n_train", "backend", "split"]):
         by_name = group.set_index("estimator")
@@ -199,17 +205,13 @@ def _paper(rows: pd.DataFrame) -> list[str]:
             doubt = f" ({row.flagged:.0%} flagged)" if name != "lower bound" else ""
             cells.append(f"{row.bias:+.2f} ± {row.bias_stderr:.2f}, median {row['median']:+.2f}{doubt}")
         body.append(cells)
-    head = ["N", "backend", "split", "log p(x)", *(f"{_label(name)} minus log p(x)" for name in PAPER)]
-    return [
-        "## The paper's estimator on every backend's fit: MNIST, 3 latent variables, 100 hidden units\n\n"
-        "log p(x) by quadrature; ± is the standard error over datapoints.\n\n" + pipe(head, body),
-        "## Pairs of backends that an estimator orders otherwise than log p(x)\n\n"
-        f"Differences of at least {CLOSE} nat, of the same datapoints.\n\n"
-        + pipe(
-            ["by", "N", "split", "difference", "of log p(x)", "as estimated"],
-            [line for _, turned in _turned(rows).values() for line in turned],
-        ),
-    ]
+    yield Heading("The paper's estimator on every backend's fit: MNIST, 3 latent variables, 100 hidden units")
+    yield Paragraph("log p(x) by quadrature; ± is the standard error over datapoints.")
+    yield Table(["N", "backend", "split", "log p(x)", *(f"{_label(name)} minus log p(x)" for name in PAPER)], body)
+    yield Heading("Pairs of backends that an estimator orders otherwise than log p(x)")
+    yield Paragraph(f"Differences of at least {CLOSE} nat, of the same datapoints.")
+    turned = [line for _, lines in _turned(rows).values() for line in lines]
+    yield Table(["by", "N", "split", "difference", "of log p(x)", "as estimated"], turned)
 
 
 PAPER = (
@@ -249,39 +251,35 @@ def _orderings(rows: pd.DataFrame) -> list[str]:
     ]
 
 
-def _engines(rows: pd.DataFrame) -> list[str]:
-    if not len(rows):
-        return []
+def _engines(rows: pd.DataFrame) -> Iterator[Block]:
+    if rows.empty:
+        return
     body = [
         [row.estimator, _plain(row.settings), f"{row.difference:+.4f}", f"{row.mean_in_errors:+.1f}",
          f"{row.worst_in_errors:.1f}"]
         for row in rows.itertuples()
     ]  # fmt: skip
+    yield Heading("Both engines, from the same theta and x: 100 MNIST test points, 3 latent variables")
+    yield Paragraph("In nats, and in standard errors over the datapoints that neither engine flags.")
     head = ["estimator", "settings", "numpyro minus pyro", "in standard errors", "worst datapoint, in its own"]
-    return [
-        "## Both engines, from the same theta and x: 100 MNIST test points, 3 latent variables\n\n"
-        "In nats, and in standard errors over the datapoints that neither engine flags.\n\n" + pipe(head, body)
-    ]
+    yield Table(head, body)
 
 
-def _defaults(rows: pd.DataFrame) -> list[str]:
-    if not len(rows):
-        return []
+def _defaults(rows: pd.DataFrame) -> Iterator[Block]:
+    if rows.empty:
+        return
     body = []
     for row in rows.itertuples():
-        bad = "-" if np.isnan(row.bad_flagged) else f"{row.bad_flagged:.0%}"
-        body.append(
-            [row.decoder, f"{row.n_latent}", row.estimator, f"{row.n_points}",
-             f"{row.bias:+.3f} ± {row.bias_stderr:.3f}",
-             f"{row.bias_trusted:+.3f}", f"{row.coverage:.0%}", f"{row.flagged:.0%}", f"{row.bad:.0%}", bad]
-        )  # fmt: skip
-    head = ["decoder", "latent variables", "estimator", "points", "bias", "of those not flagged", "coverage"]
-    return [
-        "## What each estimator says of itself at default settings: decoders of digits, 20 hidden units\n\n"
+        numbers = [f"{row.bias:+.3f} ± {row.bias_stderr:.3f}", f"{row.bias_trusted:+.3f}"]
+        shares = [f"{row.coverage:.0%}", f"{row.flagged:.0%}", f"{row.bad:.0%}", _share(row.bad_flagged)]
+        body.append([row.decoder, f"{row.n_latent}", row.estimator, f"{row.n_points}", *numbers, *shares])
+    yield Heading("What each estimator says of itself at default settings: decoders of digits, 20 hidden units")
+    yield Paragraph(
         "Data drawn from the decoder; log p(x) by quadrature up to 3 latent variables, above as the middle of two "
-        "bounds. Points whose log p(x) is not known to 0.05 nat are left out.\n\n"
-        + pipe([*head, "flagged", "bad", "of these flagged"], body)
-    ]
+        "bounds. Points whose log p(x) is not known to 0.05 nat are left out."
+    )
+    head = ["decoder", "latent variables", "estimator", "points", "bias", "of those not flagged", "coverage"]
+    yield Table([*head, "flagged", "bad", "of these flagged"], body)
 
 
 def _plain(settings: Any) -> str:

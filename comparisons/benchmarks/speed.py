@@ -86,6 +86,7 @@ def measure(plan: Plan, out: Path, data_dir: Path | None) -> int:
     What lies there of other parts stays; parts/<part>.json says what each was measured with.
     """
     from comparisons.benchmarks import speed_report
+    from comparisons.reporting import markdown
 
     store.prepare(out)
     with tempfile.TemporaryDirectory() as cache:
@@ -104,9 +105,10 @@ def measure(plan: Plan, out: Path, data_dir: Path | None) -> int:
             store.write_json(out / "parts" / f"{part}.json", manifest)
     found = speed_report.read([path for path in (out / "parts" / f"{part}.csv" for part in PARTS) if path.exists()])
     store.write(out / "rows.csv", found.to_csv(index=False, lineterminator="\n"))
-    store.write(out / "table.md", speed_report.markdown(found))
+    table = markdown.printed(speed_report.blocks(found))
+    store.write(out / "table.md", table)
     store.write(out / "figure.svg", speed_report.figure(found))
-    print(speed_report.markdown(found))
+    print(table)
     print(json.dumps(speed_report.ratios(found)))
     return 0
 

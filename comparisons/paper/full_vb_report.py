@@ -1,17 +1,19 @@
 """The report of `full_vb`: what a point theta and a q(theta) are worth on training and on test data."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from comparisons.reporting import drawing, outcomes, tables
-from comparisons.reporting.tables import BOUND, CELL, EVIDENCE, escape, note, over_seeds, pipe, plus_minus, summary
+from comparisons.reporting import drawing, markdown, outcomes, tables
+from comparisons.reporting.blocks import Block, Heading, Paragraph, Table
+from comparisons.reporting.tables import BOUND, CELL, EVIDENCE, note, over_seeds, plus_minus, summary
 from comparisons.runner import store
 from comparisons.runner.rows import PANEL
 
+TITLE = "A point or a distribution over theta"
 KINDS = ("ml", "map", "vb")
 TITLES = {"ml": "ml, a point", "map": "map, a point", "vb": "vb, at the mean of q"}
 OF_DRAWS = {"vb, one draw of q": "log_px_expected_nats", "vb, averaged over q": "log_px_predictive_nats"}
@@ -21,7 +23,7 @@ COLOURS = {"ml": drawing.VERMILION, "map": drawing.BLUE, "vb": drawing.SKY, "vb,
 def report(rows: Any, out: Path, mine: Any) -> str:
     """Write table.md and figure.svg of all rows; return the table of `mine` for a terminal."""
 
-    store.write(out / "table.md", markdown(rows, outcomes.reasons(out)))
+    store.write(out / "table.md", markdown.printed(blocks(rows, outcomes.reasons(out)), TITLE))
     store.write(out / "figure.svg", figure(rows))
     return tables.plain(mine)
 
@@ -33,42 +35,40 @@ def by_theta(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(theta=theta, method=rest)
 
 
-def markdown(rows: pd.DataFrame, reasons: Mapping[str, str] = {}) -> str:
-    """Return the table, a section for each model and data: five lines for ml, map and the three readings of vb.
+def blocks(rows: pd.DataFrame, reasons: Mapping[str, str] = {}) -> list[Block]:
+    """Return the table, a part for each model and data: five lines for ml, map and the three readings of vb.
 
     `reasons` says by cell why runs failed.
     """
-
     rows = by_theta(rows)
     last = rows[rows.n_seen == rows.groupby("cell").n_seen.transform("max")]
-    parts = ["# A point or a distribution over theta\n"]
-    for key, panel in last.groupby(PANEL, sort=True):
-        p = dict(zip(PANEL, key, strict=True))
-        parts.append(
-            f"## {escape(p['data'])}, {p['n_train']} training points, {p['n_latent']} latent variables, "
-            f"{p['n_hidden']} hidden units, {p['samples']:,} points seen\n"
-        )
-        ways = ["backend", "engine", "method"]
-        shown = [name for name in ways if panel[name].nunique() > 1]
-        body, sentences = [], []
-        for way, group in panel.groupby(ways, sort=True):
-            names = [escape(value or "defaults") for name, value in zip(ways, way, strict=True) if name in shown]
-            for kind in [k for k in KINDS if group.theta.eq(k).any()]:
-                fit = group[group.theta == kind]
-                body.append([*names, TITLES[kind], *_numbers(fit, _evidence(fit)), *_cost(fit)])
-                if kind == "vb":
-                    for title, metric in OF_DRAWS.items():
-                        if fit.metric.eq(metric).any():
-                            body.append([*names, title, *_numbers(fit, metric, bound=False), "", ""])
-                    sentences.append(_sentence(fit, names))
-        head = [*shown, "theta", "lower bound, train", "lower bound, test", "log p(x), train", "log p(x), test"]
-        parts.append(pipe([*head, "train - test", "step size", "seconds"], body))
-        parts += sentences
-        lost = outcomes.failures(panel, reasons)
-        if lost:
-            parts.append("\n".join([f"{outcomes.FAILED}\n", *(f"- {escape(one)}" for one in lost)]) + "\n")
-        parts.append(note(summary(panel.drop(columns="theta")), p["data"]))
-    return "\n".join(parts)
+    return [block for _, panel in last.groupby(PANEL, sort=True) for block in _of_panel(panel, reasons)]
+
+
+def _of_panel(panel: pd.DataFrame, reasons: Mapping[str, str]) -> Iterator[Block]:
+    p = panel.iloc[0]
+    yield Heading(
+        f"{p['data']}, {p['n_train']} training points, {p['n_latent']} latent variables, "
+        f"{p['n_hidden']} hidden units, {p['samples']:,} points seen"
+    )
+    ways = ["backend", "engine", "method"]
+    shown = [name for name in ways if panel[name].nunique() > 1]
+    body, sentences = [], []
+    for way, group in panel.groupby(ways, sort=True):
+        names = [value or "defaults" for name, value in zip(ways, way, strict=True) if name in shown]
+        for kind in [k for k in KINDS if group.theta.eq(k).any()]:
+            fit = group[group.theta == kind]
+            body.append([*names, TITLES[kind], *_numbers(fit, _evidence(fit)), *_cost(fit)])
+            if kind == "vb":
+                for title, metric in OF_DRAWS.items():
+                    if fit.metric.eq(metric).any():
+                        body.append([*names, title, *_numbers(fit, metric, bound=False), "", ""])
+                sentences.append(_sentence(fit, names))
+    head = [*shown, "theta", "lower bound, train", "lower bound, test", "log p(x), train", "log p(x), test"]
+    yield Table([*head, "train - test", "step size", "seconds"], body)
+    yield from map(Paragraph, sentences)
+    yield from outcomes.blocks(panel, reasons)
+    yield Paragraph(note(summary(panel.drop(columns="theta")), p["data"]))
 
 
 def figure(rows: pd.DataFrame) -> str:
@@ -114,7 +114,7 @@ def _numbers(fit: pd.DataFrame, metric: str, bound: bool = True) -> list[str]:
 
     cells = [_cell(fit, name, split) for name in (BOUND, metric) for split in ("train", "test")]
     (train, one), (test, other) = (_value(fit, metric, split) for split in ("train", "test"))
-    gap = _shown(train - test, float(np.hypot(one, other)))
+    gap = plus_minus(train - test, float(np.hypot(one, other)))
     return [*(cells if bound else ["", "", *cells[2:]]), gap]
 
 
@@ -132,13 +132,13 @@ def _sentence(fit: pd.DataFrame, names: list[str]) -> str:
     kl, _ = _value(fit, "kl_theta_nats", "train")
     at_prior, _ = _value(fit, "theta_at_prior", "train")
     if np.isnan(kl):
-        return f"{' '.join([*names, 'vb'])}: {outcomes.word(fit)}.\n"
+        return f"{' '.join([*names, 'vb'])}: {outcomes.word(fit)}."
     doubtful = fit[fit.metric == "log_px_predictive_nats"].flagged.mean()
     text = f"{' '.join([*names, 'vb'])}: log p(X) / N is at least {_cell(fit, 'elbo_full_nats', 'train')}, of which "
     text += f"KL(q(theta) || p(theta)) / N takes {kl:.2f}; {at_prior:.0%} of the weights stayed at the prior."
     if doubtful > 0:
         text += f" For {doubtful:.0%} of the datapoints one draw of theta has more than half of the average over q."
-    return text + "\n"
+    return text
 
 
 def _value(fit: pd.DataFrame, metric: str, split: str) -> tuple[float, float]:
@@ -153,11 +153,6 @@ def _cell(fit: pd.DataFrame, metric: str, split: str) -> str:
     if np.isnan(value):
         status = outcomes.word(fit)
         return status if status in ("diverged", "failed") else "-"
-    return _shown(value, error) + outcomes.mark(
+    return plus_minus(value, error) + outcomes.mark(
         outcomes.word(fit[(fit.metric == metric) & (fit.split == split)]) == "contradicted"
     )
-
-
-def _shown(value: float, error: float) -> str:
-
-    return plus_minus(value, error)

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,11 +14,11 @@ from comparisons.runner import store
 if TYPE_CHECKING:
     import pandas as pd
 
-    from comparisons.paper.findings import Rows
-    from comparisons.paper.reproduction import Plot
+    from comparisons.paper.found import Rows
+    from comparisons.reporting.blocks import Figure
 
 
-def parts(rows: "Rows", overview: "Plot") -> dict[str, str]:
+def parts(rows: "Rows", overview: "Figure") -> dict[str, str]:
     """Return what stands between the marks, by name."""
     return {"output": _output(rows.figure3), "findings": _findings(rows, overview)}
 
@@ -60,16 +61,16 @@ def _output(rows: "pd.DataFrame") -> str:
     return f"```\n{tables.plain(mine)}\n```" if len(mine) else "Not run yet."
 
 
-def _findings(rows: "Rows", overview: "Plot") -> str:
+def _findings(rows: "Rows", overview: "Figure") -> str:
     """Return the one figure, the one table and the sentences, as Markdown."""
     from comparisons.paper import findings
-    from comparisons.reporting.tables import escape
+    from comparisons.reporting import markdown
+    from comparisons.reporting.blocks import Items, Paragraph
 
-    alt = escape(overview.alt).replace("[", "(").replace("]", ")")
     note = (
         "log p(x) by quadrature on MNIST, 3 latent variables, as in the paper's Figure 3: nats per datapoint, first "
         "1000 points of each split; ± is the standard deviation over seeds."
     )
-    said = [f"- {escape(one)}" for one in findings.said(findings.RESULTS, rows)]
-    blocks = [f"![{alt}](reports/figures/{overview.name}.svg)", note, findings.result_table(rows).rstrip("\n")]
-    return "\n\n".join([*blocks, "\n".join(said)]).rstrip("\n")
+    shown = replace(overview, file=f"reports/{overview.file}")
+    said = Items(findings.said(findings.RESULTS, rows))
+    return markdown.page([shown, Paragraph(note), *findings.result_table(rows), said]).rstrip("\n")

@@ -9,10 +9,10 @@ import pytest
 from frames import FIGURE2, FIGURE3, NONE, frame, run
 
 from comparisons import cli, report
-from comparisons.paper import corrections, findings, readme, reproduction
-from comparisons.paper.findings import Rows
+from comparisons.paper import answer, corrections, findings, readme
+from comparisons.paper.found import Found, Rows, read
 from comparisons.paper.verdicts import Point, relation
-from comparisons.reporting import outcomes
+from comparisons.reporting import markdown, outcomes
 from comparisons.runner import store
 from comparisons.runner.rows import to_csv
 
@@ -22,9 +22,9 @@ EMPTY = pd.DataFrame()
 
 
 @pytest.fixture(scope="module")
-def found() -> reproduction.Found:
+def found() -> Found:
     """What lies in reports/."""
-    return report.read(ROOT / "reports")
+    return read(ROOT / "reports")
 
 
 def rows3(*rows: dict[str, Any]) -> Rows:
@@ -38,9 +38,9 @@ def small(values: dict[float, float], **changes: Any) -> list[dict[str, Any]]:
 # README
 
 
-def test_the_results_in_the_readme_are_what_the_rows_give(found: reproduction.Found) -> None:
+def test_the_results_in_the_readme_are_what_the_rows_give(found: Found) -> None:
     """`make report` writes them."""
-    assert readme.renewed(README, readme.parts(found.rows, reproduction.answer(found))) == README
+    assert readme.renewed(README, readme.parts(found.rows, answer.overview(found))) == README
 
 
 # Every number outside the marks and outside commands and code, and what holds it.
@@ -181,19 +181,23 @@ def test_the_spread_names_the_settings_at_its_ends() -> None:
     assert findings.spread("figure2")(Rows(near, NONE, *[EMPTY] * 6)) == []
 
 
+def result_table(rows: Rows) -> str:
+    return markdown.printed(findings.result_table(rows))
+
+
 def test_the_result_table_shows_the_papers_estimator_only_where_its_chains_are_kept() -> None:
     def fits(method: str) -> list[dict[str, Any]]:
         metrics = ("log_px_quadrature_nats", "log_px_appendix_d_nats")
         return [one for m, value in zip(metrics, (-140.0, -141.0), strict=True) for split in ("train", "test")
                 for one in small({1e7: value}, backend="aevb", metric=m, split=split, method=method)]  # fmt: skip
 
-    assert "| -140.0 | -140.0 | -141.0 | -143.0 |" in findings.result_table(rows3(*fits("chains=kept")))
-    assert "| -140.0 | -140.0 | - | -143.0 |" in findings.result_table(rows3(*fits("")))
+    assert "| -140.0 | -140.0 | -141.0 | -143.0 |" in result_table(rows3(*fits("chains=kept")))
+    assert "| -140.0 | -140.0 | - | -143.0 |" in result_table(rows3(*fits("")))
 
 
 def test_a_contradicted_number_is_in_the_table_under_its_mark_and_in_no_sentence() -> None:
     rows = [one for split in ("train", "test") for one in small({1e7: -140.0}, split=split, status="contradicted")]
-    table = findings.result_table(rows3(*rows))
+    table = result_table(rows3(*rows))
     assert "| -140.0 † | -140.0 † |" in table and table.endswith(f"\n{outcomes.CONTRADICTED}\n")
     assert findings.ranking(rows3(*rows, *small({1e7: -150.0}, backend="wake_sleep"))) == []
 
@@ -219,16 +223,20 @@ def test_withdrawn_sentences_are_quotations() -> None:
     assert "| -148.7 ± 0.3 |" in before and "Monte Carlo EM -148.8, AEVB" in earlier("reports/README.md")
 
 
+def section(rows: Rows, manifests: dict[str, Any]) -> str:
+    return markdown.page(corrections.blocks(Found(rows, {"figure3": manifests}, [], [], {}, {})))
+
+
 def test_what_holds_now_is_told_by_mended_rows_alone() -> None:
     full = small({1e6: -147.0}, backend="monte_carlo_em", method="e_step=full")
     rows, cell = rows3(*full), str(full[0]["cell"])
     assert corrections.full_e_step(rows, {}) == [] == corrections.full_e_step(rows, {cell: {"numbers_version": 2}})
     (said,) = corrections.full_e_step(rows, {cell: {"numbers_version": 3}})
     assert "-147.0 on test after 1 million points" in said
-    assert corrections.AGAIN in corrections.markdown(rows, {})
-    text = corrections.markdown(rows, {cell: {"numbers_version": 3}})
+    assert corrections.AGAIN in section(rows, {})
+    text = section(rows, {cell: {"numbers_version": 3}})
     assert said in text and text.count(corrections.AGAIN) == len(corrections.CORRECTIONS) - 1
-    assert corrections.markdown(rows3(), {}).count(corrections.AGAIN) == len(corrections.CORRECTIONS)
+    assert section(rows3(), {}).count(corrections.AGAIN) == len(corrections.CORRECTIONS)
 
 
 def test_quadrature_says_what_moved_when_it_judge_again() -> None:
