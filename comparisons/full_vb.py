@@ -1,9 +1,10 @@
 """One model, three answers for theta: maximum likelihood, MAP, and full variational Bayes (the paper's appendix F)."""
 
 import sys
+from pathlib import Path
+from typing import Any
 
 from comparisons import cli
-from comparisons.paper.full_vb_report import report
 from comparisons.runner.grid import run_grids
 from comparisons.runner.request import parse
 
@@ -18,6 +19,13 @@ DEFAULTS = {
 def main(arguments: list[str] | None = None) -> int:
     """Run the comparison for these flags; return the exit code."""
     return run_grids([parse("full_vb", __doc__ or "", DEFAULTS, arguments)], report)
+
+
+def report(rows: Any, out: Path, mine: Any) -> str:
+    """Write table.md and figure.svg of all rows; return the table of `mine` for a terminal."""
+    from comparisons.paper import full_vb_report
+
+    return full_vb_report.report(rows, out, mine)
 
 
 if __name__ == "__main__":

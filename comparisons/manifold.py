@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
         title = f"The 2-dimensional latent manifold of {TITLES[name]}"
         pictures.keep(out, name, title, pixels, latents, fit, data)
-        store.write(out / "table.md", pictures.markdown("Learned manifolds", pictures.read(out)))
+        store.write(out / "table.md", pictures.table("Learned manifolds", pictures.read(out)))
     print(f"written: {out / 'table.md'}")
     return 0
 

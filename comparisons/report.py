@@ -6,20 +6,100 @@ too.
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from comparisons import cli
-from comparisons.errors import FlagError, StorageError
+from comparisons.benchmarks import calibration_report, inference_gap, speed_report
+from comparisons.errors import FlagError
+from comparisons.paper import (
+    answer,
+    appendix_d,
+    attempts_report,
+    corrections,
+    figure2,
+    figure3,
+    found,
+    full_vb_report,
+    judge_again,
+    reading,
+    readings,
+    readme,
+    sheets,
+    verdicts,
+)
+from comparisons.paper.comparison import Comparison
+from comparisons.paper.report import Part, index, page
+from comparisons.reporting import outcomes, reliability
+from comparisons.reporting.blocks import Section, figures
 from comparisons.runner import store
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from comparisons.paper.reproduction import Extra, Found
-
-ROWS = {"figure2": "lower_bound", "figure3": "marginal_likelihood"}
-SHEETS = ("manifold", "samples")
-EXTRAS = ("attempts", "judge_again", "full_vb", "calibration", "inference_gap", "reliability", "speed")
+# A section is a file and a line here: its name, title, word in the navigation, and what builds it.
+SECTIONS = (
+    Part("changed", "What changed, and why", "What changed", corrections.blocks),
+    Part("answer", "The answer", "Answer", answer.blocks),
+    Part("figure2", "Figure 2: the lower bound", "Figure 2", figure2.blocks),
+    Part("figure3", "Figure 3: log p(x)", "Figure 3", figure3.blocks),
+    Part("appendix_d", "Appendix D: the paper's estimator, stop by stop", "Appendix D", appendix_d.blocks),
+    Part("appendix_e", "Appendix E: which reading gives the paper's Monte Carlo EM", "Appendix E", readings.blocks),
+    Comparison(
+        "attempts",
+        "Attempts to break the findings",
+        "Attempts",
+        "Each finding that contradicts the paper, an independent attempt at breaking it, and what came of that.",
+        lambda one: attempts_report.blocks(one.rows),
+        "python -m comparisons.paper.attempts",
+    ),
+    Part("figure4", "Figure 4: learned manifolds", "Figure 4", sheets.manifold),
+    Part("figure5", "Figure 5: random samples", "Figure 5", sheets.samples),
+    Comparison(
+        "judge_again",
+        "Judged again",
+        "Judged again",
+        "The fits of Figure 3 that were kept, under the quadrature that sees oblique narrow posteriors.",
+        lambda one: judge_again.blocks(one.rows),
+        "python -m comparisons.paper.judge_again",
+    ),
+    Comparison(
+        "full_vb",
+        "Appendix F: a posterior over the weights",
+        "Appendix F",
+        "Maximum likelihood, MAP and full variational Bayes are one model with three answers for theta.",
+        lambda one: full_vb_report.blocks(one.rows, outcomes.reasons(one.folder)),
+        "python -m comparisons.full_vb",
+    ),
+    Comparison(
+        "calibration",
+        "The judge, calibrated",
+        "Calibration",
+        "How far each estimator of log p(x) is from the truth, where it is known.",
+        lambda one: calibration_report.blocks(one.rows),
+        "python -m comparisons.calibration",
+    ),
+    Comparison(
+        "inference_gap",
+        "Where the lower bound loses",
+        "Inference gap",
+        "What of log p(x) minus the bound is the recognition network's.",
+        lambda one: inference_gap.blocks(one.rows),
+        "python -m comparisons.inference_gap",
+    ),
+    Comparison(
+        "reliability",
+        "What the suite survives",
+        "Reliability",
+        "Runs were killed, stopped and starved of disk, and went on.",
+        lambda one: reliability.blocks(one.rows),
+        "make torture",
+    ),
+    Comparison(
+        "speed",
+        "Speed",
+        "Speed",
+        "What the same work costs, engine by engine.",
+        lambda one: speed_report.blocks(one.rows),
+        "python -m comparisons.speed",
+    ),
+    Part("reading", "How to read this", "How to read", reading.blocks),
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -36,91 +116,27 @@ def main(arguments: list[str] | None = None) -> int:
     out = Path(given)
     if not given or "\0" in given or not out.is_dir():
         raise FlagError(f"there is no folder {given[:100]!r}; name the one that comparisons wrote to with --out")
-    from comparisons.paper import readme, report_html, report_markdown, sections
-
-    found = read(out)
-    readmes = readme.read(flags.readme, readme.parts(found.rows, found.claims)) if flags.readme is not None else ""
-    told = sections.told(found)
-    plots = report_html.plots(found, told)
-    drawn = {f"{plot.name}.svg": plot.svg for group in plots.values() for plot in group}
-    for name, svg in drawn.items():
-        store.write(out / "figures" / name, svg)
+    there = found.read(out)
+    sections = [Section(part.name, part.title, part.blocks(there)) for part in SECTIONS]
+    drawn = {
+        Path(one.file).name: one
+        for section in sections
+        for one in figures(section.blocks)
+        if one.file.startswith("figures/")
+    }
+    readmes = readme.read(flags.readme, readme.parts(there.rows, there.claims)) if flags.readme is not None else ""
+    for one in drawn.values():
+        store.write(out / one.file, one.content)
     for path in (out / "figures").glob("*.svg"):  # of rows that are there no longer
         if path.name not in drawn:
             path.unlink()
-    store.write(out / "verdicts.csv", report_markdown.verdicts_csv(found))
-    store.write(out / "index.html", report_html.whole(found, plots, told))
-    store.write(out / "README.md", report_markdown.readme(found, plots, told))
+    store.write(out / "verdicts.csv", verdicts.to_csv(there.verdicts))
+    store.write(out / "index.html", page(sections, SECTIONS))
+    store.write(out / "README.md", index(sections, SECTIONS, there))
     if flags.readme is not None:
         readme.write(flags.readme, readmes)
     print(f"written: {out / 'index.html'}")
     return 0
-
-
-def read(out: Path) -> "Found":
-    """Return what the folder holds, and the verdicts on it. Raises StorageError for a file that cannot be read."""
-    import pandas as pd
-
-    from comparisons.paper import curves, pictures, verdicts
-    from comparisons.paper.findings import Rows
-    from comparisons.paper.reproduction import Found
-    from comparisons.runner.rows import COLUMNS
-
-    rows = {}
-    for figure, name in ROWS.items():
-        path = out / name / "rows.csv"
-        rows[figure] = store.read_rows(path) if path.exists() else pd.DataFrame(columns=list(COLUMNS))
-    manifests = {
-        figure: {path.parent.name: _json(path) for path in sorted((out / name).glob("cells/*/manifest.json"))}
-        for figure, name in ROWS.items()
-    }
-    extras = {name: extra for name in EXTRAS if (extra := _extra(out / name))}
-    both = rows["figure2"], rows["figure3"]
-    judged, claims = verdicts.verdicts(*both, curves.curves()), verdicts.claims(*both)
-    sheets = {name: pictures.read(out / name) for name in SHEETS}
-    others = Rows(*both, *(_others(out / name / "rows.csv") for name in Rows._fields[2:]))
-    return Found(*both, manifests, judged, claims, sheets, extras, others)
-
-
-def _others(path: Path) -> "pd.DataFrame":
-    """Return the rows of a comparison of its own columns, empty where it was not run. Raises StorageError."""
-    import pandas as pd
-
-    if not path.exists():
-        return pd.DataFrame()
-    try:
-        if path.parent.name == "full_vb":  # of the long format
-            return store.read_rows(path)
-        return pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise StorageError(f"cannot read {path} ({error}); run its comparison again") from error
-
-
-def _extra(folder: Path) -> "Extra | None":
-    """Return what another comparison left in its folder, None where there is no table."""
-    from comparisons.paper.reproduction import Extra
-
-    table, figure = folder / "table.md", folder / "figure.svg"
-    if not table.exists():
-        return None
-    manifests = [folder / "manifest.json", *sorted(folder.glob("parts/*.json"))]
-    manifests += sorted(folder.glob("cells/*/manifest.json"))
-    try:
-        drawn = figure.read_bytes() if figure.exists() else b""
-        return Extra(table.read_text(), drawn, [_json(path) for path in manifests if path.exists()])
-    except (OSError, ValueError) as error:
-        raise StorageError(f"cannot read {folder} ({error}); run its comparison again") from error
-
-
-def _json(path: Path) -> dict[str, Any]:
-    """Return a manifest. Raises StorageError."""
-    import json
-
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise StorageError(f"cannot read {path} ({error}); remove it and run its command again") from error
-    return content if isinstance(content, dict) else {}
 
 
 if __name__ == "__main__":

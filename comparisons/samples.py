@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
         pictures.keep(
             out, f"{plan.data}-{k}", f"Random samples, {k} latent variables", pixels, latents, fit, data
         )  # fmt: skip
-        store.write(out / "table.md", pictures.markdown("Random samples", pictures.read(out)))
+        store.write(out / "table.md", pictures.table("Random samples", pictures.read(out)))
     print(f"written: {out / 'table.md'}")
     return 0
 

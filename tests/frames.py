@@ -1,11 +1,13 @@
 """Rows, curves and names that tests of tables, verdicts and reports are made of."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from comparisons.paper.curves import Curve
+from comparisons.reporting import markdown, tables
 from comparisons.runner.rows import COLUMNS
 
 HOSTILE = "\"><script>alert(1)</script>&'<img src=x onerror=alert(1)>"
@@ -30,6 +32,11 @@ def frame(*rows: dict[str, Any]) -> pd.DataFrame:
 
 def seeds(engine: str, values: list[float], **changes: Any) -> list[dict[str, Any]]:
     return [row(engine=engine, seed=seed, value=value, **changes) for seed, value in enumerate(values)]
+
+
+def table_of(rows: pd.DataFrame, reasons: Mapping[str, str] = {}) -> str:
+    """The tables of a grid's rows, as its table.md has them."""
+    return markdown.printed(tables.blocks(rows, reasons))
 
 
 def pipes(text: str) -> list[list[str]]:

@@ -5,7 +5,9 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from comparisons.reporting.tables import pipe
+import pandas as pd
+
+from comparisons.reporting import markdown, reliability
 from comparisons.runner import store
 
 
@@ -28,7 +30,8 @@ def write(folder: Path, seen: list[Case], flags: str) -> None:
     again = {row["injection"] for row in rows}
     rows = [*(row for row in known if row["injection"] not in again), *rows]
     store.write_rows(path, rows)
-    store.write(folder / "table.md", table(rows))
+    table = reliability.blocks(pd.read_csv(path))
+    store.write(folder / "table.md", markdown.printed(table, reliability.TITLE))
     command = f"TORTURE={os.environ.get('TORTURE', 0)} python -m pytest {flags}"  # of the rows of this commit
     store.write_json(folder / "manifest.json", {**store.environment(), "command": command})
 
@@ -55,20 +58,3 @@ def observed(seen: list[Case]) -> list[dict[str, Any]]:
         }
         for (injection, expected), cases in groups.items()
     ]
-
-
-def table(rows: list[dict[str, Any]]) -> str:
-    """Return the table in Markdown: a line for each injection, its cases and what became of them."""
-    counts = {name: sum(int(row[name]) for row in rows) for name in ("cases", "kills", "failed")}
-    body = []
-    for row in rows:
-        cases, passed, failed = (int(row[name]) for name in ("cases", "passed", "failed"))
-        outcome = "as expected" if passed == cases else f"{failed} otherwise, {cases - passed - failed} skipped"
-        body.append([row["injection"], row["expected"], outcome, str(cases), str(passed), str(row["rounds"])])
-    head = ["injection", "expected", "observed", "cases", "passed", "rounds"]
-    return (
-        "# What the suite survives\n\n"
-        f"{counts['cases']} cases, {counts['kills']} rounds in which a process was killed, {counts['failed']} wrong "
-        "results. `rows.csv` says which commit each was seen of; `make torture` sees them all again.\n\n"
-        + pipe(head, body)
-    )

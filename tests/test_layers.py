@@ -34,7 +34,7 @@ ROOMS: dict[str, set[str]] = {
     "checks": {"cli", "evidence", "errors", "inference", "models"},
     "runner": {"checks", "cli", "evidence", "data", "errors", "inference", "models"},
     "reporting": {"runner", "evidence", "data", "errors", "inference"},
-    "paper": {"benchmarks", "reporting", "runner", "cli", "evidence", "data", "errors", "inference", "models"},
+    "paper": {"reporting", "runner", "cli", "evidence", "data", "errors", "inference", "models"},
     "benchmarks": {"reporting", "runner", "cli", "evidence", "data", "errors", "inference", "models"},
     "door": {"paper", "benchmarks", "reporting", "runner", "checks", "cli", "data", "errors", "inference", "models"},
 }
@@ -126,7 +126,7 @@ def test_no_file_imports_itself_in_a_circle() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=relative)
 def test_a_function_is_read_at_a_glance(path: Path) -> None:
-    larger = {"learning_curves", "run_cell", "Experiment", "_Fit", "work_on_workers", "PyroEngine"}
+    larger: set[str] = set()
     limits = {ast.FunctionDef: 60, ast.AsyncFunctionDef: 60, ast.ClassDef: 120}
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):

@@ -372,6 +372,7 @@ def report(out: Path) -> None:
     import pandas as pd
 
     from comparisons.benchmarks import calibration_report
+    from comparisons.reporting import markdown
 
     folder = out / "parts"
     # A file of the whole part is of an earlier version, which did not run it in pieces.
@@ -382,7 +383,7 @@ def report(out: Path) -> None:
     ]
     rows = pd.concat([pd.read_csv(path) for path in found], ignore_index=True)
     store.write(out / "rows.csv", rows.to_csv(index=False, lineterminator="\n"))
-    store.write(out / "table.md", calibration_report.markdown(rows))
+    store.write(out / "table.md", markdown.printed(calibration_report.blocks(rows), calibration_report.TITLE))
     store.write(out / "figure.svg", calibration_report.error_against_cost(rows))
 
 

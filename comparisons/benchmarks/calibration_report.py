@@ -1,6 +1,6 @@
-"""The calibration's rows as sentences, tables and a figure: pure functions of the rows."""
+"""The calibration's rows as blocks of a report and a figure: pure functions of the rows."""
 
-import io
+from collections.abc import Iterator
 from itertools import combinations
 from typing import Any
 
@@ -8,53 +8,52 @@ import numpy as np
 import pandas as pd
 
 from comparisons.data import GREY
-from comparisons.reporting.tables import pipe
+from comparisons.reporting import drawing
+from comparisons.reporting.blocks import Block, Heading, Items, Paragraph, Table
+from comparisons.reporting.drawing import BLACK, BLUE, GREEN, PURPLE, VERMILION
 
 TITLES = {
     "linear": "Against the closed form: linear_gaussian",
     "mnist": "Against quadrature: MNIST decoders trained by AEVB, test points",
     "simulated": "Between two bounds: data drawn from MNIST decoders, 200 hidden units",
 }
-# Okabe & Ito's colours, safe for colour-blind readers; a dash pattern tells the variants of one estimator apart.
+# A dash pattern tells the variants of one estimator apart.
 STYLES = {
-    "importance, q": ("#0072B2", "-"),
-    "importance, HMC mixture": ("#0072B2", "--"),
-    "importance, HMC normal": ("#0072B2", ":"),  # of rows of before the mixture
-    "annealed, prior": ("#009E73", "--"),
-    "annealed, q": ("#009E73", "-"),
-    "appendix_d, paper": ("#D55E00", "-"),
-    "appendix_d, draws reused": ("#D55E00", ":"),
-    "appendix_d, 8 chains": ("#D55E00", "--"),
-    "appendix_d, 8 annealed chains": ("#CC79A7", "-"),
-    "appendix_d, 8 annealed chains, normal": ("#CC79A7", "--"),
-    "quadrature": ("#000000", "-"),
+    "importance, q": (BLUE, "-"),
+    "importance, HMC mixture": (BLUE, "--"),
+    "importance, HMC normal": (BLUE, ":"),  # of rows of before the mixture
+    "annealed, prior": (GREEN, "--"),
+    "annealed, q": (GREEN, "-"),
+    "appendix_d, paper": (VERMILION, "-"),
+    "appendix_d, draws reused": (VERMILION, ":"),
+    "appendix_d, 8 chains": (VERMILION, "--"),
+    "appendix_d, 8 annealed chains": (PURPLE, "-"),
+    "appendix_d, 8 annealed chains, normal": (PURPLE, "--"),
+    "quadrature": (BLACK, "-"),
 }
 BOUNDS = ("sandwich", "bidirectional")  # what the truth is taken from above three latent variables
+TITLE = "How far each estimator of log p(x) is from the truth"
+NOTE = (
+    "Nats per datapoint. bias: mean of estimate minus truth; sd: spread of a datapoint's estimates over repeats, "
+    "or of errors over datapoints where there is one run; coverage: share of datapoints within 1.96 of their own "
+    "standard errors; bad: share further than 0.5 nat from the truth; of these flagged: share of those that the "
+    "estimator itself does not trust. Seconds are for 1000 datapoints, on one core of a shared machine; of runs "
+    "that took longer than 60 seconds they contain compilation. Memory is the peak "
+    f"above what the process held before. Numbers on mnist are a {GREY}."
+)
 CLOSE = 0.1  # nats: differences of two backends below this are no ordering
 
 
-def markdown(rows: pd.DataFrame) -> str:
+def blocks(rows: pd.DataFrame) -> list[Block]:
     """Return the report: findings first, then a table for each part."""
-    parts = ["# How far each estimator of log p(x) is from the truth\n"]
-    found = findings(rows)
-    if found:
-        parts.append("\n".join(f"- {sentence}" for sentence in found) + "\n")
-    parts.append(
-        "Nats per datapoint. bias: mean of estimate minus truth; sd: spread of a datapoint's estimates over repeats, "
-        "or of errors over datapoints where there is one run; coverage: share of datapoints within 1.96 of their own "
-        "standard errors; bad: share further than 0.5 nat from the truth; of these flagged: share of those that the "
-        "estimator itself does not trust. Seconds are for 1000 datapoints, on one core of a shared machine; of runs "
-        "that took longer than 60 seconds they contain compilation. Memory is the peak "
-        f"above what the process held before. Numbers on mnist are a {GREY}.\n"
-    )
-    for part, title in TITLES.items():
-        for k, group in rows[rows.part == part].groupby("n_latent"):
-            points = int(group.n_points.iloc[0])
-            shown = f"{points // int(group.repeats.iloc[0])} datapoints, {int(group.repeats.iloc[0])} repeats"
-            parts.append(f"## {title}, {k} latent variables\n\n{shown}.\n\n{_table(group)}")
-    parts += _paper(rows[rows.part == "paper"]) + _engines(rows[rows.part == "engines"])
-    parts += _defaults(rows[rows.part == "defaults"])
-    return "\n".join(parts)
+    return [
+        Items(findings(rows), lined=True),
+        Paragraph(NOTE),
+        *_parts(rows),
+        *_paper(rows[rows.part == "paper"]),
+        *_engines(rows[rows.part == "engines"]),
+        *_defaults(rows[rows.part == "defaults"]),
+    ]
 
 
 def findings(rows: pd.DataFrame) -> list[str]:
@@ -127,13 +126,6 @@ def _said_of_themselves(rows: pd.DataFrame) -> list[str]:
 
 def error_against_cost(rows: pd.DataFrame) -> str:
     """Draw root-mean-square error against seconds for 1000 points, one line an estimator. Returns SVG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-    from matplotlib import ticker
-    from matplotlib.lines import Line2D
-
     panels = [
         (part, k, group)
         for part in TITLES
@@ -141,58 +133,66 @@ def error_against_cost(rows: pd.DataFrame) -> str:
     ]
     columns = min(3, max(1, len(panels)))
     lines = -(-max(1, len(panels)) // columns)
-    style: dict[str, Any] = {"svg.hashsalt": "comparisons", "svg.fonttype": "none", "font.size": 9}
-    with plt.rc_context({**style, "axes.spines.top": False, "axes.spines.right": False}):
-        size = (3.6 * columns + 2.4, 3.0 * lines)
-        figure, axes = plt.subplots(lines, columns, figsize=size, squeeze=False, layout="constrained")
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots(lines, columns, squeeze=False)
         for axis in axes.flat[len(panels) :]:
             axis.set_visible(False)
-        seen = []
         for axis, (part, k, group) in zip(axes.flat, panels, strict=False):
-            for name, line in group.groupby("estimator", sort=False):
-                colour, dash = STYLES[name]
-                axis.plot(line.seconds_per_1000, line.rmse, dash, color=colour, marker="o", markersize=3, linewidth=1.3)
-                seen.append(name)
-            axis.set_xscale("log")
-            axis.set_yscale("log")
-            axis.xaxis.set_minor_formatter(ticker.NullFormatter())
+            _draw(axis, group)
             axis.set_title(f"{part}, {k} latent variables", fontsize=9)
-            axis.set_xlabel("seconds for 1000 points")
-            axis.set_ylabel("RMS error [nats]")
+        seen = {name for _, _, group in panels for name in group.estimator}
         handles = [
-            Line2D([], [], color=colour, linestyle=dash, label=name)
-            for name, (colour, dash) in STYLES.items()
-            if name in seen
+            drawing.key(name, color=colour, linestyle=dash) for name, (colour, dash) in STYLES.items() if name in seen
         ]
         figure.legend(handles=handles, loc="outside right upper", frameon=False)
-        text = io.StringIO()
-        figure.savefig(text, format="svg", metadata={"Date": None})
-        plt.close(figure)
-    return text.getvalue()
+
+    return drawing.svg((3.6 * columns + 2.4, 3.0 * lines), draw)
 
 
-def _table(group: pd.DataFrame) -> str:
+def _draw(axis: Any, group: pd.DataFrame) -> None:
+    from matplotlib.ticker import NullFormatter
+
+    for name, line in group.groupby("estimator", sort=False):
+        colour, dash = STYLES[name]
+        axis.plot(line.seconds_per_1000, line.rmse, dash, color=colour, marker="o", markersize=3, linewidth=1.3)
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.set_xlabel("seconds for 1000 points")
+    axis.set_ylabel("RMS error [nats]")
+
+
+def _parts(rows: pd.DataFrame) -> Iterator[Block]:
+    for part, title in TITLES.items():
+        for k, group in rows[rows.part == part].groupby("n_latent"):
+            points, repeats = int(group.n_points.iloc[0]), int(group.repeats.iloc[0])
+            yield Heading(f"{title}, {k} latent variables")
+            yield Paragraph(f"{points // repeats} datapoints, {repeats} repeats.")
+            yield _table(group)
+
+
+def _table(group: pd.DataFrame) -> Table:
     body = []
     for row in group.itertuples():
         cost = [f"{row.seconds_per_1000:.1f}", f"{row.peak_megabytes:.0f}"]
         if row.estimator in BOUNDS:  # it is the truth here
             body.append([row.estimator, _plain(row.settings), f"gap {row.gap:.3f}", *["-"] * 5, *cost])
             continue
-        flagged = "-" if np.isnan(row.bad_flagged) else f"{row.bad_flagged:.0%}"
-        body.append(
-            [
-                row.estimator, _plain(row.settings), f"{row.bias:+.3f} ± {row.bias_stderr:.3f}", f"{row.sd:.3f}",
-                f"{row.coverage:.0%}", f"{row.flagged:.0%}", f"{row.bad:.0%}", flagged,
-                *cost,
-            ]
-        )  # fmt: skip
+        shares = [_share(share) for share in (row.coverage, row.flagged, row.bad, row.bad_flagged)]
+        bias = f"{row.bias:+.3f} ± {row.bias_stderr:.3f}"
+        body.append([row.estimator, _plain(row.settings), bias, f"{row.sd:.3f}", *shares, *cost])
     head = ["estimator", "settings", "bias", "sd", "coverage", "flagged", "bad", "of these flagged", "seconds", "MB"]
-    return pipe(head, body)
+    return Table(head, body)
 
 
-def _paper(rows: pd.DataFrame) -> list[str]:
-    if not len(rows):
-        return []
+def _share(value: float) -> str:
+    return "-" if np.isnan(value) else f"{value:.0%}"
+
+
+def _paper(rows: pd.DataFrame) -> Iterator[Block]:
+    if rows.empty:
+        return
     body = []
     for (n_train, backend, split), group in rows.groupby(["n_train", "backend", "split"]):
         by_name = group.set_index("estimator")
@@ -205,17 +205,13 @@ def _paper(rows: pd.DataFrame) -> list[str]:
             doubt = f" ({row.flagged:.0%} flagged)" if name != "lower bound" else ""
             cells.append(f"{row.bias:+.2f} ± {row.bias_stderr:.2f}, median {row['median']:+.2f}{doubt}")
         body.append(cells)
-    head = ["N", "backend", "split", "log p(x)", *(f"{_label(name)} minus log p(x)" for name in PAPER)]
-    return [
-        "## The paper's estimator on every backend's fit: MNIST, 3 latent variables, 100 hidden units\n\n"
-        "log p(x) by quadrature; ± is the standard error over datapoints.\n\n" + pipe(head, body),
-        "## Pairs of backends that an estimator orders otherwise than log p(x)\n\n"
-        f"Differences of at least {CLOSE} nat, of the same datapoints.\n\n"
-        + pipe(
-            ["by", "N", "split", "difference", "of log p(x)", "as estimated"],
-            [line for _, turned in _turned(rows).values() for line in turned],
-        ),
-    ]
+    yield Heading("The paper's estimator on every backend's fit: MNIST, 3 latent variables, 100 hidden units")
+    yield Paragraph("log p(x) by quadrature; ± is the standard error over datapoints.")
+    yield Table(["N", "backend", "split", "log p(x)", *(f"{_label(name)} minus log p(x)" for name in PAPER)], body)
+    yield Heading("Pairs of backends that an estimator orders otherwise than log p(x)")
+    yield Paragraph(f"Differences of at least {CLOSE} nat, of the same datapoints.")
+    turned = [line for _, lines in _turned(rows).values() for line in lines]
+    yield Table(["by", "N", "split", "difference", "of log p(x)", "as estimated"], turned)
 
 
 PAPER = (
@@ -255,39 +251,35 @@ def _orderings(rows: pd.DataFrame) -> list[str]:
     ]
 
 
-def _engines(rows: pd.DataFrame) -> list[str]:
-    if not len(rows):
-        return []
+def _engines(rows: pd.DataFrame) -> Iterator[Block]:
+    if rows.empty:
+        return
     body = [
         [row.estimator, _plain(row.settings), f"{row.difference:+.4f}", f"{row.mean_in_errors:+.1f}",
          f"{row.worst_in_errors:.1f}"]
         for row in rows.itertuples()
     ]  # fmt: skip
+    yield Heading("Both engines, from the same theta and x: 100 MNIST test points, 3 latent variables")
+    yield Paragraph("In nats, and in standard errors over the datapoints that neither engine flags.")
     head = ["estimator", "settings", "numpyro minus pyro", "in standard errors", "worst datapoint, in its own"]
-    return [
-        "## Both engines, from the same theta and x: 100 MNIST test points, 3 latent variables\n\n"
-        "In nats, and in standard errors over the datapoints that neither engine flags.\n\n" + pipe(head, body)
-    ]
+    yield Table(head, body)
 
 
-def _defaults(rows: pd.DataFrame) -> list[str]:
-    if not len(rows):
-        return []
+def _defaults(rows: pd.DataFrame) -> Iterator[Block]:
+    if rows.empty:
+        return
     body = []
     for row in rows.itertuples():
-        bad = "-" if np.isnan(row.bad_flagged) else f"{row.bad_flagged:.0%}"
-        body.append(
-            [row.decoder, f"{row.n_latent}", row.estimator, f"{row.n_points}",
-             f"{row.bias:+.3f} ± {row.bias_stderr:.3f}",
-             f"{row.bias_trusted:+.3f}", f"{row.coverage:.0%}", f"{row.flagged:.0%}", f"{row.bad:.0%}", bad]
-        )  # fmt: skip
-    head = ["decoder", "latent variables", "estimator", "points", "bias", "of those not flagged", "coverage"]
-    return [
-        "## What each estimator says of itself at default settings: decoders of digits, 20 hidden units\n\n"
+        numbers = [f"{row.bias:+.3f} ± {row.bias_stderr:.3f}", f"{row.bias_trusted:+.3f}"]
+        shares = [f"{row.coverage:.0%}", f"{row.flagged:.0%}", f"{row.bad:.0%}", _share(row.bad_flagged)]
+        body.append([row.decoder, f"{row.n_latent}", row.estimator, f"{row.n_points}", *numbers, *shares])
+    yield Heading("What each estimator says of itself at default settings: decoders of digits, 20 hidden units")
+    yield Paragraph(
         "Data drawn from the decoder; log p(x) by quadrature up to 3 latent variables, above as the middle of two "
-        "bounds. Points whose log p(x) is not known to 0.05 nat are left out.\n\n"
-        + pipe([*head, "flagged", "bad", "of these flagged"], body)
-    ]
+        "bounds. Points whose log p(x) is not known to 0.05 nat are left out."
+    )
+    head = ["decoder", "latent variables", "estimator", "points", "bias", "of those not flagged", "coverage"]
+    yield Table([*head, "flagged", "bad", "of these flagged"], body)
 
 
 def _plain(settings: Any) -> str:

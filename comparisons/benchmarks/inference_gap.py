@@ -7,19 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from comparisons import cli
-from comparisons.data import Data, load, take
+from comparisons.data import GREY, Data, load, take
 from comparisons.evidence.base import Target
 from comparisons.evidence.elbo import elbo
 from comparisons.evidence.importance import k_sample_bound
 from comparisons.evidence.judge import JudgeSettings, estimate
+from comparisons.reporting import markdown
+from comparisons.reporting.blocks import Block, Items, Paragraph, Table
 from comparisons.runner import store
 from comparisons.runner.experiment import Experiment
 from comparisons.runner.fits import Fit, fitted
 from inference.base import Posterior, join, setting
 from inference.mean_field import MeanFieldSettings, mean_field
 
+TITLE = "Where the lower bound loses"
 BACKENDS = ("aevb", "wake_sleep")  # those with a recognition network
 GAPS = {"approximation_gap": ("log_px", "local_elbo"), "amortization_gap": ("local_elbo", "elbo")}
 IWAE = 50  # draws of the tighter bound that stands beside
@@ -62,7 +66,7 @@ def take_apart(plan: Plan, out: Path, data_dir: Path | None) -> int:
                 rows.append(row)
                 print(_line(row), file=sys.stderr)
                 store.write_rows(out / "rows.csv", rows)
-    table = markdown(rows, plan)
+    table = markdown.printed(blocks(pd.DataFrame(rows)), TITLE)
     store.write(out / "table.md", table)
     print(table)
     return 0
@@ -108,17 +112,16 @@ def local_fit(fit: Fit, x: Any, steps: int) -> Posterior:
     return backend.posterior(fit.engine.key(fit.experiment.seed), state, x, None)
 
 
-def markdown(rows: list[dict[str, Any]], plan: Plan) -> str:
+def blocks(rows: pd.DataFrame) -> list[Block]:
     """Return the findings in sentences, and the table."""
-    from comparisons.data import GREY
-    from comparisons.reporting.tables import pipe
-
+    if rows.empty:
+        return []
     sentences, body = [], []
-    for row in rows:
+    for row in rows.to_dict("records"):
         total = row["approximation_gap"] + row["amortization_gap"]
         share = row["amortization_gap"] / total if total > 0 else float("nan")
         sentences.append(
-            f"- {row['backend']}, {row['n_latent']} latent variables, {row['split']}: the bound lies {total:.2f} nats "
+            f"{row['backend']}, {row['n_latent']} latent variables, {row['split']}: the bound lies {total:.2f} nats "
             f"below log p(x); {share:.0%} of it is the recognition network's, the rest that of a factorised normal."
         )
         body.append(
@@ -126,13 +129,17 @@ def markdown(rows: list[dict[str, Any]], plan: Plan) -> str:
             + [_pm(row, name) for name in ("local_elbo", "elbo", "iwae", "approximation_gap", "amortization_gap")]
         )
     head = ["backend", "latent variables", "split", "log p(x)", "bound of the local fit", "bound", f"bound, K = {IWAE}"]
-    note = f"Numbers on {plan.data} are a {GREY}. " if plan.data in ("mnist", "digits") else ""
-    return (
-        "# Where the lower bound loses\n\n" + "\n".join(sentences) + "\n\n"
-        + pipe([*head, "approximation gap", "amortization gap"], body)
-        + f"\nNats per datapoint, on the first {plan.points} points of each split; ± is the estimators' own standard "
-        f"error. {note}K = {IWAE}: the importance-weighted bound of Burda et al. (2016) with the recognition network.\n"
-    )  # fmt: skip
+    data = rows.data.iloc[0]
+    note = f"Numbers on {data} are a {GREY}. " if data in ("mnist", "digits") else ""
+    return [
+        Items(sentences, lined=True),
+        Table([*head, "approximation gap", "amortization gap"], body),
+        Paragraph(
+            f"Nats per datapoint, on the first {rows.n_points.max()} points of each split; ± is the estimators' own "
+            f"standard error. {note}K = {IWAE}: the importance-weighted bound of Burda et al. (2016) with the "
+            "recognition network."
+        ),
+    ]
 
 
 def _pm(row: dict[str, Any], name: str) -> str:

@@ -78,9 +78,10 @@ def measure(plan: Plan, out: Path, data_dir: Path | None) -> int:
 def report(out: Path) -> dict[str, float]:
     """Write rows.csv, table.md and figure.svg from the parts that lie in a folder; return the ratios."""
     from comparisons.benchmarks import speed_report
+    from comparisons.reporting import markdown
 
     found = speed_report.read([path for path in (out / "parts" / f"{part}.csv" for part in SHOWN) if path.exists()])
-    table = speed_report.markdown(found)
+    table = markdown.printed(speed_report.blocks(found))
     store.write(out / "rows.csv", found.to_csv(index=False, lineterminator="\n"))
     store.write(out / "table.md", table)
     store.write(out / "figure.svg", speed_report.figure(found))

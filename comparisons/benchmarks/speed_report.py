@@ -1,15 +1,19 @@
 """What was measured of speed, as ratios, a table and a figure: pure functions of the rows."""
 
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from comparisons.reporting.figures import COLOURS
+from comparisons.reporting import drawing
+from comparisons.reporting.blocks import Block, Heading, Paragraph, Table
+from comparisons.runner.experiment import Experiment
+from inference import BACKENDS
 
-ROOF, EM_ROOF = "matrix products", "matrix products of monte_carlo_em"
+DEFAULT = Experiment.backend  # which the peers are held against: they climb its bound
+ROOF, SVI, HAND = "matrix products", "SVI, Trace_ELBO", "by hand"
+OWN = f"{ROOF} of "
 TOLD = ["n_hidden", "n_latent"]
 PEERS = {
     "by hand": "torch, by hand",
@@ -43,28 +47,24 @@ def medians(rows: pd.DataFrame, part: str, quantity: str, by: list[str]) -> pd.D
 
 
 def ratios(rows: pd.DataFrame) -> dict[str, float]:
-    """Return ratios of medians by name: each backend to its roof and to its peers, and how far costs grow."""
+    """Return ratios of medians by name: each backend to its roof, the peers to the default one, and how costs grow."""
     found: dict[str, float] = {}
     steps = medians(rows, "step", "step_ms", ["contestant", "engine", *TOLD])
     for told, group in steps.groupby(TOLD, sort=False):
         ms = {(line.contestant, line.engine): line.median for line in group.itertuples()}
+        roofs = {name: value for (name, engine), value in ms.items() if engine == "torch"}
         shape = f"{int(told[0])}/{int(told[1])}"
-        roof, stock, hand = ms[ROOF, "torch"], ms["SVI, Trace_ELBO", "pyro"], ms["by hand", "torch"]
-        for engine in ("numpyro", "pyro"):
-            aevb = ms["aevb", engine]
-            found[f"{shape} aevb {engine} / roof"] = aevb / roof
-            found[f"{shape} wake_sleep {engine} / aevb {engine}"] = ms["wake_sleep", engine] / aevb
-            found[f"{shape} monte_carlo_em {engine} / its products"] = (
-                ms["monte_carlo_em", engine] / ms[EM_ROOF, "torch"]
-            )
-        found[f"{shape} Pyro SVI / aevb pyro"] = stock / ms["aevb", "pyro"]
-        found[f"{shape} Pyro SVI / CompiledELBO"] = stock / ms["SVI, CompiledELBO", "pyro"]
-        found[f"{shape} by hand / aevb pyro"] = hand / ms["aevb", "pyro"]
-        found[f"{shape} NumPyro SVI / aevb numpyro"] = ms["SVI, Python loop", "numpyro"] / ms["aevb", "numpyro"]
+        for (name, engine), value in ms.items():
+            if name in BACKENDS:
+                found[f"{shape} {name} {engine} / its products"] = value / _roof(roofs, name)
+            if name != DEFAULT and not name.startswith(ROOF):
+                beside = "pyro" if engine == "torch" else engine
+                found[f"{shape} {name} {engine} / {DEFAULT} {beside}"] = value / ms[DEFAULT, beside]
     for (axis, engine), line in _growth(rows):
         if axis == "n_train":
-            name = f"mean_field {engine}, N = {int(line.n_train.iloc[-1]):,} / {int(line.n_train.iloc[0]):,}"
-            found[name] = line["median"].iloc[-1] / line["median"].iloc[0]
+            few, many = line.iloc[0], line.iloc[-1]
+            name = f"{few.contestant} {engine}, N = {int(many.n_train):,} / {int(few.n_train):,}"
+            found[name] = many["median"] / few["median"]
     seeds = medians(rows, "seeds", "step_ms", ["contestant", *TOLD])
     for told, group in seeds.groupby(TOLD, sort=False):
         each = {str(line.contestant): line.median for line in group.itertuples()}
@@ -76,62 +76,54 @@ def ratios(rows: pd.DataFrame) -> dict[str, float]:
     return {name: round(float(value), 3) for name, value in found.items()}
 
 
-def markdown(rows: pd.DataFrame) -> str:
+def blocks(rows: pd.DataFrame) -> list[Block]:
     """Return the tables, a part each."""
-    return "\n".join(
-        text for part in (_steps, _growth_table, _seeds, _bounds, _memory, _grid) for text in part(rows)
-    )  # fmt: skip
+    return [block for part in (_steps, _growth_table, _seeds, _bounds, _memory, _grid) for block in part(rows)]
 
 
 def figure(rows: pd.DataFrame) -> str:
     """Draw a step's milliseconds, contestant by contestant, and how they grow. Returns SVG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-    from matplotlib import ticker
-
     steps = medians(rows, "step", "step_ms", ["contestant", "engine", *TOLD])
     shapes = list(steps.groupby(TOLD, sort=False))
     lines = list(_growth(rows))
-    axes_of = [axis for axis in AXES if any(key[0] == axis for key, _ in lines)]
-    style = {"svg.hashsalt": "comparisons", "svg.fonttype": "none", "font.size": 9, "axes.spines.top": False}
-    with plt.rc_context({**style, "axes.spines.right": False}):
-        columns = max(2, 3 if axes_of else 2)
-        n_rows = (1 if shapes else 0) + (len(axes_of) + columns - 1) // columns
-        picture = plt.figure(figsize=(10.5, 0.6 + 3.6 * max(1, n_rows)), layout="constrained")
+    axes = [axis for axis in AXES if any(key[0] == axis for key, _ in lines)]
+    columns = 3 if axes else 2
+    above = 1 if shapes else 0
+    n_rows = above + -(-len(axes) // columns)
+
+    def draw(picture: Any) -> None:
         outer = picture.add_gridspec(max(1, n_rows), 1)
         if shapes:
             inner = outer[0].subgridspec(1, len(shapes))
             for place, (told, group) in enumerate(shapes):
                 _bars(picture.add_subplot(inner[place]), told, group, labelled=place == 0)
-        inner_rows = [outer[i].subgridspec(1, columns) for i in range(1 if shapes else 0, n_rows)]
-        for number, axis in enumerate(axes_of):
-            panel = picture.add_subplot(inner_rows[number // columns][number % columns])
-            for (name, engine), line in lines:
-                if name == axis:
-                    backend = line.contestant.iloc[0]
-                    mark = {"numpyro": "x-", "pyro": "o--"}[engine]
-                    panel.plot(line[axis], line["median"], mark, color=COLOURS[backend], label=f"{backend}, {engine}")
-            panel.set_xscale("log")
-            panel.set_ylim(bottom=0)
-            values = sorted({value for (name, _), line in lines if name == axis for value in line[axis]})
-            panel.xaxis.set_major_locator(ticker.FixedLocator(values))
-            panel.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
-            panel.xaxis.set_minor_locator(ticker.NullLocator())
-            panel.set_xlabel(AXES[axis])
-            panel.set_ylabel("ms a step")
-            panel.legend(frameon=False, fontsize=7)
-        text = io.StringIO()
-        picture.savefig(text, format="svg", metadata={"Date": None})
-        plt.close(picture)
-    return text.getvalue()
+        below = [outer[i].subgridspec(1, columns) for i in range(above, n_rows)]
+        for number, axis in enumerate(axes):
+            panel = picture.add_subplot(below[number // columns][number % columns])
+            _grown(panel, axis, [(engine, line) for (name, engine), line in lines if name == axis])
+
+    return drawing.svg((10.5, 0.6 + 3.6 * max(1, n_rows)), draw)
+
+
+def _grown(panel: Any, axis: str, lines: list[tuple[str, pd.DataFrame]]) -> None:
+    from matplotlib.ticker import FixedLocator
+
+    for engine, line in lines:
+        backend = line.contestant.iloc[0]
+        look = {"marker": drawing.marker(engine), "linestyle": "--" if engine == "pyro" else "-"}
+        colour = drawing.colours([backend])[backend]
+        panel.plot(line[axis], line["median"], color=colour, label=f"{backend}, {engine}", **look)
+    drawing.logarithmic(panel)
+    panel.set_ylim(bottom=0)
+    panel.xaxis.set_major_locator(FixedLocator(sorted({value for _, line in lines for value in line[axis]})))
+    panel.set_xlabel(AXES[axis])
+    panel.set_ylabel("ms a step")
+    panel.legend(frameon=False, fontsize=7)
 
 
 def _bars(axis: Any, told: Any, group: pd.DataFrame, labelled: bool) -> None:
     group = group[::-1]
-    ours = group.contestant.isin(COLOURS)
-    colour = [COLOURS[name] if mine else "0.6" for name, mine in zip(group.contestant, ours, strict=True)]
+    colour = [drawing.OF_BACKENDS.get(name, "0.6") for name in group.contestant]
     places = range(len(group))
     error = [group["median"] - group.least, group.most - group["median"]]
     axis.barh(places, group["median"], color=colour, height=0.7)
@@ -154,85 +146,85 @@ def _growth(rows: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.DataFrame]
             yield (str(key[0]), str(key[1])), line.sort_values(str(key[0]))
 
 
-def _steps(rows: pd.DataFrame) -> Iterator[str]:
+def _steps(rows: pd.DataFrame) -> Iterator[Block]:
     steps = medians(rows, "step", "step_ms", ["contestant", "engine", *TOLD])
     compiled = medians(rows, "step", "compile_s", ["contestant", "engine", *TOLD])
     seconds = {tuple(line[:4]): line[4] for line in compiled.itertuples(index=False)}
     for told, group in steps.groupby(TOLD, sort=False):
         ms = {line.contestant: line.median for line in group.itertuples() if line.engine in ("torch", "pyro")}
-        yield f"## A step: {int(told[0])} hidden units, {int(told[1])} latent variables, minibatch 100, 784 pixels\n"
-        yield "| | ms a step | least | most | to the roof | Pyro's SVI takes | by hand takes | first steps, s |"
-        yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
+        body = []
         for line in group.itertuples(index=False):
-            roof = ms[EM_ROOF if "monte_carlo_em" in line.contestant else ROOF]
             first = seconds.get((line.contestant, line.engine, *told), 0.0)
-            spread = f"{line.median:.2f} | {line.least:.2f} | {line.most:.2f}"
-            beside = [line.median / roof, ms["SVI, Trace_ELBO"] / line.median, ms["by hand"] / line.median]
-            yield f"| {_name(line)} | {spread} | {' | '.join(f'{x:.2f} x' for x in beside)} | {first:.1f} |"
-        yield (
-            "\nMedians over turns in which all took part. The roof is the six large matrix products of a step (of "
-            "monte_carlo_em: its own, 37); peers climb AEVB's bound.\n"
+            beside = [line.median / _roof(ms, line.contestant), ms[SVI] / line.median, ms[HAND] / line.median]
+            spread = [f"{x:.2f}" for x in (line.median, line.least, line.most)]
+            body.append([_name(line), *spread, *(f"{x:.2f} x" for x in beside), f"{first:.1f}"])
+        yield Heading(
+            f"A step: {int(told[0])} hidden units, {int(told[1])} latent variables, minibatch 100, 784 pixels"
+        )
+        head = ["", "ms a step", "least", "most", "to the roof", "Pyro's SVI takes", "by hand takes", "first steps, s"]
+        yield Table(head, body)
+        own = ", ".join(f"of {name.removeprefix(OWN)}: its own, 37" for name in ms if name.startswith(OWN))
+        yield Paragraph(
+            "Medians over turns in which all took part. The roof is the six large matrix products of a step "
+            f"({own}); peers climb AEVB's bound."
         )
 
 
-def _growth_table(rows: pd.DataFrame) -> Iterator[str]:
-    lines = list(_growth(rows))
-    if lines:
-        yield "## How a step's cost grows\n"
-        yield "| along | backend | engine | ms a step |"
-        yield "| --- | --- | --- | --- |"
-        for (axis, engine), line in lines:
-            shown = ", ".join(f"{int(x):,}: {y:.2f}" for x, y in zip(line[axis], line["median"], strict=True))
-            yield f"| {AXES[axis]} | {line.contestant.iloc[0]} | {engine} | {shown} |"
-        yield (
-            "\n100 hidden units, 3 latent variables and 784 pixels where nothing else is said; along N the data have "
-            "64 columns, so that a million rows fit any memory.\n"
+def _growth_table(rows: pd.DataFrame) -> Iterator[Block]:
+    body = []
+    for (axis, engine), line in _growth(rows):
+        shown = ", ".join(f"{int(x):,}: {y:.2f}" for x, y in zip(line[axis], line["median"], strict=True))
+        body.append([AXES[axis], line.contestant.iloc[0], engine, shown])
+    if body:
+        yield Heading("How a step's cost grows")
+        yield Table(["along", "backend", "engine", "ms a step"], body)
+        yield Paragraph(
+            "100 hidden units, 3 latent variables and 784 pixels where nothing else is said; along N the data have "
+            "64 columns, so that a million rows fit any memory."
         )
 
 
-def _seeds(rows: pd.DataFrame) -> Iterator[str]:
+def _seeds(rows: pd.DataFrame) -> Iterator[Block]:
     found = medians(rows, "seeds", "step_ms", ["contestant", *TOLD])
-    if len(found):
-        yield "## Seeds as one vectorised axis (NumPyro, AEVB)\n"
-        yield "| hidden units | latent variables | | ms a step and seed |"
-        yield "| --- | --- | --- | --- |"
-        for line in found.itertuples():
-            yield f"| {int(line.n_hidden)} | {int(line.n_latent)} | {line.contestant} | {line.median:.2f} |"
-        yield ""
+    body = [[*_shape(line), line.contestant, f"{line.median:.2f}"] for line in found.itertuples()]
+    if body:
+        yield Heading("Seeds as one vectorised axis (NumPyro, AEVB)")
+        yield Table(["hidden units", "latent variables", "", "ms a step and seed"], body)
 
 
-def _bounds(rows: pd.DataFrame) -> Iterator[str]:
+def _bounds(rows: pd.DataFrame) -> Iterator[Block]:
     if "draws" in rows:
         found = medians(rows, "bound", "bound_s", ["engine", *TOLD, "draws"])
-        yield "## The lower bound of 10,000 points, once compiled\n"
-        yield "| hidden units | latent variables | engine | draws of z for each | seconds |"
-        yield "| --- | --- | --- | --- | --- |"
-        for line in found.itertuples():
-            told = f"{int(line.n_hidden)} | {int(line.n_latent)} | {line.engine} | {int(line.draws)}"
-            yield f"| {told} | {line.median:.2f} |"
-        yield ""
+        body = [[*_shape(line), line.engine, f"{int(line.draws)}", f"{line.median:.2f}"] for line in found.itertuples()]
+        yield Heading("The lower bound of 10,000 points, once compiled")
+        yield Table(["hidden units", "latent variables", "engine", "draws of z for each", "seconds"], body)
 
 
-def _memory(rows: pd.DataFrame) -> Iterator[str]:
+def _memory(rows: pd.DataFrame) -> Iterator[Block]:
     found = medians(rows, "memory", "peak_mb", ["contestant", "engine", *TOLD])
-    if len(found):
-        yield "## Peak memory of a run on data of MNIST's size\n"
-        yield "| backend | engine | hidden units | latent variables | MB |"
-        yield "| --- | --- | --- | --- | --- |"
-        for line in found.itertuples():
-            told = f"{line.contestant} | {line.engine} | {int(line.n_hidden)} | {int(line.n_latent)}"
-            yield f"| {told} | {line.median:.0f} |"
-        yield ""
+    body = [[line.contestant, line.engine, *_shape(line), f"{line.median:.0f}"] for line in found.itertuples()]
+    if body:
+        yield Heading("Peak memory of a run on data of MNIST's size")
+        yield Table(["backend", "engine", "hidden units", "latent variables", "MB"], body)
 
 
-def _grid(rows: pd.DataFrame) -> Iterator[str]:
+def _grid(rows: pd.DataFrame) -> Iterator[Block]:
     seconds = medians(rows, "grid", "grid_s", ["contestant"])
     if len(seconds):
         each = medians(rows, "grid", "cells_per_hour", ["contestant"])
         cells = int(rows[rows.part == "grid"].cells.iloc[0])
-        yield f"## A grid of {cells} cells on digits: four backends, two engines\n"
-        yield "| | seconds, median | least to most | cells per hour |"
-        yield "| --- | --- | --- | --- |"
-        for one, two in zip(seconds.itertuples(), each.itertuples(), strict=True):
-            yield f"| {one.contestant} | {one.median:.0f} | {one.least:.0f} to {one.most:.0f} | {two.median:.0f} |"
-        yield ""
+        body = [
+            [one.contestant, f"{one.median:.0f}", f"{one.least:.0f} to {one.most:.0f}", f"{two.median:.0f}"]
+            for one, two in zip(seconds.itertuples(), each.itertuples(), strict=True)
+        ]
+        yield Heading(f"A grid of {cells} cells on digits: four backends, two engines")
+        yield Table(["", "seconds, median", "least to most", "cells per hour"], body)
+
+
+def _shape(line: Any) -> list[str]:
+    return [f"{int(line.n_hidden)}", f"{int(line.n_latent)}"]
+
+
+def _roof(ms: dict[str, float], contestant: str) -> float:
+    """Return the milliseconds of a contestant's matrix products: of its own, where it has some, or of a step's six."""
+    return next((ms[roof] for roof in ms if roof.startswith(OWN) and roof.removeprefix(OWN) in contestant), ms[ROOF])

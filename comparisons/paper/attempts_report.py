@@ -7,16 +7,31 @@ is worked out from the numbers by the rule that its sentence names.
 import json
 import math
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-if TYPE_CHECKING:
-    import pandas as pd
+import pandas as pd
+
+from comparisons.paper.curves import curves, value_at
+from comparisons.reporting import markdown
+from comparisons.reporting.blocks import Block, Code, Gap, Heading, Paragraph, Strong, Table, Text
+from comparisons.runner import store
+
+TITLE = "Attempts to break the findings"
 
 REPORTS = Path(__file__).parents[2] / "reports"
 LOG_PX = ("log_px_plain_nats", "log_px_quadrature_nats")  # ours first, then what stands for it in other comparisons
 BOUND = ("elbo_nats", "elbo_nats")
-FIGURE2, FIGURE3 = "warmup=0 pilot_steps=3000", "warmup=0 pilot_steps=3000"
+TUNED = "warmup=0 pilot_steps=3000"
+
+
+class Outcome(NamedTuple):
+    """What became of a finding: a word by a rule, both empty where it was not tried, and the numbers."""
+
+    word: str
+    rule: str
+    numbers: str
 
 
 class Finding(NamedTuple):
@@ -30,13 +45,13 @@ class Finding(NamedTuple):
     folder: str
     ours: dict[str, Any]
     paper: dict[str, Any]
-    outcome: Callable[["Told"], str]
+    outcome: "Outcomes"
 
 
 class Told(NamedTuple):
     """The rows of one finding's attempts, and of ours."""
 
-    rows: "pd.DataFrame"
+    rows: pd.DataFrame
     finding: Finding
 
     def value(
@@ -59,57 +74,62 @@ class Told(NamedTuple):
         return papers({**self.finding.paper, **other}, split, n_seen)
 
 
+Outcomes = Callable[[Told], Outcome]
+
+
 def report(out: Path) -> None:
     """Rebuild rows.csv, table.md and manifest.json from the attempts that have been run."""
-    import pandas as pd
-
-    from comparisons.runner import store
-
     parts = [json.loads(path.read_text()) for path in sorted((out / "parts").glob("*.json"))]
     rows = [row for part in parts for row in part["rows"]]
     store.write_json(out / "manifest.json", {"attempts": [_of(part) for part in parts]})
-    if not rows:
-        return
-    store.write_rows(out / "rows.csv", rows)
-    store.write(out / "table.md", markdown(pd.DataFrame(rows)))
+    if rows:
+        store.write_rows(out / "rows.csv", rows)
+        store.write(out / "table.md", markdown.printed(blocks(pd.DataFrame(rows)), TITLE))
 
 
-def markdown(rows: "pd.DataFrame") -> str:
-    """Return a section for each finding: the claim, the outcome, and a line for each attempt and split."""
-    from comparisons.reporting.tables import pipe
+def blocks(rows: pd.DataFrame) -> list[Block]:
+    """Return a part for each finding: the claim, the outcome, and a line for each attempt and split."""
+    return [
+        Paragraph(
+            (
+                "Every finding here that contradicts the paper, or goes beyond it, and what came of trying to break "
+                "it. *Plain* is ",
+                Code("tests/plain.py"),
+                ": the method in NumPy, gradients by hand, draws of its own, judged by formulas of its own.",
+            )
+        ),
+        *(block for name, finding in FINDINGS.items() for block in _of_finding(rows[rows.finding == name], finding)),
+        Gap(),
+        Paragraph(
+            (
+                "Nats per datapoint, higher is better, at the last stop of each run; one seed. ± is the estimator's "
+                "own error, not the scatter of runs. *Ours* is what the other comparisons have at the same points seen "
+                "and settings, or at the settings of the finding where an attempt changes them. Bounds are judged on "
+                "the first 10,000 points of a split, by the suite (",
+                Code("elbo_nats"),
+                ") or by plain NumPy on 1000 (",
+                Code("elbo_plain_nats"),
+                "); log p(x) on 1000, by importance sampling in plain NumPy. Numbers on "
+                "MNIST are a cross-entropy of grey values, not a normalised log density.",
+            )
+        ),
+    ]
 
-    text = ["# Attempts to break the findings\n"]
-    text.append(
-        "Every finding here that contradicts the paper, or goes beyond it, and what came of trying to break it. "
-        "*Plain* is "
-        "`tests/plain.py`: the method in NumPy, gradients by hand, draws of its own, judged by formulas of its own.\n"
-    )
-    for name, finding in FINDINGS.items():
-        mine = rows[rows.finding == name]
-        if len(mine):
-            told = Told(mine, finding)
-            text.append(f"## {finding.claim}\n")
-            text.append(finding.outcome(told) + "\n")
-            text.append(pipe(HEAD, list(_lines(told))))
-    text.append(
-        "\nNats per datapoint, higher is better, at the last stop of each run; one seed. ± is the estimator's own "
-        "error, not "
-        "the scatter of runs. *Ours* is what the other comparisons have at the same points seen and settings, or at "
-        "the "
-        "settings of the finding where an attempt changes them. Bounds are judged on the first 10,000 points of a "
-        "split, by "
-        "the suite (`elbo_nats`) or by plain NumPy on 1000 (`elbo_plain_nats`); log p(x) on 1000, by importance "
-        "sampling in "
-        "plain NumPy. Numbers on MNIST are a cross-entropy of grey values, not a normalised log density.\n"
-    )
-    return "\n".join(text)
+
+def _of_finding(rows: pd.DataFrame, finding: Finding) -> list[Block]:
+    if rows.empty:
+        return []
+    told = Told(rows, finding)
+    word, rule, numbers = finding.outcome(told)
+    outcome: Text = (Strong(word), f" (rule: {rule}). {numbers}") if word else numbers
+    return [Heading(finding.claim), Paragraph(outcome), Table(HEAD, list(_lines(told)))]
 
 
 SAME = {"elbo_plain_nats": "elbo_nats", "log_px_plain_nats": "log_px_quadrature_nats"}  # by another hand
 HEAD = ["attempt", "quantity", "split", "points judged", "points seen", "attempt's", "ours", "the paper's"]
 
 
-def _lines(told: Told) -> Iterator[list[str]]:
+def _lines(told: Told) -> Iterator[list[Text]]:
     rows = told.rows
     alike = [name for name in ("attempt", "start", "metric", "split", "points") if name in rows]
     rows = rows[rows.n_seen == rows.groupby(alike, dropna=False).n_seen.transform("max")]
@@ -126,33 +146,29 @@ def _lines(told: Told) -> Iterator[list[str]]:
         # A curve of Figure 2 is a bound, one of Figure 3 log p(x).
         paper = told.paper(row["n_seen"], row["split"], **other) if own == told.finding.metric[1] else math.nan
         error = f" ± {row['stderr']:.2f}" if row["stderr"] else ""
-        yield [
-            ", ".join(named), f"`{row['metric']}`", row["split"], f"{row['points']} {row['n_points']:.0f}",
-            f"{row['n_seen']:,.0f}", f"{row['value']:.2f}{error}", _number(ours), _number(paper),
-        ]  # fmt: skip
+        judged = [Code(row["metric"]), row["split"], f"{row['points']} {row['n_points']:.0f}", f"{row['n_seen']:,.0f}"]
+        yield [", ".join(named), *judged, f"{row['value']:.2f}{error}", _number(ours), _number(paper)]
 
 
 # Outcomes
 
 
-def _wake_sleep(told: Told) -> str:
+def _wake_sleep(told: Told) -> Outcome:
     plain, factor = told.value("plain, factor 1"), told.value("plain, factor 0.1")
     ours, with_it = told.ours(1e6), told.ours(1e6, method="warmup=0 log_variance_factor=0.1 step_size=0.02")
     paper = told.paper(1e6)
     if math.isnan(plain):
         return NOT_YET
-    word = "Stands" if paper - plain > 2.0 else "Falls"
-    text = (
-        f"**{word}** (rule: plain, too, is over two nats below the paper). After a million points with 5 latent "
-        f"variables plain wake-sleep is at {plain:.1f} on test, ours at {ours:.1f}, the paper at {paper:.1f}: the gap "
-        "is not a fault of our code."
+    return Outcome(
+        "Stands" if paper - plain > 2.0 else "Falls",
+        "plain, too, is over two nats below the paper",
+        f"After a million points with 5 latent variables plain wake-sleep is at {plain:.1f} on test, ours at "
+        f"{ours:.1f}, the paper at {paper:.1f}: the gap is not a fault of our code."
+        + _also(factor, f" With the log-variance weights times 0.1 plain is at {factor:.1f}, ours at {with_it:.1f}."),
     )
-    if math.isnan(factor):
-        return text
-    return text + f" With the log-variance weights times 0.1 plain is at {factor:.1f}, ours at {with_it:.1f}."
 
 
-def _em_large(told: Told) -> str:
+def _em_large(told: Told) -> Outcome:
     both = ("first", "last")
     runs = {name: [told.value(name, points=points) for points in both] for name in told.rows.attempt.unique()}
     rival, whose = runs.pop("plain AEVB", None), "plain AEVB"
@@ -162,13 +178,13 @@ def _em_large(told: Told) -> str:
         return NOT_YET
     runs = {"our seed 0": [told.ours(HALF), math.nan], **runs}
     ahead = [name for name, values in runs.items() if _ahead(values, rival)]
-    word = "Stands" if len(ahead) == len(runs) else "Stands, but not in every run" if ahead else "Falls"
     each = "; ".join(f"{name} {_both(values)}" for name, values in runs.items())
-    return (
-        f"**{word}** (rule: more than a nat above {whose} on the first 1000 test points and, where both are judged "
-        f"there, on the last). After {HALF:,} points {whose} is at {_both(rival)}. Monte Carlo EM: {each}. *Plain* "
-        "moves HMC's step size by 2 % after each move, *tuned as ours* by half of what acceptance lacks. The attempts "
-        "are judged by importance sampling in plain NumPy, our own rows by quadrature."
+    return Outcome(
+        "Stands" if len(ahead) == len(runs) else "Stands, but not in every run" if ahead else "Falls",
+        f"more than a nat above {whose} on the first 1000 test points and, where both are judged there, on the last",
+        f"After {HALF:,} points {whose} is at {_both(rival)}. Monte Carlo EM: {each}. *Plain* moves HMC's step size by "
+        "2 % after each move, *tuned as ours* by half of what acceptance lacks. The attempts are judged by importance "
+        "sampling in plain NumPy, our own rows by quadrature.",
     )
 
 
@@ -183,69 +199,58 @@ def _both(values: list[float]) -> str:
     return " and ".join(f"{value:.1f}" for value in values if not math.isnan(value))
 
 
-def _em_small(told: Told) -> str:
+def _em_small(told: Told) -> Outcome:
     plain, other = told.value("plain"), told.value("other rows")
     if math.isnan(plain):
         return NOT_YET
     em, aevb = told.ours(HALF), told.ours(HALF, backend="aevb")
-    word = "Stands" if abs(plain - em) < 3.0 else "Falls"
-    text = (
-        f"**{word}** (rule: plain and ours within three nats, twice the scatter of seeds). After {HALF:,} points "
-        "plain Monte "
-        f"Carlo EM is at {plain:.1f} on test, ours at {em:.1f}, our AEVB at {aevb:.1f}."
+    return Outcome(
+        "Stands" if abs(plain - em) < 3.0 else "Falls",
+        "plain and ours within three nats, twice the scatter of seeds",
+        f"After {HALF:,} points plain Monte Carlo EM is at {plain:.1f} on test, ours at {em:.1f}, our AEVB at "
+        f"{aevb:.1f}." + _also(other, f" Trained on other 1000 images, ours is at {other:.1f}."),
     )
-    return text if math.isnan(other) else text + f" Trained on other 1000 images, ours is at {other:.1f}."
 
 
-def _aevb_large(told: Told) -> str:
+def _aevb_large(told: Told) -> Outcome:
     plain, last = told.value("plain"), told.value("plain", points="last")
     if math.isnan(plain):
         return NOT_YET
     paper = told.paper(1e7)
-    word = "Stands" if plain > paper else "Falls"
-    return (
-        f"**{word}** (rule: plain passes in a million points what the paper has after ten). Plain AEVB is at "
-        f"{plain:.1f} on the "
-        f"first 1000 test points and {last:.1f} on the last after a million points, ours at {told.ours(1e6):.1f}; "
-        "the paper at "
-        f"{paper:.1f} after ten million."
+    return Outcome(
+        "Stands" if plain > paper else "Falls",
+        "plain passes in a million points what the paper has after ten",
+        f"Plain AEVB is at {plain:.1f} on the first 1000 test points and {last:.1f} on the last after a million "
+        f"points, ours at {told.ours(1e6):.1f}; the paper at {paper:.1f} after ten million.",
     )
 
 
-def _aevb_small(told: Told) -> str:
+def _aevb_small(told: Told) -> Outcome:
     log_px, bound = told.value("plain"), told.value("plain", "elbo_plain_nats")
     other = told.value("other rows") - told.value("other rows", "elbo_plain_nats")
     if math.isnan(log_px):
         return NOT_YET
     on_train = told.value("plain", split="train") - told.value("plain", "elbo_nats", "train")
     gap = log_px - bound
-    word = "Stands" if gap > 3 * on_train else "Falls"
-    text = (
-        f"**{word}** (rule: the gap on test three times that on train). After {HALF:,} points plain AEVB's bound on "
-        "test lies "
-        f"{gap:.1f} nats below log p(x), on train {on_train:.1f}."
-    )
-    return (
-        text if math.isnan(other) else text + f" Trained on other 1000 images, ours has a gap of {other:.1f} on test."
+    return Outcome(
+        "Stands" if gap > 3 * on_train else "Falls",
+        "the gap on test three times that on train",
+        f"After {HALF:,} points plain AEVB's bound on test lies {gap:.1f} nats below log p(x), on train "
+        f"{on_train:.1f}." + _also(other, f" Trained on other 1000 images, ours has a gap of {other:.1f} on test."),
     )
 
 
-def _frey(told: Told) -> str:
+def _frey(told: Told) -> Outcome:
     names = [name for name in told.rows.attempt.unique() if not _other(name) and "ten million" not in name]
     paper = told.paper(1e6)
     found = {name: told.value(name) for name in names}
     nearest = min(found, key=lambda name: abs(found[name] - paper))
-    word = "Falls" if abs(found[nearest] - paper) < 50 else "Stands"
     splits = [found[name] for name in found if name in SPLITS]
-    text = (
-        f"**{word}** (rule: an attempt comes within 50 nats of the paper's {paper:.0f} on test after a million "
-        "points with 10 "
-        f"latent variables). Nearest: {nearest}, {found[nearest]:.0f}."
-    )
-    if "minibatches of 500" in found:
+    text = f"Nearest: {nearest}, {found[nearest]:.0f}."
+    if LARGER in found:
         text += (
             " With minibatches of 500 there is a fifth of the updates for as many points; at half a million the curve "
-            f"is at {told.value('minibatches of 500', n_seen=HALF):.0f}, the paper at {told.paper(HALF):.0f}."
+            f"is at {told.value(LARGER, n_seen=HALF):.0f}, the paper at {told.paper(HALF):.0f}."
         )
     if "plain" in found:
         text += f" Plain AEVB is at {found['plain']:.0f}, ours at {told.ours(1e6):.0f}: our code is not the cause."
@@ -255,33 +260,29 @@ def _frey(told: Told) -> str:
             f" By the split of the film, test ends between {min(splits):.0f} and {max(splits):.0f}; train ends at "
             f"{min(learned):.0f} or more, the paper's at {told.paper(1e6, 'train'):.0f}: no split is the cause."
         )
-    others = {k: told.value(f"minibatches of 500, {k} latent variables") for k in (2, 20)}
-    for k, value in others.items():
-        if not math.isnan(value):
-            theirs = told.paper(1e6, n_latent=k)
-            text += f" With {k} latent variables and minibatches of 500: {value:.0f}, the paper {theirs:.0f}."
-    late = told.value("minibatches of 500, ten million points")
-    if not math.isnan(late):
-        text += f" After ten million points, minibatches of 500: {late:.0f}, the paper {told.paper(1e7):.0f}."
-    return text
+    for k in (2, 20):
+        value, theirs = told.value(f"{LARGER}, {k} latent variables"), told.paper(1e6, n_latent=k)
+        text += _also(value, f" With {k} latent variables and {LARGER}: {value:.0f}, the paper {theirs:.0f}.")
+    late = told.value(f"{LARGER}, ten million points")
+    text += _also(late, f" After ten million points, {LARGER}: {late:.0f}, the paper {told.paper(1e7):.0f}.")
+    rule = f"an attempt comes within 50 nats of the paper's {paper:.0f} on test after a million points with 10 latent"
+    return Outcome("Falls" if abs(found[nearest] - paper) < 50 else "Stands", f"{rule} variables", text)
 
 
-def _frey_plateau(told: Told) -> str:
-    plain, large = told.value("plain"), told.value("minibatches of 500")
-    if math.isnan(plain) and math.isnan(large):
-        return NOT_YET
-    text = ""
-    if not math.isnan(plain):
-        word = "Stands" if plain > 600 else "Falls"
-        text = (
-            f"**{word}** (rule: above 600 after a million points with 20 latent variables). Plain wake-sleep is at "
-            f"{plain:.0f}, "
-            f"ours at {told.ours(1e6):.0f}, the paper at {told.paper(1e6):.0f}. "
-        )
-    return text if math.isnan(large) else text + f"With minibatches of 500 ours is at {large:.0f}."
+def _frey_plateau(told: Told) -> Outcome:
+    plain, large = told.value("plain"), told.value(LARGER)
+    with_it = _also(large, f"With {LARGER} ours is at {large:.0f}.")
+    if math.isnan(plain):
+        return Outcome("", "", with_it) if with_it else NOT_YET
+    return Outcome(
+        "Stands" if plain > 600 else "Falls",
+        "above 600 after a million points with 20 latent variables",
+        f"Plain wake-sleep is at {plain:.0f}, ours at {told.ours(1e6):.0f}, the paper at {told.paper(1e6):.0f}. "
+        + with_it,
+    )
 
 
-def _full_vb(told: Told) -> str:
+def _full_vb(told: Told) -> Outcome:
     rows = told.rows[(told.rows.metric == "elbo_full_nats")]
     if "start" not in rows or not rows.start.astype(str).str.startswith("at MAP").any():
         return NOT_YET
@@ -289,84 +290,85 @@ def _full_vb(told: Told) -> str:
     best = around.loc[around.value.idxmax()]
     trained = rows[rows.start.astype(str).str.startswith("trained")]
     ours = told.ours(1e6, "train")
-    word = "Stands, and is what the bound asks for" if best.value < ours else "Falls"
     text = (
-        f"**{word}** (rule: no q(theta) around the MAP fit has a higher bound than the fit that underfits). Of all "
-        "widths around "
-        f"the weights of MAP the best ({best.start.removeprefix('at MAP, ')}) has a bound on log p(X) / N of "
-        f"{best.value:.1f}, "
-        f"the fit that underfits {ours:.1f} after as many points."
+        f"Of all widths around the weights of MAP the best ({best.start.removeprefix('at MAP, ')}) has a bound on "
+        f"log p(X) / N of {best.value:.1f}, the fit that underfits {ours:.1f} after as many points."
     )
     for row in trained.to_dict("records"):
         text += f" {row['start'].capitalize()} it ends at {row['value']:.1f}."
-    plain = told.value("plain, noise for each datapoint", split="train")
-    if not math.isnan(plain):
-        share = told.value("plain, noise for each datapoint", "theta_at_prior", "train")
-        text += (
-            " Plain full VB with noise for each datapoint, a less noisy gradient of the same bound, ends at "
-            f"{plain:.1f} with "
-            f"{share:.0%} of the weights at the prior (ours {told.ours(1e6, 'train', metric='theta_at_prior'):.0%})."
-        )
-    return text
+    plain, share = (told.value(NOISY, metric, "train") for metric in ("", "theta_at_prior"))
+    at_prior = told.ours(1e6, "train", metric="theta_at_prior")
+    text += _also(
+        plain,
+        " Plain full VB with noise for each datapoint, a less noisy gradient of the same bound, ends at "
+        f"{plain:.1f} with {share:.0%} of the weights at the prior (ours {at_prior:.0%}).",
+    )
+    return Outcome(
+        "Stands, and is what the bound asks for" if best.value < ours else "Falls",
+        "no q(theta) around the MAP fit has a higher bound than the fit that underfits",
+        text,
+    )
 
 
+def _also(value: float, sentence: str) -> str:
+    """Return a sentence about a number, nothing where there is none."""
+    return "" if math.isnan(value) else sentence
+
+
+LARGER, NOISY = "minibatches of 500", "plain, noise for each datapoint"
 HALF = 500_000
-NOT_YET = "Not run yet."
+NOT_YET = Outcome("", "", "Not run yet.")
 SPLITS = ("other shuffle", "every fifth frame", "last frames", "blocks of 50 frames")
-_MNIST3 = {
-    "data": "mnist",
-    "n_latent": 3,
-    "n_hidden": 100,
-    "method": FIGURE3,
-    "engine": "numpyro",
-    "samples": 10_000_000,
-}
-_FREY = {"data": "frey", "n_hidden": 200, "samples": 10_000_000, "method": FIGURE2}
-_CURVE2, _CURVE3 = {"figure": "figure2"}, {"figure": "figure3", "data": "mnist"}
+_MNIST5 = {"data": "mnist", "n_latent": 5, "n_hidden": 500, "method": "warmup=0 step_size=0.01"}
+_MNIST3 = {"data": "mnist", "n_latent": 3, "n_hidden": 100, "method": TUNED, "engine": "numpyro", "samples": 10_000_000}
+_FREY = {"data": "frey", "n_hidden": 200, "samples": 10_000_000, "method": TUNED}
+_VB = {"data": "mnist", "n_train": 1000, "method": "theta=vb step_size=0.1"}
 
+
+def _figure2(claim: str, ours: dict[str, Any], n_latent: int, backend: str, outcome: Outcomes) -> Finding:
+    paper = {"figure": "figure2", "data": ours["data"], "n_latent": n_latent, "backend": backend}
+    return Finding(claim, BOUND, "lower_bound", {**ours, "n_latent": n_latent, "backend": backend}, paper, outcome)
+
+
+def _figure3(claim: str, n_train: int, backend: str, outcome: Outcomes) -> Finding:
+    panel = {"n_train": n_train, "backend": backend}
+    paper = {"figure": "figure3", "data": "mnist", **panel}
+    return Finding(claim, LOG_PX, "marginal_likelihood", {**_MNIST3, **panel}, paper, outcome)
+
+
+_UNDERFITS = "Full VB underfits with 1000 training points"
+_NO_CURVE = {"figure": "figure2", "data": "none"}
 FINDINGS = {
-    "wake_sleep": Finding(
+    "wake_sleep": _figure2(
         "Wake-sleep on MNIST is below the paper unless its log-variance weights are multiplied by 0.1",
-        BOUND, "lower_bound",
-        {"data": "mnist", "n_latent": 5, "n_hidden": 500, "backend": "wake_sleep", "method": "warmup=0 step_size=0.01"},
-        {**_CURVE2, "data": "mnist", "n_latent": 5, "backend": "wake_sleep"}, _wake_sleep,
+        _MNIST5,
+        5,
+        "wake_sleep",
+        _wake_sleep,
     ),
-    "em_large": Finding(
+    "em_large": _figure3(
         "Monte Carlo EM with minibatches is above AEVB with 50,000 training points",
-        LOG_PX, "marginal_likelihood", {**_MNIST3, "n_train": 50_000, "backend": "monte_carlo_em"},
-        {**_CURVE3, "n_train": 50_000, "backend": "monte_carlo_em"}, _em_large,
+        50_000,
+        "monte_carlo_em",
+        _em_large,
     ),
-    "em_small": Finding(
-        "Monte Carlo EM does not win with 1000 training points",
-        LOG_PX, "marginal_likelihood", {**_MNIST3, "n_train": 1000, "backend": "monte_carlo_em"},
-        {**_CURVE3, "n_train": 1000, "backend": "monte_carlo_em"}, _em_small,
-    ),
-    "frey": Finding(
-        "AEVB on Frey Face is ahead of the paper's",
-        BOUND, "lower_bound", {**_FREY, "n_latent": 10, "backend": "aevb"},
-        {**_CURVE2, "data": "frey", "n_latent": 10, "backend": "aevb"}, _frey,
-    ),
-    "frey_plateau": Finding(
+    "em_small": _figure3("Monte Carlo EM does not win with 1000 training points", 1000, "monte_carlo_em", _em_small),
+    "frey": _figure2("AEVB on Frey Face is ahead of the paper's", _FREY, 10, "aevb", _frey),
+    "frey_plateau": _figure2(
         "Wake-sleep on Frey Face leaves the plateau that the paper's stays on",
-        BOUND, "lower_bound", {**_FREY, "n_latent": 20, "backend": "wake_sleep"},
-        {**_CURVE2, "data": "frey", "n_latent": 20, "backend": "wake_sleep"}, _frey_plateau,
+        _FREY,
+        20,
+        "wake_sleep",
+        _frey_plateau,
     ),
-    "full_vb": Finding(
-        "Full VB underfits with 1000 training points",
-        ("elbo_full_nats", "elbo_full_nats"), "full_vb",
-        {"data": "mnist", "n_train": 1000, "method": "theta=vb step_size=0.1"}, {**_CURVE2, "data": "none"}, _full_vb,
+    "full_vb": Finding(_UNDERFITS, ("elbo_full_nats",) * 2, "full_vb", _VB, _NO_CURVE, _full_vb),
+    "aevb_large": _figure3(
+        "AEVB is ten nats above the paper's Figure 3 with 50,000 training points", 50_000, "aevb", _aevb_large
     ),
-    "aevb_large": Finding(
-        "AEVB is ten nats above the paper's Figure 3 with 50,000 training points",
-        LOG_PX, "marginal_likelihood", {**_MNIST3, "n_train": 50_000, "backend": "aevb"},
-        {**_CURVE3, "n_train": 50_000, "backend": "aevb"}, _aevb_large,
+    "aevb_small": _figure3(
+        "What overfits in AEVB with 1000 training points is the recognition network", 1000, "aevb", _aevb_small
     ),
-    "aevb_small": Finding(
-        "What overfits in AEVB with 1000 training points is the recognition network",
-        LOG_PX, "marginal_likelihood", {**_MNIST3, "n_train": 1000, "backend": "aevb"},
-        {**_CURVE3, "n_train": 1000, "backend": "aevb"}, _aevb_small,
-    ),
-}  # fmt: skip
+}
 
 
 def published(folder: str, settings: dict[str, Any], metric: str, split: str, n_seen: float) -> float:
@@ -380,16 +382,13 @@ def published(folder: str, settings: dict[str, Any], metric: str, split: str, n_
 
 def papers(settings: dict[str, Any], split: str, n_seen: float) -> float:
     """Return the paper's value of a curve; NaN where there is no such curve or it does not reach there."""
-    from comparisons.paper.curves import curves, value_at
-
     wanted = {**settings, "split": split}
     found = [curve for curve in curves() if all(getattr(curve, name) == value for name, value in wanted.items())]
     return value_at(found[0], n_seen) if found else math.nan
 
 
-def _rows(folder: str) -> "pd.DataFrame":
-    from comparisons.runner import store
-
+@cache
+def _rows(folder: str) -> pd.DataFrame:
     return store.read_rows(REPORTS / folder / "rows.csv")
 
 

@@ -12,8 +12,9 @@ import pandas as pd
 
 from comparisons.paper import findings, paper_estimator, turns
 from comparisons.paper.curves import curves, value_at
-from comparisons.paper.findings import Rows
+from comparisons.paper.found import Found, Rows
 from comparisons.paper.verdicts import count, keeps_chains
+from comparisons.reporting.blocks import Block, Code, Figures, Fold, Heading, Items, Paragraph
 
 EARLIER = "bb930f7"
 MENDED_E_STEP = 3  # the version of the numbers from which theta learns from all rows of a full E-step
@@ -155,18 +156,17 @@ CORRECTIONS = (
 )  # fmt: skip
 
 
-def markdown(rows: Rows, manifests: Manifests) -> str:
-    """Return the section as Markdown: for each fault what was said, why it is withdrawn, and what the rows say now."""
-    from comparisons.reporting.tables import escape
-
-    parts = [
-        f"An earlier version of this report (commit `{EARLIER}`) was wrong in two of its headline findings and in a "
-        "judge that others were held against, and it said more than it had tried in two. What is withdrawn, why, and "
-        "what the rows of today say:\n"
-    ]
+def blocks(found: Found) -> list[Block]:
+    """Return the section: for each fault what was said, why it is withdrawn, and what the rows say now."""
+    opening = (
+        "An earlier version of this report (commit ", Code(EARLIER), ") was wrong in two of its headline findings and "
+        "in a judge that others were held against, and it said more than it had tried in two. What is withdrawn, why, "
+        "and what the rows of today say:",
+    )  # fmt: skip
+    parts: list[Block] = [Paragraph(opening)]
     for one in CORRECTIONS:
-        now = one.now(rows, manifests) or [AGAIN]
-        parts.append(f"### {one.title}\n")
-        parts.append("\n".join([*(f'- Withdrawn: "{said}"' for said in one.withdrawn), f"- Why: {one.why}"]))
-        parts.append("\n".join(f"- Now: {escape(said)}" for said in now) + "\n")
-    return "\n".join(parts)
+        now = one.now(found.rows, found.manifests["figure3"]) or [AGAIN]
+        withdrawn = [f'Withdrawn: "{said}"' for said in one.withdrawn]
+        lines = [*withdrawn, f"Why: {one.why}", *(f"Now: {said}" for said in now)]
+        parts += [Heading(one.title), Items(lines, lined=True)]
+    return [*parts, Figures(()), Fold("The numbers", ())]

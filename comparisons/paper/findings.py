@@ -5,21 +5,24 @@ standard errors of each other are called so, and are never put in an order.
 """
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from comparisons.paper import paper_estimator, turns
 from comparisons.paper.curves import WHOLE, curves, value_at
+from comparisons.paper.found import Rows
+from comparisons.paper.full_vb_report import by_theta
 from comparisons.paper.readings import places
 from comparisons.paper.verdicts import (
+    ENGINE_NAMES,
     FULL,
     MODEL_OF,
     NAMES,
     TITLES,
     TRUTH,
     Point,
+    by_training,
     compared,
     configurations,
     count,
@@ -31,25 +34,14 @@ from comparisons.paper.verdicts import (
     panel,
     points,
     relation,
+    stands,
     tolerance,
 )  # fmt: skip
-from comparisons.reporting.agreement import agreement, verdict
-from comparisons.reporting.tables import summary
+from comparisons.reporting import outcomes
+from comparisons.reporting.agreement import PAIR, agreement, verdict
+from comparisons.reporting.tables import over_seeds, summary
 
 SIZES = (1000, 50_000)
-
-
-class Rows(NamedTuple):
-    """The rows of each comparison, empty where it was not run."""
-
-    figure2: pd.DataFrame
-    figure3: pd.DataFrame
-    full_vb: pd.DataFrame
-    calibration: pd.DataFrame
-    inference_gap: pd.DataFrame
-    speed: pd.DataFrame
-    judge_again: pd.DataFrame
-    attempts: pd.DataFrame
 
 
 Finding = Callable[[Rows], list[str]]
@@ -58,6 +50,11 @@ Finding = Callable[[Rows], list[str]]
 def said(findings: Iterable[Finding], rows: Rows) -> list[str]:
     """Return the sentences of some findings, in order."""
     return [sentence for finding in findings for sentence in finding(rows)]
+
+
+def of_comparison(name: str, rows: Rows) -> list[str]:
+    """Return what the rows of a comparison say, nothing of one that has no finding."""
+    return OTHERS[name](rows) if name in OTHERS else []
 
 
 # Figure 2
@@ -279,10 +276,14 @@ def papers_estimator(rows: Rows) -> list[str]:
 
 
 def engines(rows: Rows) -> list[str]:
-    """Whether the two engines end at the same value, over seeds, in Figure 3."""
+    """Whether each two engines end at the same value, over seeds, in Figure 3."""
     part = rows.figure3[rows.figure3.data == "mnist"]
-    differences = agreement(summary(part)) if len(part) else part
-    return [f"NumPyro against Pyro on MNIST, over seeds. {verdict(differences)}"] if len(differences) else []
+    if part.empty:
+        return []
+    return [
+        f"{' against '.join(ENGINE_NAMES.get(name, name) for name in pair)} on MNIST, over seeds. {verdict(compared)}"
+        for pair, compared in agreement(summary(part)).groupby(PAIR, sort=False)
+    ]
 
 
 def seeds(rows: Rows) -> list[str]:
@@ -311,16 +312,12 @@ def seeds(rows: Rows) -> list[str]:
 
 def full_vb(rows: Rows) -> list[str]:
     """Maximum likelihood, MAP and full VB: log p(x) on test, the gap to train, and what q(theta) costs."""
-    from comparisons.paper.full_vb_report import by_theta
-    from comparisons.reporting.outcomes import ran
-    from comparisons.reporting.tables import over_seeds
-
     if rows.full_vb.empty:
         return []
     found = []
     kinds = {"ml": ("ml", TRUTH), "map": ("map", TRUTH), "vb, at the mean of q": ("vb", TRUTH),
              "vb, averaged over q": ("vb", "log_px_predictive_nats")}  # fmt: skip
-    for n_train, part in by_theta(ran(rows.full_vb)).groupby("n_train"):
+    for n_train, part in by_theta(outcomes.ran(rows.full_vb)).groupby("n_train"):
         end = part.n_seen.max()
         last = part[part.n_seen == end]
         told = []
@@ -383,20 +380,16 @@ def speed(rows: Rows) -> list[str]:
     """A step of AEVB beside its matrix products and Pyro's own SVI."""
     if rows.speed.empty:
         return []
-    from comparisons.benchmarks.speed_report import TOLD, medians
-
+    mine = rows.speed[(rows.speed.part == "step") & (rows.speed.quantity == "step_ms")]
+    wanted = {"the products alone": ("matrix products", "torch"), "AEVB on NumPyro": ("aevb", "numpyro")}
+    wanted |= {"AEVB on Pyro": ("aevb", "pyro"), "Pyro's own SVI": ("SVI, Trace_ELBO", "pyro")}
     found = []
-    steps = medians(rows.speed, "step", "step_ms", ["contestant", "engine", *TOLD])
-    for told, group in steps.groupby(TOLD, sort=False):
-        ms = {(one.contestant, one.engine): one.median for one in group.itertuples()}
-        wanted = {"the products alone": ("matrix products", "torch"), "AEVB on NumPyro": ("aevb", "numpyro"),
-                  "AEVB on Pyro": ("aevb", "pyro"), "Pyro's own SVI": ("SVI, Trace_ELBO", "pyro")}  # fmt: skip
+    for (hidden, latent), group in mine.groupby(["n_hidden", "n_latent"], sort=False):
+        ms = group.groupby(["contestant", "engine"]).value.median()
         each = [f"{name} {ms[key]:.1f}" for name, key in wanted.items() if key in ms]
         if each:
-            found.append(
-                f"Milliseconds a step with {int(told[0])} hidden units and {int(told[1])} latent variables: "
-                f"{', '.join(each)}."
-            )
+            shape = f"{int(hidden)} hidden units and {int(latent)} latent variables"
+            found.append(f"Milliseconds a step with {shape}: {', '.join(each)}.")
     return found
 
 
@@ -420,8 +413,6 @@ def _ends(rows: Rows, n_train: int) -> dict[str, Point]:
 
 
 def _of_main(rows: pd.DataFrame, told: tuple[str, ...] = ()) -> pd.DataFrame:
-    from comparisons.paper.verdicts import by_training, stands
-
     rows = by_training(rows)
     chosen = stands(rows, told)
     return of(rows, chosen) if chosen else rows[:0]

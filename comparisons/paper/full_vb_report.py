@@ -1,130 +1,97 @@
 """The report of `full_vb`: what a point theta and a q(theta) are worth on training and on test data."""
 
-import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
-if TYPE_CHECKING:
-    import pandas as pd
+from comparisons.reporting import drawing, markdown, outcomes, tables
+from comparisons.reporting.blocks import Block, Heading, Paragraph, Table
+from comparisons.reporting.tables import BOUND, CELL, EVIDENCE, note, over_seeds, plus_minus, summary
+from comparisons.runner import store
+from comparisons.runner.rows import PANEL
 
+TITLE = "A point or a distribution over theta"
 KINDS = ("ml", "map", "vb")
 TITLES = {"ml": "ml, a point", "map": "map, a point", "vb": "vb, at the mean of q"}
 OF_DRAWS = {"vb, one draw of q": "log_px_expected_nats", "vb, averaged over q": "log_px_predictive_nats"}
-COLOURS = {"ml": "#D55E00", "map": "#0072B2", "vb": "#56B4E9", "vb, averaged over q": "#009E73"}
+COLOURS = {"ml": drawing.VERMILION, "map": drawing.BLUE, "vb": drawing.SKY, "vb, averaged over q": drawing.GREEN}
 
 
 def report(rows: Any, out: Path, mine: Any) -> str:
     """Write table.md and figure.svg of all rows; return the table of `mine` for a terminal."""
-    from comparisons.reporting import outcomes, tables
-    from comparisons.runner import store
 
-    store.write(out / "table.md", markdown(rows, outcomes.reasons(out)))
+    store.write(out / "table.md", markdown.printed(blocks(rows, outcomes.reasons(out)), TITLE))
     store.write(out / "figure.svg", figure(rows))
     return tables.plain(mine)
 
 
-def by_theta(rows: "pd.DataFrame") -> "pd.DataFrame":
+def by_theta(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the rows with a column `theta`, taken out of `method`, where a default is not named."""
     theta = rows.method.str.extract(r"\btheta=(\w+)", expand=False).fillna("map")
     rest = rows.method.str.replace(r"\btheta=\w+ ?", "", regex=True).str.strip()
     return rows.assign(theta=theta, method=rest)
 
 
-def markdown(rows: "pd.DataFrame", reasons: Mapping[str, str] = {}) -> str:
-    """Return the table, a section for each model and data: five lines for ml, map and the three readings of vb.
+def blocks(rows: pd.DataFrame, reasons: Mapping[str, str] = {}) -> list[Block]:
+    """Return the table, a part for each model and data: five lines for ml, map and the three readings of vb.
 
     `reasons` says by cell why runs failed.
     """
-    from comparisons.reporting import outcomes
-    from comparisons.reporting.tables import escape, note, pipe, summary
-    from comparisons.runner.rows import PANEL
-
     rows = by_theta(rows)
     last = rows[rows.n_seen == rows.groupby("cell").n_seen.transform("max")]
-    parts = ["# A point or a distribution over theta\n"]
-    for key, panel in last.groupby(PANEL, sort=True):
-        p = dict(zip(PANEL, key, strict=True))
-        parts.append(
-            f"## {escape(p['data'])}, {p['n_train']} training points, {p['n_latent']} latent variables, "
-            f"{p['n_hidden']} hidden units, {p['samples']:,} points seen\n"
-        )
-        ways = ["backend", "engine", "method"]
-        shown = [name for name in ways if panel[name].nunique() > 1]
-        body, sentences = [], []
-        for way, group in panel.groupby(ways, sort=True):
-            names = [escape(value or "defaults") for name, value in zip(ways, way, strict=True) if name in shown]
-            for kind in [k for k in KINDS if group.theta.eq(k).any()]:
-                fit = group[group.theta == kind]
-                body.append([*names, TITLES[kind], *_numbers(fit, _evidence(fit)), *_cost(fit)])
-                if kind == "vb":
-                    for title, metric in OF_DRAWS.items():
-                        if fit.metric.eq(metric).any():
-                            body.append([*names, title, *_numbers(fit, metric, bound=False), "", ""])
-                    sentences.append(_sentence(fit, names))
-        head = [*shown, "theta", "lower bound, train", "lower bound, test", "log p(x), train", "log p(x), test"]
-        parts.append(pipe([*head, "train - test", "step size", "seconds"], body))
-        parts += sentences
-        lost = outcomes.failures(panel, reasons)
-        if lost:
-            parts.append("\n".join([f"{outcomes.FAILED}\n", *(f"- {escape(one)}" for one in lost)]) + "\n")
-        parts.append(note(summary(panel.drop(columns="theta")), p["data"]))
-    return "\n".join(parts)
+    return [block for _, panel in last.groupby(PANEL, sort=True) for block in _of_panel(panel, reasons)]
 
 
-def figure(rows: "pd.DataFrame") -> str:
+def _of_panel(panel: pd.DataFrame, reasons: Mapping[str, str]) -> Iterator[Block]:
+    p = panel.iloc[0]
+    yield Heading(
+        f"{p['data']}, {p['n_train']} training points, {p['n_latent']} latent variables, "
+        f"{p['n_hidden']} hidden units, {p['samples']:,} points seen"
+    )
+    ways = ["backend", "engine", "method"]
+    shown = [name for name in ways if panel[name].nunique() > 1]
+    body, sentences = [], []
+    for way, group in panel.groupby(ways, sort=True):
+        names = [value or "defaults" for name, value in zip(ways, way, strict=True) if name in shown]
+        for kind in [k for k in KINDS if group.theta.eq(k).any()]:
+            fit = group[group.theta == kind]
+            body.append([*names, TITLES[kind], *_numbers(fit, _evidence(fit)), *_cost(fit)])
+            if kind == "vb":
+                for title, metric in OF_DRAWS.items():
+                    if fit.metric.eq(metric).any():
+                        body.append([*names, title, *_numbers(fit, metric, bound=False), "", ""])
+                sentences.append(_sentence(fit, names))
+    head = [*shown, "theta", "lower bound, train", "lower bound, test", "log p(x), train", "log p(x), test"]
+    yield Table([*head, "train - test", "step size", "seconds"], body)
+    yield from map(Paragraph, sentences)
+    yield from outcomes.blocks(panel, reasons)
+    yield Paragraph(note(summary(panel.drop(columns="theta")), p["data"]))
+
+
+def figure(rows: pd.DataFrame) -> str:
     """Draw log p(x) against points seen, a panel for each model and data: train solid, test dashed. Returns SVG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-    from matplotlib import ticker
-    from matplotlib.lines import Line2D
-
-    from comparisons.reporting.outcomes import drawable
-    from comparisons.reporting.tables import CELL
-    from comparisons.runner.rows import PANEL
-
-    rows = by_theta(drawable(rows, CELL))
+    rows = by_theta(outcomes.drawable(rows, CELL))
     panels = list(rows.groupby(PANEL, sort=True))
-    style = {"svg.hashsalt": "comparisons", "svg.fonttype": "none", "font.size": 9, "axes.spines.top": False}
-    with plt.rc_context({**style, "axes.spines.right": False}):
-        size = (4.4 * max(1, len(panels)) + 1.8, 3.6)
-        drawn, axes = plt.subplots(1, max(1, len(panels)), figsize=size, squeeze=False, layout="constrained")
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots(1, max(1, len(panels)), squeeze=False)
         for axis, (key, panel) in zip(axes[0], panels, strict=False):
-            p = dict(zip(PANEL, key, strict=True))
             for label, shown in _curves(panel):
-                for split, style_of in (("train", "-"), ("test", "--")):
-                    each = shown[shown.split == split].groupby("n_seen").value
-                    mean, error = each.mean(), each.std(ddof=1) / np.sqrt(each.count())
-                    axis.plot(mean.index, mean.to_numpy(), style_of, color=COLOURS[label], marker="x", markersize=3)
-                    if error.notna().all():
-                        axis.fill_between(
-                            mean.index, mean - error, mean + error, color=COLOURS[label], alpha=0.15, lw=0
-                        )
-            axis.set_xscale("log")
-            axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-            axis.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
-            axis.xaxis.set_minor_locator(ticker.NullLocator())
-            axis.set_xlabel("training points seen")
-            axis.set_ylabel("log p(x) [nats per datapoint]")
-            axis.set_title(
-                f"{p['data']}, N = {p['n_train']}, {p['n_latent']} latent, {p['n_hidden']} hidden", fontsize=9
-            )
-        handles = [Line2D([], [], color=colour, label=TITLES.get(name, name)) for name, colour in COLOURS.items()]
-        handles += [
-            Line2D([], [], color="0.3", linestyle=line, label=split) for split, line in (("train", "-"), ("test", "--"))
-        ]
-        drawn.legend(handles=handles, loc="outside right upper", frameon=False)
-        text = io.StringIO()
-        drawn.savefig(text, format="svg", metadata={"Date": None})
-        plt.close(drawn)
-    return text.getvalue()
+                for split, dash in drawing.DASHES.items():
+                    look = {"linestyle": dash, "marker": "x", "markersize": 3}
+                    drawing.over_seeds(axis, shown[shown.split == split], COLOURS[label], **look)
+            drawing.name_panel(axis, dict(zip(PANEL, key, strict=True)), "log p(x)")
+        kinds = [drawing.key(TITLES.get(name, name), color=colour) for name, colour in COLOURS.items()]
+        handles = [*kinds, *drawing.split_keys()]
+        figure.legend(handles=handles, loc="outside right upper", frameon=False)
+
+    return drawing.svg((4.4 * max(1, len(panels)) + 1.8, 3.6), draw)
 
 
-def _curves(panel: "pd.DataFrame") -> "list[tuple[str, pd.DataFrame]]":
+def _curves(panel: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """Return label and rows of each curve; seeds, engines and what else tells fits apart are averaged over."""
     found = []
     for kind in KINDS:
@@ -136,67 +103,56 @@ def _curves(panel: "pd.DataFrame") -> "list[tuple[str, pd.DataFrame]]":
     return [(label, shown) for label, shown in found if len(shown)]
 
 
-def _evidence(fit: "pd.DataFrame") -> str:
+def _evidence(fit: pd.DataFrame) -> str:
     """Return the most exact estimate of log p(x) that there is, at a point."""
-    from comparisons.reporting.tables import EVIDENCE
 
     return next((name for name in EVIDENCE if fit.metric.eq(name).any()), "")
 
 
-def _numbers(fit: "pd.DataFrame", metric: str, bound: bool = True) -> list[str]:
+def _numbers(fit: pd.DataFrame, metric: str, bound: bool = True) -> list[str]:
     """Return a line's cells: the bound and log p(x) on train and test, and how much better it is on train."""
-    from comparisons.reporting.tables import BOUND
 
     cells = [_cell(fit, name, split) for name in (BOUND, metric) for split in ("train", "test")]
     (train, one), (test, other) = (_value(fit, metric, split) for split in ("train", "test"))
-    gap = _shown(train - test, float(np.hypot(one, other)))
+    gap = plus_minus(train - test, float(np.hypot(one, other)))
     return [*(cells if bound else ["", "", *cells[2:]]), gap]
 
 
-def _cost(fit: "pd.DataFrame") -> list[str]:
-    from comparisons.reporting.outcomes import ran
+def _cost(fit: pd.DataFrame) -> list[str]:
 
-    cells = ran(fit).groupby("cell").first()
+    cells = outcomes.ran(fit).groupby("cell").first()
     if cells.empty:
         return ["", "-"]
     return [" ".join(f"{s:g}" for s in sorted(cells.step_size.dropna().unique())), f"{cells.seconds.mean():.0f}"]
 
 
-def _sentence(fit: "pd.DataFrame", names: list[str]) -> str:
+def _sentence(fit: pd.DataFrame, names: list[str]) -> str:
     """Say what the bound on log p(X) is, what of it q(theta) costs, and whether to trust the predictive number."""
-    from comparisons.reporting.outcomes import word
 
     kl, _ = _value(fit, "kl_theta_nats", "train")
     at_prior, _ = _value(fit, "theta_at_prior", "train")
     if np.isnan(kl):
-        return f"{' '.join([*names, 'vb'])}: {word(fit)}.\n"
+        return f"{' '.join([*names, 'vb'])}: {outcomes.word(fit)}."
     doubtful = fit[fit.metric == "log_px_predictive_nats"].flagged.mean()
     text = f"{' '.join([*names, 'vb'])}: log p(X) / N is at least {_cell(fit, 'elbo_full_nats', 'train')}, of which "
     text += f"KL(q(theta) || p(theta)) / N takes {kl:.2f}; {at_prior:.0%} of the weights stayed at the prior."
     if doubtful > 0:
         text += f" For {doubtful:.0%} of the datapoints one draw of theta has more than half of the average over q."
-    return text + "\n"
+    return text
 
 
-def _value(fit: "pd.DataFrame", metric: str, split: str) -> tuple[float, float]:
-    from comparisons.reporting.outcomes import ran
-    from comparisons.reporting.tables import over_seeds
+def _value(fit: pd.DataFrame, metric: str, split: str) -> tuple[float, float]:
 
-    part = ran(fit[(fit.metric == metric) & (fit.split == split)])
+    part = outcomes.ran(fit[(fit.metric == metric) & (fit.split == split)])
     return over_seeds(part) if len(part) else (np.nan, np.nan)
 
 
-def _cell(fit: "pd.DataFrame", metric: str, split: str) -> str:
-    from comparisons.reporting.outcomes import mark, word
+def _cell(fit: pd.DataFrame, metric: str, split: str) -> str:
 
     value, error = _value(fit, metric, split)
     if np.isnan(value):
-        status = word(fit)
+        status = outcomes.word(fit)
         return status if status in ("diverged", "failed") else "-"
-    return _shown(value, error) + mark(word(fit[(fit.metric == metric) & (fit.split == split)]) == "contradicted")
-
-
-def _shown(value: float, error: float) -> str:
-    from comparisons.reporting.tables import plus_minus
-
-    return plus_minus(value, error)
+    return plus_minus(value, error) + outcomes.mark(
+        outcomes.word(fit[(fit.metric == metric) & (fit.split == split)]) == "contradicted"
+    )

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from comparisons import cli
 from comparisons.data import Data, digest, load, take
 from comparisons.errors import DataError, StorageError
 from comparisons.evidence.base import Target
 from comparisons.evidence.judge import estimate
+from comparisons.reporting import markdown
+from comparisons.reporting.blocks import Block, Paragraph, Table
 from comparisons.runner import store
 from comparisons.runner.cell import on
 from comparisons.runner.experiment import Experiment
@@ -23,6 +26,7 @@ from comparisons.runner.fits import restored
 from comparisons.runner.identity import completed, method
 from inference.base import setting
 
+TITLE = "Judged again by quadrature"
 JUDGE = "quadrature"
 METRIC = f"log_px_{JUDGE}_nats"
 
@@ -50,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
             rows.append(row)
             print(f"{row['cell']} {row['split']} at {row['n_seen']}: {row['moved']:+.4f}", file=sys.stderr)
             store.write_rows(out / "rows.csv", rows)
-    table = markdown(rows)
+    table = markdown.printed(blocks(pd.DataFrame(rows)), TITLE)
     store.write(out / "table.md", table)
     print(table)
     return 0
@@ -92,27 +96,25 @@ def judged(plan: Plan, folder: Path, loaded: dict[str, Data], data_dir: Path | N
             }  # fmt: skip
 
 
-def markdown(rows: list[dict[str, Any]]) -> str:
+def blocks(rows: pd.DataFrame) -> list[Block]:
     """Return the table: what of each fit moved, in nats per datapoint."""
-    from comparisons.reporting.tables import pipe
-
-    moved = [row for row in rows if row["moved"] != 0]
+    moved = rows[rows.moved != 0].moved.abs()
     body = [
-        [row["backend"], row["method"], f"{row['n_train']:,}", row["split"], f"{row['n_seen']:,}",
-         f"{row['before']:.4f}", f"{row['now']:.4f}", f"{row['moved']:+.4f}", f"{row['again']:.1%}",
-         f"{row['flagged']:.1%}"]
-        for row in rows
+        [row.backend, row.method, f"{row.n_train:,}", row.split, f"{row.n_seen:,}", f"{row.before:.4f}",
+         f"{row.now:.4f}", f"{row.moved:+.4f}", f"{row.again:.1%}", f"{row.flagged:.1%}"]
+        for row in rows.fillna({"method": ""}).itertuples()
     ]  # fmt: skip
     head = ["backend", "method", "training points", "split", "points seen", "log p(x) before", "now", "moved",
             "integrated again", "flagged"]  # fmt: skip
-    largest = max((abs(row["moved"]) for row in moved), default=0.0)
-    return (
-        "# Judged again by quadrature\n\n"
-        f"Of {len(rows)} means over datapoints {len(moved) or 'none'} moved"
-        + (f", by at most {largest:.4f} nats" if moved else ", not by a bit")
-        + ". A datapoint is integrated again, along its posterior's own axes, where the common grid may not resolve "
-        "it; what it had stays where the two agree.\n\n" + pipe(head, body)
-    )
+    far = f", by at most {moved.max():.4f} nats" if len(moved) else ", not by a bit"
+    return [
+        Paragraph(
+            f"Of {len(rows)} means over datapoints {len(moved) or 'none'} moved{far}. A datapoint is integrated again, "
+            "along its posterior's own axes, where the common grid may not resolve it; what it had stays where the two "
+            "agree."
+        ),
+        Table(head, body),
+    ]
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """What a fitted decoder shows: its means as a sheet of images, kept as a PNG with all that made it."""
 
 import hashlib
-import html
 import json
 import struct
 import zlib
@@ -14,12 +13,15 @@ import numpy as np
 from comparisons.data import Data, digest
 from comparisons.errors import StorageError
 from comparisons.paper.panels import FIGURE2
+from comparisons.reporting import markdown
+from comparisons.reporting.blocks import Figure, Heading, Table
 from comparisons.runner import store
 from comparisons.runner.experiment import Experiment
 from comparisons.runner.fits import Fit
 from comparisons.runner.identity import numbers_version
 
 FOLDERS = ("reports/lower_bound", "reports/manifold", "reports/samples")  # where fits may lie already
+Sheet = tuple[Path, dict[str, Any]]  # a PNG, and the facts beside it
 HIDDEN = {"mnist": 500, "frey": 200}  # the paper's section 5
 
 
@@ -76,7 +78,7 @@ def keep(out: Path, name: str, title: str, pixels: np.ndarray, latents: str, fit
     store.write_json(out / f"{name}.json", facts)
 
 
-def read(out: Path) -> list[tuple[Path, dict[str, Any]]]:
+def read(out: Path) -> list[Sheet]:
     """Return the sheets in a folder, by name: each one's PNG, and the facts beside it. Raises StorageError."""
     found = []
     for path in sorted(out.glob("*.json"), key=lambda path: [int(c) if c.isdigit() else c for c in _split(path.stem)]):
@@ -90,19 +92,23 @@ def read(out: Path) -> list[tuple[Path, dict[str, Any]]]:
     return found
 
 
-def markdown(heading: str, sheets: list[tuple[Path, dict[str, Any]]]) -> str:
-    """Return the sheets of a folder as a page: each image, and a table of what made it."""
-    from comparisons.reporting.tables import pipe  # and with it pandas
+def table(heading: str, sheets: list[Sheet]) -> str:
+    """Return a folder's table.md: each image, and a table of what made it."""
+    return markdown.printed(
+        (
+            block
+            for path, facts in sheets
+            for block in (
+                Heading(facts["title"]),
+                Figure(b"", path.name, facts["title"]),
+                Table(["", ""], settings(facts)),
+            )
+        ),
+        heading,
+    )
 
-    parts = [f"# {heading}\n"]
-    for path, facts in sheets:
-        title = escape(str(facts["title"]))
-        lines = [[name, escape(value)] for name, value in settings(facts)]
-        parts.append(f"## {title}\n\n![{title}]({path.name})\n\n{pipe(['', ''], lines)}")
-    return "\n".join(parts)
 
-
-def settings(facts: dict[str, Any]) -> list[tuple[str, str]]:
+def settings(facts: dict[str, Any]) -> list[list[str]]:
     """Return what made a sheet, as pairs of name and value, for people."""
     s = facts["settings"]
     versions = facts.get("versions") or {}
@@ -124,12 +130,7 @@ def settings(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("cell", str(facts["cell"])),
         ("pixels", f"{facts['shape'][1]} x {facts['shape'][0]}, 8 bit grey, SHA-256 {facts['pixels_sha256']}"),
     ]
-    return [(name, " ".join(str(value).split())) for name, value in rows]
-
-
-def escape(text: str) -> str:
-    """Return text as a cell of a Markdown table that means nothing to HTML."""
-    return html.escape(text, quote=False).replace("|", "\\|").replace("\n", " ")
+    return [[name, " ".join(str(value).split())] for name, value in rows]
 
 
 def _fit(out: Path, cell: str) -> dict[str, Any]:

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from comparisons.paper import reproduction_figures as figures
-from comparisons.paper.curves import Curve
+from comparisons.paper.curves import Curve, curves
+from comparisons.paper.found import Found
 from comparisons.paper.verdicts import (
     ESTIMATORS,
     NATS,
@@ -27,14 +28,15 @@ from comparisons.paper.verdicts import (
     panel,
     points,
 )  # fmt: skip
-from comparisons.reporting.figures import OTHERS
+from comparisons.reporting.blocks import Block, Figure, Figures, Fold, Items, Paragraph, Table, not_run
+from comparisons.reporting.drawing import BLUE, GREEN, OTHERS, PURPLE, VERMILION
 from inference.monte_carlo_em import MonteCarloEMSettings
 
 AXES = {"n_seen": "training points", "decoder_evals": "decoder evaluations"}  # what the paper's axis may count
 WIDTH = 48  # characters of a legend's line
 SIZES = (1000, 50_000)
 SPLITS = ("test", "train")
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", *OTHERS)
+COLOURS = (BLUE, VERMILION, GREEN, PURPLE, *OTHERS)
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.4)))  # where there are more readings than colours
 HEAD = ["training points", "E-step", "weight updates", "other settings", "engine", "step size", "seeds", "points seen",
         "judged by", "axis", "test, nats from the paper's", "train", "vertices, test and train"]  # fmt: skip
@@ -54,7 +56,7 @@ class Reading(NamedTuple):
     vertices: dict[str, int]  # by split: how many those are
 
 
-def readings(figure3: pd.DataFrame, curves: tuple[Curve, ...]) -> list[Reading]:
+def readings(figure3: pd.DataFrame, papers: tuple[Curve, ...]) -> list[Reading]:
     """Return every Monte Carlo EM configuration of Figure 3 on both axes, by the judges that may be trusted with it.
 
     Those are quadrature, and the paper's estimator where it keeps its chains.
@@ -69,13 +71,41 @@ def readings(figure3: pd.DataFrame, curves: tuple[Curve, ...]) -> list[Reading]:
                 if not kept:
                     continue
                 for axis in AXES:
-                    each = {s: _distance(rows[rows.split == s], _papers(curves, n_train, s), axis) for s in SPLITS}
+                    each = {s: _distance(rows[rows.split == s], _papers(papers, n_train, s), axis) for s in SPLITS}
                     far = {split: pair[0] for split, pair in each.items()}
                     count_of = {split: pair[1] for split, pair in each.items()}
                     last = kept[-1]
                     sizes = " ".join(f"{size:g}" for size in last.step_sizes) or "-"
                     found.append(Reading(n_train, one, metric, axis, last.seeds, sizes, last.n_seen, far, count_of))
     return found
+
+
+TEXT = (
+    "How the paper counts the points that Monte Carlo EM has seen is not known, nor whether an E-step moves the "
+    "chains of a minibatch or of all training points. Here every configuration that was run is held against the "
+    "paper's curves, read as a count of training points and as one of decoder evaluations: the mean absolute "
+    "difference, in nats, over the vertices of the paper's curve that ours reaches. Evaluations that a choice of "
+    "step size took before are left out."
+)
+
+
+def blocks(found: Found) -> list[Block]:
+    """Return the section on appendix E: every configuration on both axes, beside the paper's curves."""
+    held = readings(found.figure3, curves())
+    if not held:
+        return [Paragraph(TEXT), *not_run()]
+    drawn = [
+        Figure(
+            drawing(found.figure3, curves(), n, axis).encode(),
+            f"figures/appendix_e-{n}-{axis}.svg",
+            _alt(held, n, axis),
+        )
+        for n in SIZES
+        if any(one.n_train == n for one in held)
+        for axis in AXES
+    ]
+    numbers = Fold("The numbers", [Table(HEAD, table(held))])
+    return [Paragraph(TEXT), Items(sentences(held), lined=True), Figures(drawn), numbers]
 
 
 def table(found: list[Reading]) -> list[list[str]]:
@@ -126,7 +156,7 @@ def sentences(found: list[Reading]) -> list[str]:
     return said
 
 
-def drawing(figure3: pd.DataFrame, curves: tuple[Curve, ...], n_train: int, axis: str) -> str:
+def drawing(figure3: pd.DataFrame, papers: tuple[Curve, ...], n_train: int, axis: str) -> str:
     """Draw log p(x) on test by quadrature, a line for each configuration, over the paper's curve. Returns SVG."""
     mine = _mine(figure3, n_train)
     mine = mine[(mine.metric == TRUTH) & (mine.split == "test")]
@@ -140,7 +170,7 @@ def drawing(figure3: pd.DataFrame, curves: tuple[Curve, ...], n_train: int, axis
             ours.append((one, figures.Line(x, kept, "monte_carlo_em", "test")))
     labels = [textwrap.fill(label, WIDTH) for label in _told_apart([one for one, _ in ours])]
     named = [(label, line) for label, (_, line) in zip(labels, ours, strict=True)]
-    return figures.several(named, [_papers(curves, n_train, "test")], f"N = {n_train:,}, test", axis, COLOURS, DASHES)
+    return figures.several(named, [_papers(papers, n_train, "test")], f"N = {n_train:,}, test", axis, COLOURS, DASHES)
 
 
 def _told_apart(found: list[Configuration]) -> list[str]:
@@ -167,9 +197,9 @@ def _mine(figure3: pd.DataFrame, n_train: int) -> pd.DataFrame:
     return part[part.backend == "monte_carlo_em"]
 
 
-def _papers(curves: tuple[Curve, ...], n_train: int, split: str) -> Curve:
+def _papers(papers: tuple[Curve, ...], n_train: int, split: str) -> Curve:
     wanted = ("figure3", n_train, "monte_carlo_em", split)
-    return next(one for one in curves if (one.figure, one.n_train, one.backend, one.split) == wanted)
+    return next(one for one in papers if (one.figure, one.n_train, one.backend, one.split) == wanted)
 
 
 def places(rows: pd.DataFrame, axis: str) -> dict[int, float]:
@@ -208,6 +238,16 @@ def _mean(one: Reading) -> float:
 def _named(one: Reading) -> str:
     return (
         f"{_label(one.configuration)} on {one.configuration.engine}, by {AXES[one.axis]} and {ESTIMATORS[one.metric]}"
+    )
+
+
+def _alt(held: list[Reading], n_train: int, axis: str) -> str:
+    mine = [one for one in held if (one.n_train, one.axis) == (n_train, axis) and one.vertices["test"]]
+    far = ", ".join(f"{' '.join(told(one.configuration.method)[:2])} {one.distance['test']:.1f}" for one in mine)
+    beside = f" Mean distance from it in nats, by E-step and weight updates: {far}." if far else " None reaches it."
+    return (
+        f"N = {n_train:,}: log p(x) on test by quadrature of every Monte Carlo EM configuration against "
+        f"{AXES[axis]}, over the paper's curve.{beside}"
     )
 
 

@@ -11,7 +11,8 @@ import pandas as pd
 
 from comparisons.errors import FlagError, StorageError
 from comparisons.paper.curves import curves, value_at
-from comparisons.paper.findings import SIZES, Rows
+from comparisons.paper.findings import SIZES
+from comparisons.paper.found import Rows
 from comparisons.paper.verdicts import (
     FULL,
     NAMES,
@@ -27,15 +28,16 @@ from comparisons.paper.verdicts import (
     panel,
     stands,
 )
-from comparisons.reporting import outcomes, tables
+from comparisons.reporting import markdown, outcomes, tables
 from comparisons.reporting.agreement import WITHIN, agreement
+from comparisons.reporting.blocks import Code, Items, Paragraph, Strong, Table, Text
 from comparisons.runner import store
 
 NOT_RUN = "Not run yet."
 # By the name in the table: the backend, and the settings that are not the defaults.
 METHODS: dict[str, tuple[str, tuple[str, ...]]] = {
     **{name: (backend, ()) for backend, name in NAMES.items()},
-    f"{NAMES['monte_carlo_em']}, `--e-step full`": ("monte_carlo_em", FULL),
+    f"{NAMES['monte_carlo_em']}, --e-step full": ("monte_carlo_em", FULL),
 }
 
 
@@ -97,15 +99,19 @@ def _result(rows: pd.DataFrame, claims: Sequence[Claim]) -> str:
     head = ["method", *(name for n in SIZES for name in (f"N = {n:,}", "the paper's"))]
     head.append(f"decoder evaluations, N = {SIZES[0]:,}")
     body = [
-        [name, *(cell for n, found in ends.items() for cell in _cells(n, found, name)), _cost(rows, name, ends)]
+        [_named(name), *(cell for n, found in ends.items() for cell in _cells(n, found, name)), _cost(rows, name, ends)]
         for name in METHODS
     ]
-    table = tables.pipe(head, body)
-    if any(outcomes.MARK in cell for line in body for cell in line):
-        table += f"\n{outcomes.CONTRADICTED}\n"
-    concluded = [f"- {tables.escape(claim.sentence)}: **{claim.word}**." for claim in claims]
-    blocks = [note, table.rstrip("\n"), *_engines(rows), "What the paper concluded, and what became of it here:"]
-    return "\n\n".join([*blocks, "\n".join(concluded)])
+    marked = any(point.contradicted for found in ends.values() for point in found.values())
+    notes = [*([outcomes.CONTRADICTED] if marked else []), *_engines(rows)]
+    concluded = Items([(f"{claim.sentence}: ", Strong(claim.word), ".") for claim in claims])
+    follows = [*notes, "What the paper concluded, and what became of it here:"]
+    return markdown.page([Paragraph(note), Table(head, body), *map(Paragraph, follows), concluded]).rstrip("\n")
+
+
+def _named(name: str) -> Text:
+    method, _, flag = name.partition(", ")
+    return (f"{method}, ", Code(flag)) if flag else method
 
 
 def _ends(rows: pd.DataFrame, n_train: int) -> dict[str, Point]:
@@ -119,7 +125,7 @@ def _ends(rows: pd.DataFrame, n_train: int) -> dict[str, Point]:
     return {name: curve[max(shared)] for name, curve in along.items() if shared}
 
 
-def _cells(n_train: int, ends: dict[str, Point], name: str) -> tuple[str, str]:
+def _cells(n_train: int, ends: dict[str, Point], name: str) -> tuple[Text, Text]:
     """Return a method's value, bold where it cannot be told from the best, and the paper's after as many points."""
     if name not in ends:
         return "-", "-"
@@ -130,7 +136,7 @@ def _cells(n_train: int, ends: dict[str, Point], name: str) -> tuple[str, str]:
     bold = point in sound and not compared(point, top)
     there = [value_at(c, point.n_seen) for c in curves() if (c.figure, c.n_train, c.backend, c.split) == wanted]
     papers = f"{there[0]:.1f}" if np.isfinite(there).any() else "-"
-    return f"**{number(point)}**" if bold else number(point), papers
+    return Strong(number(point)) if bold else number(point), papers
 
 
 def _cost(rows: pd.DataFrame, name: str, ends: Mapping[int, Mapping[str, Point]]) -> str:

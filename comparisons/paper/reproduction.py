@@ -1,27 +1,26 @@
-"""What the report says of the paper: rows, verdicts and files to plots, tables and sentences, for any page."""
+"""What the sections on Figures 2 and 3 have in common: the paper's curves beside ours, in tables and sentences."""
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from comparisons.data import GREY
+from comparisons.paper import findings, made
 from comparisons.paper import reproduction_figures as figures
+from comparisons.paper.answer import word
 from comparisons.paper.curves import WHOLE, curves, value_at
-from comparisons.paper.findings import Rows
+from comparisons.paper.found import FIGURES, Found
+from comparisons.paper.reading import ERRORS, GREY_NOTE
 from comparisons.paper.verdicts import (
+    ENGINE_NAMES,
     ESTIMATORS,
-    JUDGED,
     METRICS,
     MODEL_OF,
     NAMES,
     PAPERS,
     TITLES,
-    TRUSTED,
     TRUTH,
-    Claim,
     Configuration,
     Point,
     Verdict,
@@ -37,109 +36,62 @@ from comparisons.paper.verdicts import (
     points,
     said,
     stands,
-)  # fmt: skip
+)
 from comparisons.reporting import outcomes, tables
-from comparisons.reporting.agreement import agreement, verdict
+from comparisons.reporting.agreement import PAIR, agreement, verdict
+from comparisons.reporting.blocks import (
+    Block,
+    Figure,
+    Figures,
+    Fold,
+    Heading,
+    HtmlOnly,
+    Items,
+    Link,
+    MarkdownOnly,
+    Paragraph,
+    Table,
+    Text,
+    not_run,
+)
 
 SIZES = (1000, 50_000)  # training points of Figure 3
 SPLITS = {"train": "train", "test": "test"}
-VERSIONS = ("numpyro", "jax", "pyro-ppl", "torch", "numpy")
+LEAD = 10  # sentences that are shown before they are folded away
+NUMBERS = ("ours", "ours, test", "paper", "ours - paper", "seeds")
+CAUSE = "Experiments on the cause"
 
 
-class Plot(NamedTuple):
-    """A figure: its file's name without suffix, what it shows in words, and its SVG."""
-
-    name: str
-    alt: str
-    svg: str
-
-
-class Extra(NamedTuple):
-    """What another comparison left: its table.md, its figure.svg where it has one, and its manifests."""
-
-    markdown: str
-    figure: bytes
-    manifests: list[dict[str, Any]]
-
-
-class Found(NamedTuple):
-    """Everything that the reports' folder holds, and what follows from it."""
-
-    figure2: pd.DataFrame
-    figure3: pd.DataFrame
-    manifests: dict[str, dict[str, dict[str, Any]]]  # figure -> cell -> manifest
-    verdicts: list[Verdict]
-    claims: list[Claim]
-    sheets: dict[str, list[tuple[Path, dict[str, Any]]]]  # manifold, samples
-    extras: dict[str, Extra]
-    rows: Rows  # those of every comparison: what findings are worked out from
+def blocks(found: Found, figure: str, text: str, drawn: list[Figure]) -> list[Block]:
+    """Return the section on a figure: its panels, what the rows say, verdicts, experiments, engines and commands."""
+    folder = FIGURES[figure]
+    shown = [Figures(drawn)] if drawn else not_run(f"python -m comparisons.{folder} --help")
+    data = "Data: ", Link(f"{folder}/rows.csv", "every row"), ", ", Link(f"{folder}/table.md", "all runs as a table")
+    return [
+        HtmlOnly([Paragraph(text)]),
+        *shown,
+        *_said(found, figure),
+        *_verdicts(found, figure),
+        *_status(found, figure, bool(drawn)),
+        *_experiments(found, figure),
+        *_causes(found, figure),
+        *_engines(found, figure),
+        *made.blocks(_manifests(found, figure)),
+        *([HtmlOnly([Paragraph((*data, ", ", Link("verdicts.csv", "the verdicts"), "."), "note")])] if drawn else []),
+    ]
 
 
-class Made(NamedTuple):
-    """How numbers came about: the exact command, and where it ran."""
-
-    command: str
-    commit: str
-    where: str
+def plot(name: str, alt: str, svg: str) -> Figure:
+    """Return a panel as a figure of the report's own."""
+    return Figure(svg.encode(), f"figures/{name}.svg", alt)
 
 
-# Plots
+def ends(ours: list[figures.Line], papers: Sequence[Any]) -> str:
+    """Return where each curve of a panel ends, in words: ours, and the paper's there."""
+    return f"{_ours(ours)} {_papers(papers, ours)}".strip()
 
 
-def answer(found: Found) -> Plot:
-    """Return the one figure: ours minus the paper's for each of its curves."""
-    words = {word: sum(v.word == word for v in furthest(found.verdicts)) for word in JUDGED}
-    alt = (
-        "The difference between ours and the paper's value for each curve of Figures 2 and 3, at the most points seen "
-        f"that both have: {words['reproduced']} reproduced, {words['better']} better, {words['worse']} worse."
-    )
-    return Plot("overview", alt, figures.overview(found.verdicts))
-
-
-def figure2(found: Found) -> list[Plot]:
-    """Return a plot for each panel of Figure 2 that was run: the lower bound against points seen."""
-    plots = []
-    for data in MODEL_OF:
-        for k in sorted(int(k) for k in found.figure2[found.figure2.data == data].n_latent.unique()):
-            part = panel(found.figure2, "figure2", data, k, WHOLE[data])
-            ours = figures.lines(part, ["elbo_nats"], SPLITS, "n_seen")
-            papers = [c for c in curves() if c[:3] == ("figure2", data, k)]
-            if not ours:
-                continue
-            title = f"{TITLES[data]}, {k} latent variables"
-            alt = f"{title}: lower bound against training points seen. {_told(ours)} {_papers(papers, ours)}".strip()
-            svg = figures.panel(ours, papers, title, "n_seen", SPLITS, "lower bound")
-            plots.append(Plot(f"figure2-{data}-{k}", alt, svg))
-    return plots
-
-
-def figure3(found: Found) -> list[Plot]:
-    """Return the plots of Figure 3 that were run: log p(x) against points seen, decoder evaluations and seconds."""
-    plots = []
-    for n in SIZES:
-        part = panel(found.figure3, "figure3", "mnist", 3, n)
-        for split in ("test", "train"):
-            ours = figures.lines(part, ESTIMATORS, [split], "n_seen", "metric")
-            papers = [c for c in curves() if c.figure == "figure3" and (c.n_train, c.split) == (n, split)]
-            if ours:
-                title = f"N = {n:,}, {split}"
-                alt = f"{title}: log p(x) against training points seen. {_told(ours)} {_papers(papers, ours)}".strip()
-                labels = {TRUTH: "quadrature", PAPERS: "appendix D"}
-                labels = {metric: text for metric, text in labels.items() if metric in {one.dash for one in ours}}
-                svg = figures.panel(ours, papers, title, "n_seen", labels, "log p(x)")
-                plots.append(Plot(f"figure3-{n}-{split}", alt, svg))
-        for x in ("decoder_evals", "seconds"):
-            ours = figures.lines(part, [TRUTH], SPLITS, x)
-            if ours:
-                title = f"N = {n:,}"
-                alt = f"{title}: log p(x) by quadrature against {figures.AXES[x]}. {_told(ours)}"
-                plots.append(
-                    Plot(f"figure3-{n}-{x}", alt, figures.panel(ours, [], title, x, SPLITS, "log p(x)"))
-                )  # fmt: skip
-    return plots
-
-
-def _told(ours: list[figures.Line]) -> str:
+def _ours(ours: list[figures.Line]) -> str:
     """Return the last value of each of our curves, in words: those that end after as many points together."""
     ends: dict[int, list[str]] = {}
     for one in ours:
@@ -158,17 +110,93 @@ def _papers(papers: Sequence[Any], ours: list[figures.Line]) -> str:
     return f"The paper's there: {', '.join(each)} nats." if each else ""
 
 
-# Tables
+def _said(found: Found, figure: str) -> Iterator[Block]:
+    said = findings.said(findings.FIGURE2 if figure == "figure2" else findings.FIGURE3, found.rows)
+    if said:
+        yield HtmlOnly([Heading("What the rows say")])
+        yield Items(said) if len(said) <= LEAD else Fold(f"{len(said)} findings", [Items(said)])
 
 
-def furthest(found: Iterable[Verdict]) -> list[Verdict]:
-    """Return the last judged verdict of each curve and estimator."""
-    return figures.furthest(list(found))
+def _verdicts(found: Found, figure: str) -> Iterator[Block]:
+    by = [] if figure == "figure2" else ["judged by"]
+    head = ["data", "panel", "method", "split", *by, "points seen", "ours", "paper", "ours - paper", "verdict", "run"]
+    mine = [v for v in found.verdicts if v.curve.figure == figure]
+    test, train = (
+        Table([*head, "step size", "seeds"], body, f"Verdicts on {split}", NUMBERS)
+        if (body := verdict_rows(v for v in mine if v.curve.split == split))
+        else None
+        for split in ("test", "train")
+    )
+    folder = FIGURES[figure]
+    if test:
+        yield test
+    if train:
+        yield HtmlOnly([Fold("The same on the training set", [train])])
+    if test:
+        yield Paragraph(f"Nats per datapoint, higher is better. {ERRORS} {GREY_NOTE}", "note")
+        links = Link(f"{folder}/rows.csv", "Every row"), ", ", Link(f"{folder}/table.md", "all runs"), "."
+        yield MarkdownOnly([Paragraph(links)])
 
 
-def verdict_rows(found: Iterable[Verdict]) -> list[list[str]]:
+def _status(found: Found, figure: str, drawn: bool) -> Iterator[Block]:
+    """Yield what became of runs: those that a bound contradicts, those that failed, and those that were not made."""
+    rows = getattr(found, figure)
+    if (rows.status == "contradicted").any():
+        yield Paragraph(outcomes.CONTRADICTED, "note")
+    reasons = {cell: str(facts.get("reason", "")) for cell, facts in found.manifests[figure].items()}
+    lost = outcomes.failures(rows, reasons)
+    if lost:
+        yield Fold(f"{len(lost)} runs failed", [Paragraph(outcomes.FAILED), Items(lost)])
+    missing = gaps(v for v in found.verdicts if v.curve.figure == figure)
+    if missing and drawn:
+        yield HtmlOnly([Fold(f"Not run: {len(missing)} panels have gaps", [Items(missing)])])
+
+
+def _experiments(found: Found, figure: str) -> Iterator[Block]:
+    others = experiments(found, figure)
+    if others:
+        same = "The same curves under other settings, engines or lengths"
+        yield HtmlOnly([Heading(CAUSE), Paragraph(f"{same}: what a difference from the paper hangs on.")])
+        yield MarkdownOnly([Paragraph(f"{CAUSE}: {same[0].lower()}{same[1:]}.")])
+        by = [] if figure == "figure2" else ["judged by"]
+        head = ["data", "panel", "method", *by, "settings", "engine", "points seen", "ours, test", "paper"]
+        yield Table([*head, "ours - paper", "step size", "seeds"], others, CAUSE, NUMBERS)
+
+
+def _causes(found: Found, figure: str) -> Iterator[Block]:
+    worse = causes(found, figure)
+    if worse:
+        yield MarkdownOnly([Paragraph("Where ours is worse than the paper's or not trusted, and what is known there:")])
+        summary = f"Worse than the paper, or not trusted, at {len(worse)} points of its curves: what is known there"
+        yield Fold(summary, [Items(worse)])
+
+
+def _engines(found: Found, figure: str) -> Iterator[Block]:
+    """Yield for each two engines how far they are apart, wherever several seeds of both were run."""
+    differences = agreement(tables.summary(getattr(found, figure)))
+    for pair, compared in differences.groupby(PAIR, sort=False):
+        one, other = (ENGINE_NAMES.get(name, name) for name in pair)
+        text = (
+            f"One program and one backend run on {one} and on {other}, from the same initial values, by other random "
+            "numbers. Do they end at the same value, as far as seeds can tell? Nats per datapoint, ± is the standard "
+            f"error over seeds. {verdict(compared)}"
+        )
+        yield HtmlOnly([Heading("The two engines"), Paragraph(text)])
+        yield MarkdownOnly([Paragraph(f"The two engines. {text}")])
+        body = [
+            [TITLES.get(c.data, c.data), f"{c.n_train:,}", count(c.samples), NAMES.get(c.backend, c.backend),
+             c.method or "defaults", _quantity(c.quantity), f"{c.difference:+.2f} ± {c.stderr:.2f}", f"{c.z:+.1f}",
+             str(c.seeds)]
+            for c in compared.itertuples()
+        ]  # fmt: skip
+        numbers = ["training points", f"{one} - {other}", "in standard errors", "runs"]
+        head = ["data", numbers[0], "points seen", "method", "settings", "quantity", *numbers[1:]]
+        yield Fold("Each difference", [Table(head, body, f"{one} minus {other}", numbers)])
+
+
+def verdict_rows(found: Iterable[Verdict]) -> list[list[Text]]:
     """Return the lines of a table of verdicts, of those points that were run."""
-    body = []
+    body: list[list[Text]] = []
     for v in found:
         if v.point is None or v.configuration is None:
             continue
@@ -179,16 +207,9 @@ def verdict_rows(found: Iterable[Verdict]) -> list[list[str]]:
         paper = "-" if np.isnan(v.paper) else f"{v.paper:.1f}"
         body.append(
             [TITLES[c.data], panel_name(c), NAMES[c.backend], c.split, *by, count(v.n_seen), ours, paper, difference(v),
-             said(v.word), run_of(v.configuration), steps(v.point), str(v.point.seeds)]
+             word(said(v.word)), run_of(v.configuration), steps(v.point), str(v.point.seeds)]
         )  # fmt: skip
     return body
-
-
-def verdict_head(figure: str) -> list[str]:
-    """Return the head of that table."""
-    by = [] if figure == "figure2" else ["judged by"]
-    return ["data", "panel", "method", "split", *by, "points seen", "ours", "paper", "ours - paper", "verdict", "run",
-            "step size", "seeds"]  # fmt: skip
 
 
 def steps(point: Point) -> str:
@@ -214,7 +235,7 @@ def run_of(configuration: Configuration) -> str:
     return f"{configuration.method or 'defaults'}, {configuration.engine}, {count(configuration.samples)} points"
 
 
-def not_run(found: Iterable[Verdict]) -> list[str]:
+def gaps(found: Iterable[Verdict]) -> list[str]:
     """Return which points of which curves were not run, a line for each panel."""
     missing: dict[str, dict[str, list[str]]] = {}
     for v in found:
@@ -232,7 +253,7 @@ def not_run(found: Iterable[Verdict]) -> list[str]:
 
 def experiments(found: Found, figure: str) -> list[list[str]]:
     """Return a line for each run of a curve of the paper, on test, that does not stand for it: what it changes."""
-    rows = found.figure2 if figure == "figure2" else found.figure3
+    rows = getattr(found, figure)
     body = []
     for curve in in_order(c for c in curves() if c.figure == figure and c.split == "test"):
         for metric in METRICS[figure]:
@@ -254,43 +275,6 @@ def experiments(found: Found, figure: str) -> list[list[str]]:
     return body
 
 
-def failed(found: Found, figure: str) -> list[str]:
-    """Return a line for each run of a figure's data that failed, with the reason where its manifest has one."""
-    rows = found.figure2 if figure == "figure2" else found.figure3
-    manifests = found.manifests.get(figure, {})
-    return outcomes.failures(rows, {cell: str(facts.get("reason", "")) for cell, facts in manifests.items()})
-
-
-def contradicted(found: Found, figure: str) -> bool:
-    """Say whether a bound contradicts any number of a figure, so that its page owes the mark's meaning."""
-    rows = found.figure2 if figure == "figure2" else found.figure3
-    return bool((rows.status == "contradicted").any())
-
-
-def experiment_head(figure: str) -> list[str]:
-    """Return the head of that table."""
-    by = [] if figure == "figure2" else ["judged by"]
-    return ["data", "panel", "method", *by, "settings", "engine", "points seen", "ours, test", "paper", "ours - paper",
-            "step size", "seeds"]  # fmt: skip
-
-
-def engines(found: Found, figure: str) -> tuple[str, list[list[str]]]:
-    """Return a sentence and the lines of a table: numpyro minus pyro, wherever several seeds of both were run."""
-    rows = found.figure2 if figure == "figure2" else found.figure3
-    compared = agreement(tables.summary(rows))
-    body = [
-        [TITLES.get(c.data, c.data), f"{c.n_train:,}", count(c.samples), NAMES.get(c.backend, c.backend),
-         c.method or "defaults", _quantity(c.quantity), f"{c.difference:+.2f} ± {c.stderr:.2f}", f"{c.z:+.1f}",
-         str(c.seeds)]
-        for c in compared.itertuples()
-    ]  # fmt: skip
-    return verdict(compared) if body else "", body
-
-
-ENGINES_HEAD = ["data", "training points", "points seen", "method", "settings", "quantity", "NumPyro - Pyro",
-                "in standard errors", "runs"]  # fmt: skip
-
-
 def _quantity(column: str) -> str:
     """Return what a column of a summary holds, as people read it."""
     name, _, split = column.rpartition("_")
@@ -303,7 +287,7 @@ def causes(found: Found, figure: str) -> list[str]:
     Compared are runs of the same panel, backend, split and estimator, judged after the same number of points; and
     for the paper's estimator what quadrature says of the same runs.
     """
-    rows = found.figure2 if figure == "figure2" else found.figure3
+    rows = getattr(found, figure)
     lines = []
     for v in found.verdicts:
         if v.word not in ("worse", "not trusted") or v.point is None or v.curve.figure != figure:
@@ -346,70 +330,15 @@ def _by_quadrature(rows: pd.DataFrame, v: Verdict) -> str:
     return ""
 
 
-def summary(found: Found) -> str:
-    """Return in a sentence how many of the paper's curves are reproduced."""
-    last = furthest(found.verdicts)
-    curves_of = {(v.curve[:6], v.metric) for v in found.verdicts}
-    if not last:
-        return "None of the paper's curves has been run yet."
-    counts = ", ".join(f"{sum(v.word == w for v in last)} {w}" for w in JUDGED)
-    doubted = {(v.curve[:6], v.metric) for v in found.verdicts if v.word == "not trusted"}
-    doubted -= {(v.curve[:6], v.metric) for v in last}
-    rest = len(curves_of) - len(last) - len(doubted)
-    against = any(v.point and v.point.contradicted for v in found.verdicts)
-    why = "flags its own result, or a bound contradicts it" if against else "flags its own result"
-    others = f" In {len(doubted)} more the estimator {why}." if doubted else ""
-    others += f" {rest} more have not been run, or not as far as the paper's axes begin." if rest else ""
-    return (
-        f"Of {len(curves_of)} comparisons, one for each curve of Figures 2 and 3 and each estimator, {len(last)} "
-        f"can be made: {counts}.{others}"
-    )
-
-
-ENGINES = (
-    "One program and one backend run on NumPyro and on Pyro, from the same initial values, by other random numbers. Do "
-    "they end at the same value, as far as seeds can tell? Nats per datapoint, ± is the standard error over seeds."
-)
-TOLERANCE = (
-    "Reproduced means within 2 nats on MNIST and within 5 % on Frey Face, of the paper's curve at the same number of "
-    f"training points seen. Where an estimator flags over {TRUSTED:.0%} of its datapoints no verdict rests on it."
-)
-ERRORS = (
-    "± is the standard deviation over seeds: what a single run, such as the paper's, scatters by. For one seed it is "
-    "the estimator's own standard error."
-)
-GREY_NOTE = f"Every number on MNIST is a {GREY}, as in the paper."
-
-
-# Where numbers come from
-
-
-def made(manifests: Iterable[dict[str, Any]]) -> list[Made]:
-    """Return each command that made some numbers once, with the commit, the versions and the machine."""
-    found: dict[Made, None] = {}
-    for manifest in manifests:
-        versions = manifest.get("versions") or {}
-        settings = manifest.get("settings") or {}
-        shown = ", ".join(f"{name} {versions[name]}" for name in VERSIONS if name in versions)
-        device = f", {settings['device']}" if "device" in settings else ""
-        where = f"Python {manifest.get('python', '?')}, {shown}; {manifest.get('processor', '?')}{device}"
-        one = Made(str(manifest.get("command", "?")), str(manifest.get("commit", "?"))[:12], where)
-        found[one] = None
-    return sorted(found)
-
-
-def made_by(found: Found, figure: str) -> list[Made]:
-    """Return the commands behind a figure's cells."""
-    rows = found.figure2 if figure == "figure2" else found.figure3
-    parts = (
-        [panel(rows, figure, data, int(k), WHOLE[data]) for data in MODEL_OF for k in sorted(rows.n_latent.unique())]
-        if figure == "figure2"
-        else [panel(rows, figure, "mnist", 3, n) for n in SIZES]
-    )
-    cells = sorted({cell for part in parts for cell in part.cell.unique()})
-    manifests = found.manifests.get(figure, {})
-    return made(manifests[cell] for cell in cells if cell in manifests)
-
-
 def _error(error: float) -> str:
     return f"{error:.2f}" if error >= 0.005 else f"{error:.0e}"
+
+
+def _manifests(found: Found, figure: str) -> list[dict[str, Any]]:
+    """Return the manifests of a figure's cells."""
+    rows, manifests = getattr(found, figure), found.manifests[figure]
+    panels = [("mnist", 3, n) for n in SIZES]
+    if figure == "figure2":
+        panels = [(data, int(k), WHOLE[data]) for data in MODEL_OF for k in sorted(rows.n_latent.unique())]
+    cells = {cell for place in panels for cell in panel(rows, figure, *place).cell.unique()}
+    return [manifests[cell] for cell in cells if cell in manifests]

@@ -4,9 +4,7 @@ Each panel is a figure of its own, narrow enough to be read on a phone. Train is
 standard deviation over seeds.
 """
 
-import io
-from collections.abc import Callable, Iterable, Sequence
-from itertools import cycle
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,15 +27,15 @@ from comparisons.paper.verdicts import (
     said,
     stands,
 )  # fmt: skip
-from comparisons.reporting.figures import COLOURS, OTHERS
+from comparisons.reporting import drawing
+from comparisons.reporting.drawing import key, svg
 
 SIZE = (4.0, 3.6)  # inches: at 96 pixels each about the width of a phone
 STYLE = {
-    "svg.hashsalt": "comparisons", "svg.fonttype": "none", "text.parse_math": False, "font.size": 11,
-    "axes.titlesize": 11.5, "axes.labelsize": 11, "xtick.labelsize": 10.5, "ytick.labelsize": 10.5,
-    "legend.fontsize": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True,
-    "axes.grid": True, "grid.color": "0.92", "savefig.facecolor": "white",
-}  # fmt: skip
+    **{"text.parse_math": False, "savefig.facecolor": "white", "legend.fontsize": 10, "font.size": 11},
+    **{"axes.titlesize": 11.5, "axes.labelsize": 11, "xtick.labelsize": 10.5, "ytick.labelsize": 10.5},
+    **{"axes.axisbelow": True, "axes.grid": True, "grid.color": "0.92"},
+}
 GREYS = {"aevb": "0.35", "wake_sleep": "0.6", "monte_carlo_em": "0.5"}  # of the paper's curves
 DASHES: dict[str, Any] = {"train": "-", "test": (0, (4, 2)), TRUTH: "-", PAPERS: (0, (1, 1.4))}
 SHORT = {"monte_carlo_em": "MC EM"}  # where there is little room
@@ -81,32 +79,25 @@ def lines(part: pd.DataFrame, metrics: Iterable[str], splits: Iterable[str], x: 
 
 def panel(ours: list[Line], papers: list[Curve], title: str, x: str, labels: dict[str, str], quantity: str) -> str:
     """Draw one panel: our curves over the paper's. `labels` says what each dash means. Returns SVG."""
+    colours = colours_of(line.backend for line in ours)
 
-    def draw(axis: Any, figure: Any) -> None:
-        from matplotlib.lines import Line2D
-
-        colours = colours_of(line.backend for line in ours)
+    def draw(figure: Any) -> None:
+        axis = figure.subplots()
         for curve in papers:
             dash = DASHES[curve.split] if curve.split in labels else "-"
             axis.plot(curve.n_seen, curve.value, linestyle=dash, color=GREYS[curve.backend], linewidth=1.0, zorder=1.5)
         for line in ours:
-            y = np.array([p.value for p in line.points])
-            colour, dash = colours[line.backend], DASHES[line.dash]
-            axis.plot(line.x, y, linestyle=dash, color=colour, linewidth=2.0, marker="o", markersize=3.5, zorder=3)
-            several = np.array([p.seeds > 1 for p in line.points])
-            spread = np.array([p.error for p in line.points])
-            if several.any() and _trusted(line):
-                axis.fill_between(line.x, y - spread, y + spread, where=several, color=colour, alpha=0.15, lw=0)
+            _curve(axis, line, colours[line.backend], DASHES[line.dash])
+            _band(axis, line, colours[line.backend])
         _axes(axis, ours, papers, x, quantity)
         axis.set_title(title, loc="left")
         _name(axis, papers)
-        handles = [Line2D([], [], color=colours[b], lw=2, label=_label(b)) for b in colours]
-        handles += [Line2D([], [], color="0.2", lw=1.4, linestyle=DASHES[d], label=text) for d, text in labels.items()]
-        handles += [Line2D([], [], color="0.5", lw=1.0, label="the paper")] if papers else []
-        figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, handlelength=1.5,
-                      columnspacing=1.0)  # fmt: skip
+        handles = [key(_label(backend), color=colour, lw=2) for backend, colour in colours.items()]
+        handles += [key(text, color="0.2", lw=1.4, linestyle=DASHES[dash]) for dash, text in labels.items()]
+        handles += [key("the paper", color="0.5", lw=1.0)] if papers else []
+        _legend(figure, handles, handlelength=1.5)
 
-    return _svg(draw, SIZE)
+    return svg(SIZE, draw, STYLE)
 
 
 def several(
@@ -114,24 +105,22 @@ def several(
 ) -> str:
     """Draw named curves of one backend, each in its own colour and dash, over the paper's. Returns SVG."""
 
-    def draw(axis: Any, figure: Any) -> None:
-        from matplotlib.lines import Line2D
-
-        handles = []
+    def draw(figure: Any) -> None:
+        axis, handles = figure.subplots(), []
         for curve in papers:
-            axis.plot(curve.n_seen, curve.value, color=GREYS[curve.backend], linewidth=1.6, zorder=1.5)
-            handles.append(Line2D([], [], color=GREYS[curve.backend], lw=1.6, label="the paper"))
+            look: dict[str, Any] = {"color": GREYS[curve.backend], "linewidth": 1.6}
+            axis.plot(curve.n_seen, curve.value, zorder=1.5, **look)
+            handles.append(key("the paper", **look))
         for number, (label, line) in enumerate(ours):
-            look = {"color": colours[number % len(colours)], "linestyle": dashes[number // len(colours) % len(dashes)]}
-            y = np.array([p.value for p in line.points])
-            axis.plot(line.x, y, linewidth=2.0, marker="o", markersize=3.5, zorder=3, **look)
-            handles.append(Line2D([], [], lw=2, label=label, **look))
+            colour, dash = colours[number % len(colours)], dashes[number // len(colours) % len(dashes)]
+            _curve(axis, line, colour, dash)
+            handles.append(key(label, color=colour, linestyle=dash, lw=2))
         _axes(axis, [line for _, line in ours], papers, x, "log p(x)")
         axis.set_title(title, loc="left")
         figure.legend(handles=handles, loc="outside lower left", ncols=1, frameon=False, handlelength=1.5, fontsize=9)
 
     lines = 1 + sum(1 + label.count("\n") for label, _ in ours)
-    return _svg(draw, (SIZE[0], SIZE[1] + 0.18 * lines))
+    return svg((SIZE[0], SIZE[1] + 0.18 * lines), draw, STYLE)
 
 
 def overview(found: list[Verdict]) -> str:
@@ -146,31 +135,41 @@ def overview(found: list[Verdict]) -> str:
     ]
     heights = [len({_row(v) for v in group}) + 2.2 for _, _, group in groups]
 
-    def draw(axes: Any, figure: Any) -> None:
-        from matplotlib.lines import Line2D
-
+    def draw(figure: Any) -> None:
+        axes = figure.subplots(len(groups), gridspec_kw={"height_ratios": heights})
         for axis, (title, unit, group) in zip(axes, groups, strict=True):
             _differences(axis, title, unit, group)
         figure.get_layout_engine().set(h_pad=0.12)
         mark: dict[str, Any] = {"color": "0.25", "linestyle": "", "markersize": 6}
-        handles = [
-            Line2D([], [], marker="o", label="test", **mark),
-            Line2D([], [], marker="o", markerfacecolor="white", label="train", **mark),
-        ]
+        handles = [key("test", marker="o", **mark), key("train", marker="o", markerfacecolor="white", **mark)]
         if any(v.metric == PAPERS for v in furthest(found)):
-            handles.append(Line2D([], [], marker="D", label="appendix D", **mark))
-        figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, handletextpad=0.2,
-                      columnspacing=1.0)  # fmt: skip
+            handles.append(key("appendix D", marker="D", **mark))
+        _legend(figure, handles, handletextpad=0.2)
 
-    return _svg(draw, (4.2, 0.28 * sum(heights)), heights)
+    return svg((4.2, 0.28 * sum(heights)), draw, STYLE)
 
 
 def colours_of(backends: Iterable[str]) -> dict[str, str]:
-    """Return a colour for each backend, in order: its own, or one of the others."""
-    names = sorted(set(backends))
-    others = dict(zip([b for b in names if b not in COLOURS], cycle(OTHERS), strict=False))
-    order = [b for b in COLOURS if b in names] + [b for b in names if b not in COLOURS]
-    return {b: COLOURS.get(b) or others[b] for b in order}
+    """Return a colour for each backend: the paper's first, in its order."""
+    names = {*backends}
+    colours = drawing.colours(names)
+    return {b: colours[b] for b in [*(b for b in NAMES if b in names), *sorted(names - {*NAMES})]}
+
+
+def _curve(axis: Any, line: Line, colour: str, dash: Any) -> None:
+    y = [point.value for point in line.points]
+    axis.plot(line.x, y, linestyle=dash, color=colour, linewidth=2.0, marker="o", markersize=3.5, zorder=3)
+
+
+def _band(axis: Any, line: Line, colour: str) -> None:
+    """Shade how a curve that its estimator trusts scatters over seeds."""
+    y, spread, seeds = np.array([(p.value, p.error, p.seeds) for p in line.points]).T
+    if (seeds > 1).any() and _trusted(line):
+        axis.fill_between(line.x, y - spread, y + spread, where=seeds > 1, color=colour, alpha=0.15, lw=0)
+
+
+def _legend(figure: Any, handles: list[Any], **spacing: float) -> None:
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, columnspacing=1.0, **spacing)
 
 
 def _differences(axis: Any, title: str, unit: str, group: list[Verdict]) -> None:
@@ -186,12 +185,10 @@ def _differences(axis: Any, title: str, unit: str, group: list[Verdict]) -> None
         size = v.difference if unit == "nats" else 100 * v.difference / abs(v.paper)
         size = size if np.isfinite(size) else -np.inf  # diverged
         beyond = abs(size) > edge
-        colour = COLOURS[v.curve.backend]
+        colour = drawing.OF_BACKENDS[v.curve.backend]
         marker = (">" if size > 0 else "<") if beyond else "D" if v.metric == PAPERS else "o"
-        axis.plot(
-            np.clip(size, -edge, edge), place, marker, color=colour, markersize=6.5, zorder=3, clip_on=False,
-            markerfacecolor=colour if v.curve.split == "test" else "white",
-        )  # fmt: skip
+        look = {"color": colour, "markerfacecolor": colour if v.curve.split == "test" else "white", "markersize": 6.5}
+        axis.plot(np.clip(size, -edge, edge), place, marker, zorder=3, clip_on=False, **look)
         drawn.add(_row(v))
     for row in rows:
         if row not in drawn:
@@ -222,21 +219,16 @@ def _row(v: Verdict) -> tuple[str, str]:
 
 
 def _axes(axis: Any, ours: list[Line], papers: list[Curve], x: str, quantity: str) -> None:
-    from matplotlib import ticker
-
-    axis.set_xscale("log")
     ends = [line.x[-1] for line in ours] + [curve.n_seen[-1] for curve in papers]
     starts = [line.x[0] for line in ours] + ([1e5] if papers else [])
     left, right = min(starts, default=1e5), max(ends, default=1e6)
+    drawing.logarithmic(axis, (1,) if right / left > 30 else (1, 2, 5))
     # Room on the right for the names of the paper's curves.
     axis.set_xlim(0.85 * left, right * (right / left) ** (0.3 if papers else 0.05))
-    axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1,) if right / left > 30 else (1, 2, 5)))
-    axis.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
-    axis.xaxis.set_minor_locator(ticker.NullLocator())
     axis.set_ylim(*_limits(ours, papers))
     if any(not _trusted(line) and line.points[-1].value < axis.get_ylim()[0] for line in ours):
-        axis.text(0.98, 0.03, "appendix D: below, flagged", transform=axis.transAxes, ha="right", color="0.4",
-                  fontsize=9.5)  # fmt: skip
+        aside = {"transform": axis.transAxes, "ha": "right", "color": "0.4", "fontsize": 9.5}
+        axis.text(0.98, 0.03, "appendix D: below, flagged", **aside)
     axis.set_xlabel(AXES[x])
     axis.set_ylabel(f"{quantity} [nats]")
 
@@ -271,29 +263,10 @@ def _name(axis: Any, papers: list[Curve]) -> None:
     placed = -np.inf
     for backend, values in sorted(ends.items(), key=lambda item: float(np.mean(item[1]))):
         place = max(float(np.mean(values)), placed + 0.075 * (high - low))
-        axis.annotate(
-            _label(backend), (right, place), (4, 0), textcoords="offset points",
-            fontsize=9.5, color="0.4", va="center",
-        )  # fmt: skip
+        look = {"fontsize": 9.5, "color": "0.4", "va": "center"}
+        axis.annotate(_label(backend), (right, place), (4, 0), textcoords="offset points", **look)
         placed = place
 
 
 def _label(backend: str) -> str:
     return SHORT.get(backend) or NAMES.get(backend, backend.lstrip("_") or "-")
-
-
-def _svg(draw: Callable[[Any, Any], None], size: tuple[float, float], heights: list[float] | None = None) -> str:
-    """Run `draw(axis or axes, figure)`; return the SVG, the same bytes for the same drawing."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    with plt.rc_context(STYLE):
-        ratios = {"gridspec_kw": {"height_ratios": heights}} if heights else {}
-        figure, axes = plt.subplots(len(heights or [1]), 1, figsize=size, layout="constrained", **ratios)
-        draw(axes, figure)
-        text = io.StringIO()
-        figure.savefig(text, format="svg", metadata={"Date": None})
-        plt.close(figure)
-    return text.getvalue()

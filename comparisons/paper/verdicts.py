@@ -12,6 +12,8 @@ are experiments on the cause of a difference. `main` chooses, by these rules:
 4. NumPyro before Pyro; then by name, so that the choice is one.
 """
 
+import csv
+import io
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -372,6 +374,7 @@ def large_sets(rows: pd.DataFrame) -> Claim:
 
 TITLES = {"mnist": "MNIST", "frey": "Frey Face"}
 NAMES = {"aevb": "AEVB", "wake_sleep": "wake-sleep", "monte_carlo_em": "Monte Carlo EM", "mean_field": "mean-field VI"}
+ENGINE_NAMES = {"numpyro": "NumPyro", "pyro": "Pyro"}
 ESTIMATORS = {TRUTH: "quadrature", PAPERS: "the paper's estimator"}
 
 
@@ -432,3 +435,26 @@ def _word(held: list[bool]) -> str:
     if not held:
         return "not run"
     return "holds" if all(held) else "mixed" if any(held) else "does not hold"
+
+
+# As rows
+
+PLACE = ("figure", "data", "n_latent", "n_train", "backend", "split", "metric", "at", "n_seen")
+NUMBERS = ("value", "error", "seeds", "paper", "difference", "verdict")
+
+
+def to_csv(found: Iterable[Verdict]) -> str:
+    """Return verdicts, one point of one curve a line; a number that is missing is an empty field."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*PLACE, *NUMBERS, *Configuration._fields])
+    for v in found:
+        p, run = v.point, v.configuration or ("", "", "")
+        ours = [_plain(p.value), _plain(p.error), p.seeds] if p else ["", "", ""]
+        place = [*v.curve[:6], v.metric, v.at, v.n_seen]
+        writer.writerow([*place, *ours, _plain(v.paper), _plain(v.difference), v.word, *run])
+    return text.getvalue()
+
+
+def _plain(value: float) -> str:
+    return repr(round(float(value), 4)) if np.isfinite(value) else ""

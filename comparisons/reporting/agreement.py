@@ -1,4 +1,6 @@
-"""Do the engines agree? One program, one backend, two libraries: the difference over seeds, with its error."""
+"""Do the engines agree? One program, one backend, several libraries: the difference of each two over seeds."""
+
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -9,8 +11,11 @@ QUANTITIES = ("lower_bound_train", "lower_bound_test", "log_px_train", "log_px_t
 WITHIN = 2.0  # standard errors
 
 
+PAIR = ["engine", "other"]
+
+
 def agreement(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the engines' difference (numpyro - pyro) for each line of `tables.summary` that both have.
+    """Return the difference (engine - other) of each two engines, for each line of `tables.summary` that both have.
 
     One line for each quantity, in nats: errors over seeds add in quadrature to `stderr`, `z` is the difference in
     standard errors, `seeds` the runs of both engines. Needs several seeds on either side; what diverged has no line.
@@ -18,19 +23,20 @@ def agreement(table: pd.DataFrame) -> pd.DataFrame:
     """
     lines = []
     table = table.assign(method=table.method.map(trained))
-    for key, group in table.groupby([*PANEL, "backend", "method"], sort=True):
+    by = [*PANEL, "backend", "method"]
+    for key, group in table[table.seeds > 1].groupby(by, sort=True):
         most = group.sort_values("seeds", ascending=False, kind="stable")  # of the same fits, judged with other chains
         by_engine = most.drop_duplicates("engine").set_index("engine")
-        if set(by_engine.index) != {"pyro", "numpyro"} or (by_engine.seeds < 2).any():
-            continue
-        of_both = dict(zip([*PANEL, "backend", "method"], key, strict=True)) | {"seeds": int(by_engine.seeds.sum())}
-        for name in QUANTITIES:
-            one, other = (by_engine.loc[engine] for engine in ("numpyro", "pyro"))
-            difference, error = one[name] - other[name], np.hypot(one[f"{name}_stderr"], other[f"{name}_stderr"])
-            if np.isfinite(difference):
-                z = _in_errors(difference, error)
-                lines.append(of_both | {"quantity": name, "difference": difference, "stderr": error, "z": z})
-    return pd.DataFrame(lines)
+        for pair in combinations(sorted(by_engine.index), 2):
+            one, other = (by_engine.loc[engine] for engine in pair)
+            of_both = dict(zip([*by, *PAIR], [*key, *pair], strict=True)) | {"seeds": int(one.seeds + other.seeds)}
+            for name in QUANTITIES:
+                difference, error = one[name] - other[name], np.hypot(one[f"{name}_stderr"], other[f"{name}_stderr"])
+                if np.isfinite(difference):
+                    z = _in_errors(difference, error)
+                    lines.append(of_both | {"quantity": name, "difference": difference, "stderr": error, "z": z})
+    columns = [*by, *PAIR, "seeds", "quantity", "difference", "stderr", "z"]
+    return pd.DataFrame(lines, columns=columns)
 
 
 def verdict(compared: pd.DataFrame) -> str:

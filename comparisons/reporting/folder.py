@@ -9,10 +9,10 @@ if TYPE_CHECKING:
 
 def report(rows: "pd.DataFrame", out: Path, mine: "pd.DataFrame") -> str:
     """Write table.md, table.csv and figure.svg of all rows; return the table of `mine` for a terminal."""
-    from comparisons.reporting import figures, outcomes, tables
+    from comparisons.reporting import figures, markdown, outcomes, tables
     from comparisons.runner import store
 
-    store.write(out / "table.md", tables.markdown(rows, outcomes.reasons(out)))
+    store.write(out / "table.md", markdown.printed(tables.blocks(rows, outcomes.reasons(out))))
     store.write(out / "table.csv", tables.summary(rows).to_csv(index=False, lineterminator="\n"))
     store.write(out / "figure.svg", figures.learning_curves(rows))
     return tables.plain(mine)

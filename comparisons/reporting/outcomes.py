@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from comparisons.reporting.blocks import Block, Items, Paragraph
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -60,6 +62,12 @@ def failures(rows: "pd.DataFrame", reasons: Mapping[str, str] = {}) -> list[str]
         f"({' '.join(reasons.get(str(one.cell), '').split()) or 'the reason was not written down'})."
         for one in lost.itertuples()
     ]
+
+
+def blocks(rows: "pd.DataFrame", reasons: Mapping[str, str] = {}) -> list[Block]:
+    """Return what is said of the runs that failed, nothing where none did."""
+    lost = failures(rows, reasons)
+    return [Paragraph(FAILED), Items(lost, lined=True)] if lost else []
 
 
 FAILED = "A run that failed says nothing about its method: its seed is missing from every mean."

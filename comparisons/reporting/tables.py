@@ -1,13 +1,15 @@
-"""Rows to tables: pure functions of the rows."""
+"""Rows to tables, as numbers, as blocks of a report and for a terminal: pure functions of the rows."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from comparisons.data import GREY
 from comparisons.reporting import outcomes
-from comparisons.reporting.agreement import agreement
+from comparisons.reporting.agreement import PAIR, agreement
+from comparisons.reporting.blocks import Block, Heading, Paragraph, Table
 from comparisons.runner.rows import METRICS, PANEL
 
 CELL = [*PANEL, "backend", "method", "engine"]  # one line of a table; seeds are averaged over
@@ -74,54 +76,48 @@ def estimators(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def markdown(rows: pd.DataFrame, reasons: Mapping[str, str] = {}) -> str:
-    """Return the report's table, a section for each panel; `reasons` says by cell why runs failed."""
-    table = summary(rows)
-    parts = []
-    for key, panel in table.groupby(PANEL, sort=True):
-        p = dict(zip(PANEL, key, strict=True))
-        parts.append(
-            f"## {escape(p['data'])}, {p['n_train']} training points, {escape(p['model'])}, "
-            f"{p['n_latent']} latent variables, {p['n_hidden']} hidden units, {p['samples']:,} points seen\n"
-        )
-        with_method = panel.method.ne("").any()
-        head = ["backend", *(["method"] if with_method else []), "engine"]
-        head += ["lower bound, train", "lower bound, test", "log p(x), train", "log p(x), test"]
-        head += ["points seen", "decoder evaluations", "seconds", "step size", "seeds"]
-        body = []
-        for line in panel.itertuples():
-            names = [line.backend, *([line.method] if with_method else []), line.engine]
-            values = [_pm(line, f"{q}_{s}") for q in ("lower_bound", "log_px") for s in ("train", "test")]
-            cost = (
-                ["-"] * 3
-                if line.status == "failed"
-                else [f"{line.n_seen:,}", f"{line.decoder_evals:.3g}", f"{line.seconds:.1f}"]
-            )
-            seeds = f"{line.seeds} ({line.failed} failed)" if line.failed else str(line.seeds)
-            body.append([escape(str(name)) for name in names] + values + [*cost, line.step_size, seeds])
-        parts.append(pipe(head, body))
-        parts.append(note(panel, p["data"]))
-        mine = rows[(rows[PANEL] == list(key)).all(axis=1)]
-        lost = outcomes.failures(mine, reasons)
-        if lost:
-            parts.append("\n".join([f"{outcomes.FAILED}\n", *(f"- {escape(one)}" for one in lost)]) + "\n")
-        parts += _side_by_side(estimators(mine))
-        compared = agreement(panel)
-        if len(compared):
-            parts.append("Do the engines agree? numpyro minus pyro, in nats, and in standard errors over seeds (z):\n")
-            lines = [
-                [c.backend, *([escape(c.method)] if with_method else []), c.quantity.replace("_", " "),
-                 f"{c.difference:+.3f} ± {c.stderr:.3f}", f"{c.z:+.1f}"]
-                for c in compared.itertuples()
-            ]  # fmt: skip
-            head = ["backend", *(["method"] if with_method else []), "quantity", "difference", "z"]
-            parts.append(pipe(head, lines))
-    return "\n".join(parts)
+def blocks(rows: pd.DataFrame, reasons: Mapping[str, str] = {}) -> list[Block]:
+    """Return the report's tables, a part for each panel; `reasons` says by cell why runs failed."""
+    return [
+        block
+        for key, panel in summary(rows).groupby(PANEL, sort=True)
+        for block in _of_panel(panel, rows[(rows[PANEL] == list(key)).all(axis=1)], reasons)
+    ]
 
 
-def _side_by_side(table: pd.DataFrame) -> list[str]:
-    if not len(table):
-        return []
+def _of_panel(panel: pd.DataFrame, rows: pd.DataFrame, reasons: Mapping[str, str]) -> Iterator[Block]:
+    p = panel.iloc[0]
+    yield Heading(
+        f"{p['data']}, {p['n_train']} training points, {p['model']}, {p['n_latent']} latent variables, "
+        f"{p['n_hidden']} hidden units, {p['samples']:,} points seen"
+    )
+    method = ["method"] if panel.method.ne("").any() else []
+    head = ["backend", *method, "engine", "lower bound, train", "lower bound, test", "log p(x), train"]
+    head += ["log p(x), test", "points seen", "decoder evaluations", "seconds", "step size", "seeds"]
+    body = []
+    for line in panel.itertuples():
+        cost = [f"{line.n_seen:,}", f"{line.decoder_evals:.3g}", f"{line.seconds:.1f}"]
+        cost = ["-"] * 3 if line.status == "failed" else cost
+        seeds = f"{line.seeds} ({line.failed} failed)" if line.failed else str(line.seeds)
+        names = [str(getattr(line, name)) for name in ("backend", *method, "engine")]
+        body.append([*names, *_values(line), *cost, line.step_size, seeds])
+    yield Table(head, body)
+    yield Paragraph(note(panel, p["data"]))
+    yield from outcomes.blocks(rows, reasons)
+    yield from _side_by_side(estimators(rows))
+    for (one, other), compared in agreement(panel).groupby(PAIR, sort=False):
+        yield Paragraph(f"Do the engines agree? {one} minus {other}, in nats, and in standard errors over seeds (z):")
+        differences = [
+            [*(getattr(c, name) for name in ("backend", *method)), c.quantity.replace("_", " "),
+             f"{c.difference:+.3f} ± {c.stderr:.3f}", f"{c.z:+.1f}"]
+            for c in compared.itertuples()
+        ]  # fmt: skip
+        yield Table(["backend", *method, "quantity", "difference", "z"], differences)
+
+
+def _side_by_side(table: pd.DataFrame) -> Iterator[Block]:
+    if table.empty:
+        return
     names = [short for short in (m.removeprefix("log_px_").removesuffix("_nats") for m in EVIDENCE) if short in table]
     body = []
     for _, line in table.iterrows():
@@ -129,15 +125,13 @@ def _side_by_side(table: pd.DataFrame) -> list[str]:
         for name in names:
             flagged = line[f"{name}_flagged"]
             doubt = f" ({flagged:.0%} flagged)" if flagged > 0 else ""
-            shown = _or_word(line[name], line[f"{name}_stderr"], line[f"{name}_status"])
-            cells.append(shown + doubt)
-        body.append([line.backend, escape(line.method), line.engine, line.split, *cells])
-    head = ["backend", "method", "engine", "split", *names]
-    return [
+            cells.append(_or_word(line[name], line[f"{name}_stderr"], line[f"{name}_status"]) + doubt)
+        body.append([line.backend, line.method, line.engine, line.split, *cells])
+    yield Paragraph(
         "log p(x) by several estimators, on the same fits and datapoints; flagged is the share of datapoints whose "
-        "number the estimator itself does not trust:\n",
-        pipe(head, body),
-    ]
+        "number the estimator itself does not trust:"
+    )
+    yield Table(["backend", "method", "engine", "split", *names], body)
 
 
 def note(panel: pd.DataFrame, data: str) -> str:
@@ -155,7 +149,7 @@ def note(panel: pd.DataFrame, data: str) -> str:
     without = sorted(panel.backend[panel.lower_bound_train.isna() & went_well].unique())
     if without:
         text += f" {' and '.join(without)} {'has' if len(without) == 1 else 'have'} no q, hence no bound."
-    return text + "\n"
+    return text
 
 
 def plain(rows: pd.DataFrame) -> str:
@@ -163,11 +157,8 @@ def plain(rows: pd.DataFrame) -> str:
     table = summary(rows)
     lines = []
     for line in table.itertuples():
-        values = [_pm(line, f"{q}_{s}") for q in ("lower_bound", "log_px") for s in ("train", "test")]
-        label = f"{line.data} {line.n_train} k={line.n_latent}"
-        lines.append(
-            [label, line.backend, line.method, line.engine, *values, f"{line.n_seen:,}", f"{line.seconds:.1f}"]
-        )
+        names = [f"{line.data} {line.n_train} k={line.n_latent}", line.backend, line.method, line.engine]
+        lines.append([*names, *_values(line), f"{line.n_seen:,}", f"{line.seconds:.1f}"])
     head = ["data", "backend", "method", "engine", "bound train", "bound test", "log p(x) train", "log p(x) test"]
     frame = pd.DataFrame(lines, columns=[*head, "points seen", "seconds"])
     shared = [name for name in ("data", "method") if frame[name].nunique() == 1]  # once, over the table
@@ -186,10 +177,14 @@ def over_seeds(part: pd.DataFrame) -> tuple[float, float]:
     return float(each.mean()), float(each.std(ddof=1) / np.sqrt(len(each)))
 
 
-def _pm(line: object, name: str) -> str:
-    value, error, status = getattr(line, name), getattr(line, f"{name}_stderr"), getattr(line, "status", "ok")
-    doubted = name in str(getattr(line, "contradicted", "")).split()
-    return _or_word(value, error, "contradicted" if doubted else "ok" if status == "contradicted" else status)
+def _values(line: Any) -> list[str]:
+    """Return the four numbers of a line of `summary`, as a table shows them."""
+    cells = []
+    for name in (f"{quantity}_{split}" for quantity in ("lower_bound", "log_px") for split in ("train", "test")):
+        doubted = name in line.contradicted.split()
+        status = "contradicted" if doubted else "ok" if line.status == "contradicted" else line.status
+        cells.append(_or_word(getattr(line, name), getattr(line, f"{name}_stderr"), status))
+    return cells
 
 
 def _or_word(value: float, error: float, status: str) -> str:
@@ -206,14 +201,3 @@ def plus_minus(value: float, error: float) -> str:
     if np.isnan(value):
         return "-"
     return f"{value:.2f} ± {error:.2f}" if error >= 0.005 else f"{value:.2f} ± {error:.0e}"
-
-
-def pipe(head: list[str], body: list[list[str]]) -> str:
-    """Return a Markdown table."""
-    lines = [head, ["---"] * len(head), *body]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
-
-
-def escape(text: str) -> str:
-    """Return text that means nothing to Markdown or HTML."""
-    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")

@@ -14,6 +14,7 @@ from comparisons.data import Data
 from comparisons.errors import FlagError
 from comparisons.evidence.base import Estimate
 from comparisons.evidence.judge import ESTIMATORS
+from comparisons.reporting import markdown
 from comparisons.runner import store
 from comparisons.runner.experiment import Experiment
 from comparisons.runner.fits import fitted, followed
@@ -88,7 +89,7 @@ def test_the_gaps_add_up(backend: str, k: int, tmp_path: Path) -> None:
         noise = 4 * np.hypot(row["approximation_gap_stderr"], row["amortization_gap_stderr"])
         assert row["approximation_gap"] > -noise and row["amortization_gap"] > -noise
         assert row["evidence"] == ("quadrature" if k <= 3 else "importance")
-        table = inference_gap.markdown([row], plan)
+        table = markdown.printed(inference_gap.blocks(pd.DataFrame([row])))
         assert "cross-entropy" in table and backend in table
 
 
@@ -116,7 +117,7 @@ def test_an_ordering_that_turns_is_named() -> None:
     )
     found = "\n".join(calibration_report.findings(rows))
     assert "Of 3 pairs of backends, 1 is ordered otherwise by appendix_d, chains anew than by log p(x)." in found
-    table = calibration_report.markdown(rows)
+    table = markdown.printed(calibration_report.blocks(rows))
     assert "| aevb minus wake_sleep | +0.90 | -0.50 |" in table and "aevb minus mean_field" not in table
 
 
@@ -130,7 +131,7 @@ def test_the_report_has_a_table_for_each_part_and_a_figure() -> None:
         + [row(), row(estimator="lower bound")]
         + [row(part="engines", difference=0.001, mean_in_errors=0.5, worst_in_errors=2.0)]
     )  # fmt: skip
-    text = calibration_report.markdown(rows)
+    text = markdown.printed(calibration_report.blocks(rows))
     for title in (*calibration_report.TITLES.values(), "The paper's estimator", "Both engines"):
         assert title in text
     assert "0.050 nat apart" in text and set(names) <= set(calibration_report.STYLES)
@@ -157,7 +158,7 @@ def test_it_is_said_how_each_estimator_speaks_of_itself() -> None:
     assert "on 400 points of 2 decoders of digits, the 95 % intervals of annealed, q cover 98%; it is off" in found
     assert "it is off by more than 0.5 nat on 12.5%, and flags 80% of them." in found
     assert "importance, q cover 97%; it is off by more than 0.5 nat on 0.0%." in found
-    assert "| a | 3 | annealed, q | 100 |" in calibration_report.markdown(rows)
+    assert "| a | 3 | annealed, q | 100 |" in markdown.printed(calibration_report.blocks(rows))
 
 
 def test_what_was_run_is_kept_and_the_report_rebuilt(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from frames import table_of
 
 from comparisons import cli, marginal_likelihood
 from comparisons.cli import parts
@@ -428,7 +429,7 @@ def test_results_hold_no_path(finished: Path) -> None:
 def test_results_are_reported_when_the_file_is_gone(finished: Path) -> None:
     (finished.parent / "toy.py").unlink()
     rows = store.collect(finished)
-    assert "toy.py:Ruler" in tables.markdown(rows) and "fit.py:mine" in figures.learning_curves(rows)
+    assert "toy.py:Ruler" in table_of(rows) and "fit.py:mine" in figures.learning_curves(rows)
 
 
 def test_two_versions_of_a_file_are_two_lines(finished: Path) -> None:

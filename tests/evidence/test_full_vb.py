@@ -19,6 +19,7 @@ from comparisons.errors import FlagError
 from comparisons.evidence.base import Estimate, Target
 from comparisons.evidence.full_vb import bound, divergence, draw, expected, predictive, under_draws
 from comparisons.paper import full_vb_report
+from comparisons.reporting import markdown
 from comparisons.runner.cell import on
 from comparisons.runner.experiment import Experiment
 from comparisons.runner.rows import METRICS
@@ -338,16 +339,18 @@ def test_the_report_sets_the_three_side_by_side() -> None:
         experiment = vb(theta=kind, engine="pyro", samples=40)
         rows += unbroken(experiment).rows
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    text = full_vb_report.markdown(frame)
+    text = markdown.printed(full_vb_report.blocks(frame))
     lines = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ") and "---" not in line]
     assert lines == [
         "theta", "ml, a point", "map, a point", "vb, at the mean of q", "vb, one draw of q", "vb, averaged over q",
     ]  # fmt: skip
     assert "log p(X) / N is at least" in text and "nan" not in text
-    assert full_vb_report.markdown(frame) == text
+    assert markdown.printed(full_vb_report.blocks(frame)) == text
     assert full_vb_report.figure(frame) == full_vb_report.figure(frame)
     gone = frame.assign(value=np.nan, stderr=np.nan, status="diverged")
-    assert "diverged" in full_vb_report.markdown(gone) and "nan" not in full_vb_report.markdown(gone)
+    assert "diverged" in markdown.printed(full_vb_report.blocks(gone)) and "nan" not in markdown.printed(
+        full_vb_report.blocks(gone)
+    )
     assert "svg" in full_vb_report.figure(gone)
 
 

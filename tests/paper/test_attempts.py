@@ -12,7 +12,8 @@ import pytest
 from comparisons.data import load
 from comparisons.paper import attempts, attempts_report
 from comparisons.paper.attempts import ATTEMPTS, Attempt, chosen, main, shrunk, varied
-from comparisons.paper.attempts_report import FINDINGS, Told, markdown
+from comparisons.paper.attempts_report import FINDINGS, Told, blocks
+from comparisons.reporting import markdown
 from comparisons.runner.experiment import Experiment
 
 
@@ -113,10 +114,10 @@ def test_an_outcome_follows_from_the_numbers(
     )
     frame = pd.DataFrame(rows).assign(finding=finding)
     told = FINDINGS[finding].outcome(Told(frame, FINDINGS[finding]))
-    assert told.startswith((f"**{word}", word))
-    table = markdown(frame)
+    assert (told.word or told.numbers).startswith(word)
+    table = markdown.printed(blocks(frame))
     assert FINDINGS[finding].claim in table
-    assert told in table
+    assert f"**{told.word}** (rule: {told.rule}). {told.numbers}" in table if told.word else told.numbers in table
 
 
 @pytest.mark.parametrize(
@@ -133,7 +134,7 @@ def test_both_sets_of_points_must_agree(last: tuple[float, float], word: str, mo
         for points, value in zip(("first", "last"), pair, strict=True)
     ]
     frame = pd.DataFrame(rows).assign(finding="em_large")
-    assert FINDINGS["em_large"].outcome(Told(frame, FINDINGS["em_large"])).startswith(f"**{word}")
+    assert FINDINGS["em_large"].outcome(Told(frame, FINDINGS["em_large"])).word.startswith(word)
 
 
 def test_ours_are_found_for_every_finding() -> None:

@@ -8,11 +8,18 @@ import pytest
 from frames import FIGURE2, FIGURE3, NONE, frame, run
 
 from comparisons.paper import corrections, findings
-from comparisons.paper.findings import Rows
+from comparisons.paper.found import Found, Rows, read
 from comparisons.paper.verdicts import Point, relation
+from comparisons.reporting import markdown
 
 ROOT = Path(__file__).parents[2]
 EMPTY = pd.DataFrame()
+
+
+@pytest.fixture(scope="module")
+def found() -> Found:
+    """What lies in reports/."""
+    return read(ROOT / "reports")
 
 
 def rows3(*rows: dict[str, Any]) -> Rows:
@@ -124,16 +131,20 @@ def test_withdrawn_sentences_are_quotations() -> None:
     assert "| -148.7 ± 0.3 |" in before and "Monte Carlo EM -148.8, AEVB" in earlier("reports/README.md")
 
 
+def section(rows: Rows, manifests: dict[str, Any]) -> str:
+    return markdown.page(corrections.blocks(Found(rows, {"figure3": manifests}, [], [], {}, {})))
+
+
 def test_what_holds_now_is_told_by_mended_rows_alone() -> None:
     full = small({1e6: -147.0}, backend="monte_carlo_em", method="e_step=full")
     rows, cell = rows3(*full), str(full[0]["cell"])
     assert corrections.full_e_step(rows, {}) == [] == corrections.full_e_step(rows, {cell: {"numbers_version": 2}})
     (said,) = corrections.full_e_step(rows, {cell: {"numbers_version": 3}})
     assert "-147.0 on test after 1 million points" in said
-    assert corrections.AGAIN in corrections.markdown(rows, {})
-    text = corrections.markdown(rows, {cell: {"numbers_version": 3}})
+    assert corrections.AGAIN in section(rows, {})
+    text = section(rows, {cell: {"numbers_version": 3}})
     assert said in text and text.count(corrections.AGAIN) == len(corrections.CORRECTIONS) - 1
-    assert corrections.markdown(rows3(), {}).count(corrections.AGAIN) == len(corrections.CORRECTIONS)
+    assert section(rows3(), {}).count(corrections.AGAIN) == len(corrections.CORRECTIONS)
 
 
 def test_quadrature_says_what_moved_when_it_judge_again() -> None:

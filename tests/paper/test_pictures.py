@@ -148,5 +148,5 @@ def test_descriptions_are_escaped(tmp_path: Path) -> None:
         "settings": settings, "title": "<script>", "latents": "z\n<", "command": "c", "commit": "", "python": "",
         "cell": "", "shape": [1, 1], "pixels_sha256": "",
     }  # fmt: skip
-    text = pictures.markdown("Sheets", [(tmp_path / "a.png", facts)])
+    text = pictures.table("Sheets", [(tmp_path / "a.png", facts)])
     assert "<" not in text and "&lt;script&gt;" in text and "&lt;b&gt;\\|" in text

@@ -111,15 +111,17 @@ def test_the_report_has_the_experiment_on_both_axes(tmp_path: Any) -> None:
     rows = fit(method="e_step=full")
     store.write(tmp_path / "marginal_likelihood" / "rows.csv", to_csv(rows))
     store.write(tmp_path / "marginal_likelihood" / "table.md", "")
-    store.write(
-        tmp_path / "attempts" / "table.md", "| finding | attempt | outcome |\n| --- | --- | --- |\n| a | b | stands |\n"
+    tried = {"attempt": "other rows", "metric": "elbo_nats", "split": "test", "points": "first", "n_points": 10}
+    store.write_rows(
+        tmp_path / "attempts" / "rows.csv",
+        [{"finding": "em_small", **tried, "n_seen": 1e6, "value": -1.0, "stderr": 0.0}],
     )
     assert report.main(["--out", str(tmp_path)]) == 0
     for axis in readings.AXES:
         assert (tmp_path / "figures" / f"appendix_e-1000-{axis}.svg").is_file()
         assert f"(figures/appendix_e-1000-{axis}.svg)" in (tmp_path / "README.md").read_text()
     page = (tmp_path / "index.html").read_text()
-    assert 'id="appendix_e"' in page and 'id="attempts"' in page and ">stands</td>" in page
+    assert 'id="appendix_e"' in page and 'id="attempts"' in page and ">other rows</td>" in page
     assert (
         page.index('id="changed"')
         < page.index('id="answer"')

@@ -9,7 +9,7 @@ from frames import FIGURE3, NONE, frame, run
 
 from comparisons import cli, report
 from comparisons.paper import readme
-from comparisons.paper.findings import Rows
+from comparisons.paper.found import Rows, read
 from comparisons.paper.verdicts import Claim
 from comparisons.reporting import outcomes
 from comparisons.runner import store
@@ -30,7 +30,7 @@ def result(*rows: dict[str, Any]) -> str:
 
 def test_the_results_in_the_readme_are_what_the_rows_give() -> None:
     """`make report` writes them."""
-    found = report.read(ROOT / "reports")
+    found = read(ROOT / "reports")
     assert readme.renewed(README, readme.parts(found.rows, found.claims)) == README
 
 

@@ -1,18 +1,25 @@
 """A run that failed is no finding about its method: not in a mean, a table, a figure, a verdict or a claim."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-from frames import FIGURE3, NONE, curve, frame, pipes, row, run, seeds
+from frames import FIGURE3, NONE, curve, frame, pipes, row, run, seeds, table_of
 
 from comparisons import report
-from comparisons.paper import full_vb_report, reproduction, verdicts
-from comparisons.reporting import agreement, figures, outcomes, tables
+from comparisons.paper import answer, full_vb_report, verdicts
+from comparisons.paper.found import read
+from comparisons.reporting import agreement, figures, markdown, outcomes, tables
 from comparisons.runner import store
 from comparisons.runner.rows import to_csv
+
+
+def vb_table(rows: pd.DataFrame, reasons: Mapping[str, str] = {}) -> str:
+    return markdown.printed(full_vb_report.blocks(rows, reasons))
+
 
 LOST: dict[str, Any] = {"value": math.nan, "stderr": math.nan}
 # As `comparisons.runner.run.failed` writes it: at no points seen, after no work.
@@ -41,13 +48,13 @@ def test_one_word_for_several_seeds(statuses: list[str], word: str) -> None:
 def test_a_run_that_failed_is_called_failed_and_its_reason_stands_under_the_table() -> None:
     rows = frame(row(**BROKEN), row(**{**BROKEN, "split": "test"}), row(backend="wake_sleep"))
     cell = str(rows.cell[0])
-    text = tables.markdown(rows, {cell: "MemoryError: <4 GB>\nin a | line"})
+    text = table_of(rows, {cell: "MemoryError: <4 GB>\nin a | line"})
     head, _, *lines = pipes(text)
     assert [line[head.index("lower bound, train")] for line in lines] == ["failed", "-10.00 ± 0.50"]
     assert lines[0][head.index("seeds")] == "0 (1 failed)" and lines[0][head.index("seconds")] == "-"
-    assert "seed 0: failed (MemoryError: &lt;4 GB> in a \\| line)." in text and outcomes.FAILED in text
+    assert "seed 0: failed (MemoryError: &lt;4 GB&gt; in a | line)." in text and outcomes.FAILED in text
     assert "diverged" not in text and "nan" not in text and "no q" not in text
-    assert "the reason was not written down" in tables.markdown(rows)
+    assert "the reason was not written down" in table_of(rows)
     assert "failed" in tables.plain(rows) and "diverged" not in tables.plain(rows)
 
 
@@ -57,7 +64,7 @@ def test_a_seed_that_failed_is_missing_from_means_and_costs() -> None:
     assert (with_it.status, with_it.seeds, with_it.failed) == ("ok", 3, 1)
     for name in ("lower_bound_train", "lower_bound_train_stderr", "decoder_evals", "seconds", "n_seen", "step_size"):
         assert getattr(with_it, name) == getattr(without, name), name
-    assert "| 3 (1 failed) |" in tables.markdown(rows)
+    assert "| 3 (1 failed) |" in table_of(rows)
 
 
 def test_several_estimators_of_fits_of_which_one_failed_or_diverged() -> None:
@@ -66,7 +73,7 @@ def test_several_estimators_of_fits_of_which_one_failed_or_diverged() -> None:
     broken = [row(seed=1, metric=metric, **BROKEN) for metric in metrics]
     assert tables.estimators(frame(*ran, *broken)).quadrature.tolist() == [-5.0]
     gone = frame(*(row(metric=metric, **DIVERGED) for metric in metrics))
-    assert "| diverged | diverged |" in tables.markdown(gone)
+    assert "| diverged | diverged |" in table_of(gone)
 
 
 def test_engines_are_compared_over_the_seeds_that_ran() -> None:
@@ -80,10 +87,10 @@ def test_engines_are_compared_over_the_seeds_that_ran() -> None:
 
 def test_the_table_of_full_vb_says_failed_too() -> None:
     rows = frame(*(row(**BROKEN, method=method) for method in ("", "theta=vb")))
-    text = full_vb_report.markdown(rows, {str(rows.cell[1]): "TypeError"})
+    text = vb_table(rows, {str(rows.cell[1]): "TypeError"})
     assert "failed (TypeError)" in text and "vb: failed." in text and "diverged" not in text and "nan" not in text
     both = frame(row(value=-7.0), row(seed=1, **BROKEN))
-    assert "-7.00 ± 0.50" in full_vb_report.markdown(both)
+    assert "-7.00 ± 0.50" in vb_table(both)
 
 
 # Figures
@@ -142,11 +149,11 @@ def test_a_contradicted_number_keeps_its_value_and_bears_a_mark() -> None:
         row(value=-5.0, status="contradicted"), row(metric="log_px_quadrature_nats", value=-6.0, status="contradicted"),
         row(split="test", value=-7.0), row(backend="wake_sleep"),
     )  # fmt: skip
-    text = tables.markdown(rows)
+    text = table_of(rows)
     assert "| -5.00 ± 0.50 † | -7.00 ± 0.50 | -6.00 ± 0.50 † | - |" in text and text.count(outcomes.CONTRADICTED) == 1
-    assert outcomes.CONTRADICTED in tables.plain(rows) and outcomes.CONTRADICTED not in tables.markdown(rows[2:])
+    assert outcomes.CONTRADICTED in tables.plain(rows) and outcomes.CONTRADICTED not in table_of(rows[2:])
     assert "exceeds log p(x)" in figures.learning_curves(rows) and "diverged" not in text
-    assert "-5.00 ± 0.50 †" in full_vb_report.markdown(rows)
+    assert "-5.00 ± 0.50 †" in vb_table(rows)
 
 
 def test_no_verdict_and_no_claim_rests_on_a_contradicted_number(tmp_path: Path) -> None:
@@ -158,8 +165,8 @@ def test_no_verdict_and_no_claim_rests_on_a_contradicted_number(tmp_path: Path) 
     assert verdicts.claims(NONE, frame(*rows, *em))[3].word == "not run"
     rows += run({1e6: -147.0}, **{**FIGURE3, "n_train": 1000})
     store.write(tmp_path / "marginal_likelihood" / "rows.csv", to_csv(rows))
-    told = report.read(tmp_path)
-    assert "a bound contradicts it" in reproduction.summary(told)
+    there = read(tmp_path)
+    assert "a bound contradicts it" in answer.summary(there)
     assert report.main(["--out", str(tmp_path)]) == 0
     for name in ("README.md", "index.html"):
         assert outcomes.CONTRADICTED in (tmp_path / name).read_text()

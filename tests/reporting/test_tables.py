@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
-from frames import frame, pipes, row, seeds
+from frames import frame, pipes, row, seeds, table_of
 
 from comparisons.data import GREY
 from comparisons.reporting import agreement, figures, tables
@@ -82,7 +82,7 @@ def test_a_diverged_seed_takes_the_mean_with_it() -> None:
     rows = [row(seed=0), row(seed=1, value=math.nan, stderr=math.nan, status="diverged")]
     (line,) = tables.summary(frame(*rows)).itertuples()
     assert line.status == "diverged" and math.isnan(line.lower_bound_train)
-    assert "diverged" in tables.markdown(frame(*rows)) and "nan" not in tables.markdown(frame(*rows))
+    assert "diverged" in table_of(frame(*rows)) and "nan" not in table_of(frame(*rows))
 
 
 # Agreement of the engines
@@ -95,7 +95,7 @@ def test_agreement_is_the_difference_in_standard_errors() -> None:
     assert (line.quantity, line.difference) == ("lower_bound_train", 2.0)
     assert line.stderr == pytest.approx(math.sqrt(8 / 3), rel=1e-14)
     assert line.z == pytest.approx(2.0 / math.sqrt(8 / 3), rel=1e-14)
-    text = tables.markdown(frame(*rows))
+    text = table_of(frame(*rows))
     assert "| aevb | lower bound train | +2.000 ± 1.633 | +1.2 |" in text
 
 
@@ -113,7 +113,22 @@ def test_agreement_needs_both_engines_and_several_seeds() -> None:
     uneven = [*seeds("pyro", [0.0, 1.0]), row(engine="numpyro")]
     for rows in (one_engine, one_seed, uneven):
         assert agreement.agreement(tables.summary(frame(*rows))).empty
-        assert "Do the engines agree" not in tables.markdown(frame(*rows))
+        assert "Do the engines agree" not in table_of(frame(*rows))
+
+
+def test_every_two_of_three_engines_are_compared() -> None:
+    """A third engine stands beside each of the others, in a table of its own; one seed of a fourth is too few."""
+    values = {"numpyro": [1.0, 2.0, 6.0], "pyro": [0.0, 1.0, 2.0], "third": [0.0, 0.0]}
+    rows = [one for engine, each in values.items() for one in seeds(engine, each)] + [row(engine="fourth")]
+    found = agreement.agreement(tables.summary(frame(*rows)))
+    pairs = {(line.engine, line.other): (line.difference, line.seeds) for line in found.itertuples()}
+    assert pairs == {
+        ("numpyro", "pyro"): (2.0, 6), ("numpyro", "third"): (3.0, 5), ("pyro", "third"): (1.0, 5)
+    }  # fmt: skip
+    text = table_of(frame(*rows))
+    assert all(f"Do the engines agree? {one} minus {other}, in nats" in text for one, other in pairs)
+    two = [one for one in rows if one["engine"] in ("numpyro", "pyro")]
+    assert text.count("| lower bound train | +2.000 ± 1.633 | +1.2 |") == 1 == table_of(frame(*two)).count("agree?")
 
 
 def test_agreement_leaves_out_what_diverged() -> None:
@@ -123,7 +138,7 @@ def test_agreement_leaves_out_what_diverged() -> None:
 
 def test_engines_that_agree_to_the_last_bit_have_no_difference() -> None:
     rows = seeds("pyro", [1.0, 1.0]) + seeds("numpyro", [1.0, 1.0])
-    text = tables.markdown(frame(*rows))
+    text = table_of(frame(*rows))
     assert "+0.000 ± 0.000" in text and "nan" not in text and "inf" not in text
 
 
@@ -132,16 +147,16 @@ def test_engines_that_agree_to_the_last_bit_have_no_difference() -> None:
 
 def test_a_missing_bound_is_a_dash_and_says_why() -> None:
     rows = frame(row(backend="monte_carlo_em", metric="log_px_quadrature_nats"))
-    head, _, line = pipes(tables.markdown(rows))
+    head, _, line = pipes(table_of(rows))
     assert line[head.index("lower bound, train")] == "-" and line[head.index("log p(x), test")] == "-"
     assert line[head.index("log p(x), train")] == "-10.00 ± 0.50"
-    assert "monte_carlo_em has no q, hence no bound." in tables.markdown(rows)
+    assert "monte_carlo_em has no q, hence no bound." in table_of(rows)
 
 
 def test_a_diverged_run_is_shown_as_such_everywhere() -> None:
     lost = {"value": math.nan, "stderr": math.nan, "status": "diverged"}
     rows = frame(row(**lost), row(**lost, split="test"), row(backend="wake_sleep"))
-    head, _, *lines = pipes(tables.markdown(rows))
+    head, _, *lines = pipes(table_of(rows))
     assert [line[head.index("lower bound, train")] for line in lines] == ["diverged", "-10.00 ± 0.50"]
     assert "diverged" in tables.plain(rows)
 
@@ -149,16 +164,16 @@ def test_a_diverged_run_is_shown_as_such_everywhere() -> None:
 @pytest.mark.fault("HTML, Markdown and CSV in the name of a model or backend", "shown as text, or refused as a name")
 def test_names_are_escaped() -> None:
     rows = frame(row(backend="a|b", method="x=<script>", data="d|<b>", model="m|<i>"))
-    text = tables.markdown(rows)
+    text = table_of(rows)
     assert "<" not in text
     head, rule, line = pipes(text)
     assert len(head) == len(rule) == len(line)
-    assert line[:3] == ["a\\|b", "x=&lt;script>", "pyro"]
+    assert line[:3] == ["a\\|b", "x=&lt;script&gt;", "pyro"]
 
 
 def test_the_method_has_a_column_only_where_one_is_set() -> None:
-    assert "method" not in pipes(tables.markdown(frame(row())))[0]
-    assert "method" in pipes(tables.markdown(frame(row(), row(method="theta=ml"))))[0]
+    assert "method" not in pipes(table_of(frame(row())))[0]
+    assert "method" in pipes(table_of(frame(row(), row(method="theta=ml"))))[0]
 
 
 @pytest.mark.parametrize(
@@ -166,17 +181,17 @@ def test_the_method_has_a_column_only_where_one_is_set() -> None:
 )
 def test_grey_values_are_called_a_cross_entropy(data: str, grey: bool) -> None:
     rows = frame(row(data=data))
-    assert (GREY in tables.markdown(rows)) == grey
+    assert (GREY in table_of(rows)) == grey
     assert ("cross-entropy" in figures.learning_curves(rows)) == grey
 
 
 def test_the_note_says_what_the_error_is_of() -> None:
-    assert "one standard error of the estimator (one seed)" in tables.markdown(frame(row()))
-    assert "one standard error over seeds" in tables.markdown(frame(*seeds("pyro", [1.0, 2.0])))
+    assert "one standard error of the estimator (one seed)" in table_of(frame(row()))
+    assert "one standard error over seeds" in table_of(frame(*seeds("pyro", [1.0, 2.0])))
 
 
 def test_each_panel_has_its_section() -> None:
-    text = tables.markdown(frame(row(n_latent=2), row(n_latent=3)))
+    text = table_of(frame(row(n_latent=2), row(n_latent=3)))
     assert [line for line in text.splitlines() if line.startswith("## ")] == [
         f"## digits, 1000 training points, vae_bernoulli, {k} latent variables, 100 hidden units, 100,000 points seen"
         for k in (2, 3)
@@ -189,7 +204,7 @@ def test_each_panel_has_its_section() -> None:
 def test_the_order_of_the_rows_does_not_matter() -> None:
     rows = frame(*seeds("pyro", [1.0, 2.0, 6.0]), *seeds("numpyro", [0.0, 1.5]), row(backend="wake_sleep"))
     shuffled = rows.sample(frac=1, random_state=0)
-    assert tables.markdown(shuffled) == tables.markdown(rows)
+    assert table_of(shuffled) == table_of(rows)
     assert figures.learning_curves(shuffled) == figures.learning_curves(rows)
 
 

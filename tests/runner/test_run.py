@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
+from frames import table_of
 
 from comparisons import cli, marginal_likelihood
 from comparisons.data import Data
@@ -126,7 +127,7 @@ def test_tables_and_figures_are_written(finished: Path) -> None:
 
 def test_tables_and_figures_are_a_pure_function_of_the_rows(finished: Path) -> None:
     rows = store.collect(finished)
-    assert tables.markdown(rows) == (finished / "table.md").read_text()
+    assert table_of(rows) == (finished / "table.md").read_text()
     assert figures.learning_curves(rows) == (finished / "figure.svg").read_text()
     assert tables.summary(rows).to_csv(index=False, lineterminator="\n") == (finished / "table.csv").read_text()
 

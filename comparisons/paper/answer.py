@@ -1,0 +1,86 @@
+"""The section that comes before all others: how many of the paper's curves come out again, and of its conclusions."""
+
+from comparisons.paper import reproduction_figures as figures
+from comparisons.paper.found import Found
+from comparisons.paper.verdicts import JUDGED, TRUSTED, Claim
+from comparisons.reporting.blocks import (
+    Beside,
+    Block,
+    Figure,
+    Fold,
+    Heading,
+    HtmlOnly,
+    Item,
+    Items,
+    MarkdownOnly,
+    Paragraph,
+    Word,
+)
+
+TOLERANCE = (
+    "Reproduced means within 2 nats on MNIST and within 5 % on Frey Face, of the paper's curve at the same number of "
+    f"training points seen. Where an estimator flags over {TRUSTED:.0%} of its datapoints no verdict rests on it."
+)
+CAPTION = (
+    "Ours minus the paper's at the furthest point that both have; the grey band is what counts as reproduced. A "
+    "triangle lies beyond the axis."
+)
+CONCLUDED = "What the paper concluded"
+TONES = {"reproduced": "good", "better": "good", "holds": "good", "worse": "bad", "does not hold": "bad"}
+FEW = 3  # lines of evidence that are shown at once
+
+
+def blocks(found: Found) -> list[Block]:
+    """Return the one sentence, the one figure, and what became of the paper's conclusions."""
+    answer = summary(found)
+    claims = Items([_item(claim) for claim in found.claims])
+    return [
+        HtmlOnly([Paragraph(answer), Paragraph(TOLERANCE)]),
+        MarkdownOnly([Paragraph(f"{answer} {TOLERANCE}")]),
+        Beside(
+            [overview(found)],
+            [HtmlOnly([Heading(CONCLUDED)]), MarkdownOnly([Heading(CONCLUDED, 2)]), claims],
+        ),
+    ]
+
+
+def overview(found: Found) -> Figure:
+    """Return the one figure: ours minus the paper's for each of its curves."""
+    words = {word: sum(v.word == word for v in figures.furthest(found.verdicts)) for word in JUDGED}
+    alt = (
+        "The difference between ours and the paper's value for each curve of Figures 2 and 3, at the most points seen "
+        f"that both have: {words['reproduced']} reproduced, {words['better']} better, {words['worse']} worse."
+    )
+    return Figure(figures.overview(found.verdicts).encode(), "figures/overview.svg", alt, CAPTION)
+
+
+def _item(claim: Claim) -> Item:
+    evidence: Block = Items(claim.evidence)
+    if len(claim.evidence) > FEW:
+        evidence = Fold(f"The numbers, in {len(claim.evidence)} panels", [evidence])
+    return Item((f"{claim.sentence}: ", word(claim.word, strong=True), "."), [evidence])
+
+
+def word(judgement: str, strong: bool = False) -> Word:
+    """Return a verdict's or a claim's word in its colour."""
+    return Word(judgement, TONES.get(judgement, "soft"), strong)
+
+
+def summary(found: Found) -> str:
+    """Return in a sentence how many of the paper's curves are reproduced."""
+    last = figures.furthest(found.verdicts)
+    curves_of = {(v.curve[:6], v.metric) for v in found.verdicts}
+    if not last:
+        return "None of the paper's curves has been run yet."
+    counts = ", ".join(f"{sum(v.word == w for v in last)} {w}" for w in JUDGED)
+    doubted = {(v.curve[:6], v.metric) for v in found.verdicts if v.word == "not trusted"}
+    doubted -= {(v.curve[:6], v.metric) for v in last}
+    rest = len(curves_of) - len(last) - len(doubted)
+    against = any(v.point and v.point.contradicted for v in found.verdicts)
+    why = "flags its own result, or a bound contradicts it" if against else "flags its own result"
+    others = f" In {len(doubted)} more the estimator {why}." if doubted else ""
+    others += f" {rest} more have not been run, or not as far as the paper's axes begin." if rest else ""
+    return (
+        f"Of {len(curves_of)} comparisons, one for each curve of Figures 2 and 3 and each estimator, {len(last)} "
+        f"can be made: {counts}.{others}"
+    )

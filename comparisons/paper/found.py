@@ -1,0 +1,100 @@
+"""What the folder of reports holds: the rows, manifests and figures of every comparison, and the verdicts on them."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from comparisons.errors import StorageError
+from comparisons.paper import pictures, verdicts
+from comparisons.paper.curves import curves
+from comparisons.paper.pictures import Sheet
+from comparisons.paper.verdicts import Claim, Verdict
+from comparisons.runner import store
+from comparisons.runner.rows import COLUMNS
+
+FIGURES = {"figure2": "lower_bound", "figure3": "marginal_likelihood"}
+SHEETS = ("manifold", "samples")
+LONG = ("full_vb",)  # comparisons whose rows are of the long format, as those of figures are
+
+
+class Rows(NamedTuple):
+    """The rows of each comparison that sentences are worked out from, empty where it was not run."""
+
+    figure2: pd.DataFrame
+    figure3: pd.DataFrame
+    full_vb: pd.DataFrame
+    calibration: pd.DataFrame
+    inference_gap: pd.DataFrame
+    speed: pd.DataFrame
+    judge_again: pd.DataFrame
+    attempts: pd.DataFrame
+
+
+class Extra(NamedTuple):
+    """What another comparison left in its folder: its rows, its figure.svg where it has one, and its manifests."""
+
+    folder: Path
+    rows: pd.DataFrame
+    figure: bytes
+    manifests: list[dict[str, Any]]
+
+
+class Found(NamedTuple):
+    """Everything that the folder holds, and what follows from it."""
+
+    rows: Rows
+    manifests: dict[str, dict[str, dict[str, Any]]]  # figure -> cell -> manifest
+    verdicts: list[Verdict]
+    claims: list[Claim]
+    sheets: dict[str, list[Sheet]]
+    extras: dict[str, Extra]
+
+    @property
+    def figure2(self) -> pd.DataFrame:
+        """The rows of Figure 2."""
+        return self.rows.figure2
+
+    @property
+    def figure3(self) -> pd.DataFrame:
+        """The rows of Figure 3."""
+        return self.rows.figure3
+
+
+def read(out: Path) -> Found:
+    """Return what the folder holds, and the verdicts on it. Raises StorageError for a file that cannot be read."""
+    rows, manifests = {}, {}
+    for figure, name in FIGURES.items():
+        path = out / name / "rows.csv"
+        rows[figure] = store.read_rows(path) if path.exists() else pd.DataFrame(columns=list(COLUMNS))
+        cells = sorted((out / name).glob("cells/*/manifest.json"))
+        manifests[figure] = {cell.parent.name: _manifest(cell) for cell in cells}
+    both = rows["figure2"], rows["figure3"]
+    others = [path.parent for path in sorted(out.glob("*/rows.csv")) if path.parent.name not in FIGURES.values()]
+    extras = {folder.name: extra(folder) for folder in others}
+    sheets = {name: pictures.read(out / name) for name in SHEETS}
+    named = {name: extras[name].rows if name in extras else pd.DataFrame() for name in Rows._fields[2:]}
+    judged = verdicts.verdicts(*both, curves())
+    return Found(Rows(**rows, **named), manifests, judged, verdicts.claims(*both), sheets, extras)
+
+
+def extra(folder: Path) -> Extra:
+    """Return what a comparison left in its folder. Raises StorageError for a file that cannot be read."""
+    manifests = [folder / "manifest.json", *sorted(folder.glob("parts/*.json"))]
+    manifests = [path for path in manifests if path.exists()] + sorted(folder.glob("cells/*/manifest.json"))
+    figure = folder / "figure.svg"
+    try:
+        rows = (store.read_rows if folder.name in LONG else pd.read_csv)(folder / "rows.csv")
+        drawn = figure.read_bytes() if figure.exists() else b""
+    except (OSError, ValueError) as error:
+        raise StorageError(f"cannot read {folder} ({error}); run its comparison again") from error
+    return Extra(folder, rows, drawn, [_manifest(path) for path in manifests])
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise StorageError(f"cannot read {path} ({error}); remove it and run its command again") from error
+    return content if isinstance(content, dict) else {}
