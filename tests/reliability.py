@@ -15,7 +15,7 @@ class Case(NamedTuple):
     injection: str
     expected: str
     outcome: str  # passed, failed or skipped
-    counters: dict[str, int]  # rounds, kills
+    counters: dict[str, Any]  # rounds, kills
 
 
 def write(folder: Path, seen: list[Case], flags: str) -> None:
