@@ -73,8 +73,10 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     cheap = ("importance, q", "annealed, prior", "appendix_d, paper")
     monkeypatch.setattr(calibration, "SWEEP", {name: calibration.SWEEP[name] for name in cheap})
     for name in ("OMP_NUM_THREADS", "TORCHINDUCTOR_CACHE_DIR"):
-        monkeypatch.setenv(name, os.environ.get(name, ""))
-        monkeypatch.delenv(name)
+        known = os.environ.get(name)
+        monkeypatch.setenv(name, known or "")
+        if known is None:
+            monkeypatch.delenv(name)
 
 
 def test_the_readme_has_commands() -> None:
