@@ -349,10 +349,8 @@ def two_modes(engine: Engine, likeness: float) -> tuple[Target, np.ndarray]:
     Both sides decode to the same at likeness 1.
     """
     sign = np.random.default_rng(3).choice([-1.0, 1.0], 40)
-    theta = {
-        "w1": np.array([[4.0, -4.0, 0.0], [0.0, 0.0, 1.5]]), "b1": np.array([-4.0, -4.0, 0.0]),
-        "w2": np.array([3.0, 3.0 * likeness, 1.0])[:, None] * sign, "b2": np.zeros(40),
-    }  # fmt: skip
+    theta = {"w1": np.array([[4.0, -4.0, 0.0], [0.0, 0.0, 1.5]]), "b1": np.array([-4.0, -4.0, 0.0])}
+    theta |= {"w2": np.array([3.0, 3.0 * likeness, 1.0])[:, None] * sign, "b2": np.zeros(40)}
     z = np.stack([np.where(np.arange(40) % 2, 1.3, -1.2), np.linspace(-1, 1, 40)], 1)
     x, _ = oracles.mean_and_variance("vae_bernoulli", theta, z)
     line = np.linspace(-4.5, 4.5, 150)
