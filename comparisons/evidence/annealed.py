@@ -17,20 +17,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from comparisons.evidence.base import (
-    Estimate,
-    Estimator,
-    Facts,
-    StartSettings,
-    Target,
-    blocks,
-    hold,
-    log_mean_exp,
-    pairs_within,
-    skewed_error,
-)
+from comparisons.evidence.base import Estimate, Estimator, Facts, StartSettings, Target, hold
+from comparisons.evidence.blocks import blocks, joined, pairs_within
 from comparisons.evidence.draws import INITIAL_STEP_SIZE, JITTER, followed, settling_rates, starting_points
-from comparisons.evidence.journal import joined, once, pieces
+from comparisons.evidence.journal import once, pieces
+from comparisons.evidence.means import log_mean_exp, skewed_error
 from inference.base import Engine, Key, Params, Program, setting
 from inference.hmc import hmc
 from models.base import Array, Model

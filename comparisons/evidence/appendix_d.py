@@ -17,11 +17,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from comparisons.evidence.annealed import annealed_points
-from comparisons.evidence.base import Estimate, Estimator, Facts, Keeper, StartSettings, Target, hold, log_mean_exp
+from comparisons.evidence.base import Estimate, Estimator, Facts, Keeper, StartSettings, Target, hold
+from comparisons.evidence.blocks import by_blocks, joined
 from comparisons.evidence.densities import DENSITIES, LOG_2PI
 from comparisons.evidence.draws import Chains, Draws, Moves, posterior_draws
-from comparisons.evidence.journal import by_blocks, joined
 from comparisons.evidence.kept import begun, continued, evaluations, moved
+from comparisons.evidence.means import log_mean_exp
 from comparisons.evidence.mixing import ess, rhat
 from inference.base import Key, Posterior, setting
 from models.base import Model

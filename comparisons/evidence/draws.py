@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from comparisons.evidence.base import Target, pairs_within, repeated
-from comparisons.evidence.journal import by_blocks, pieces
+from comparisons.evidence.base import Target, repeated
+from comparisons.evidence.blocks import by_blocks, pairs_within
+from comparisons.evidence.journal import pieces
 from inference.base import Engine, Key, Params, Posterior, Program
 from inference.hmc import hmc
 from models.base import Array, Model

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from comparisons.evidence.base import Estimate, Target, blocks
+from comparisons.evidence.base import Estimate, Target
+from comparisons.evidence.blocks import blocks
 from comparisons.evidence.journal import once
 from comparisons.evidence.weights import weigh
 from inference.base import Engine, Key, Params, Posterior

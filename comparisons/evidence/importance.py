@@ -12,18 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from comparisons.evidence.base import (
-    Estimate,
-    Estimator,
-    Facts,
-    MemorySettings,
-    Target,
-    hold,
-    log_mean_exp,
-    pairs_within,
-    rounding,
-)
-from comparisons.evidence.journal import by_blocks, joined
+from comparisons.evidence.base import Estimate, Estimator, Facts, MemorySettings, Target, hold
+from comparisons.evidence.blocks import by_blocks, joined, pairs_within
+from comparisons.evidence.means import log_mean_exp, rounding
 from comparisons.evidence.proposals import BROAD, CHAINS, Mixture, fitted_mixture
 from comparisons.evidence.weights import weigh
 from inference.base import Key, setting

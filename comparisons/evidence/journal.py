@@ -8,12 +8,10 @@ their place, and work out the rest. Nothing else of an estimator changes, and ou
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from comparisons.evidence.base import blocks
 from inference.base import Array, Engine
 
 PIECE = 50  # moves of a chain that are compiled as one
@@ -87,18 +85,6 @@ def once(work: Callable[[], tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
         journal.put(here, lambda: {str(i): np.asarray(array) for i, array in enumerate(found)})
     journal.paused()
     return found
-
-
-def by_blocks(
-    work: Callable[[int, np.ndarray, int], tuple[np.ndarray, ...]], n: int, size: int
-) -> list[tuple[np.ndarray, ...]]:
-    """Return work(number, rows, count) for each block of n datapoints, each `once`: `count` of its rows are new."""
-    return [once(partial(work, number, *each)) for number, each in enumerate(blocks(n, size))]
-
-
-def joined(parts: list[tuple[np.ndarray, ...]], axis: int = 0) -> tuple[np.ndarray, ...]:
-    """Return the columns of all blocks, each as one array."""
-    return tuple(np.concatenate(column, axis) for column in zip(*parts, strict=True))
 
 
 def pieces(

@@ -8,9 +8,9 @@ another mode. Training never sees the chains.
 
 import numpy as np
 
-from comparisons.evidence.base import Target, pairs_within
+from comparisons.evidence.base import Target
+from comparisons.evidence.blocks import by_blocks, pairs_within
 from comparisons.evidence.draws import Chains, Draws, Moves, posterior_draws, sampler, starting_points
-from comparisons.evidence.journal import by_blocks
 from inference.base import Key
 
 BURN_IN = 5  # moves of a look, before any draw: the authors' number

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from comparisons.evidence.base import Target, pairs_within
+from comparisons.evidence.base import Target
+from comparisons.evidence.blocks import pairs_within
 from inference.base import Engine, Params
 from models.base import Array, Model
 

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from comparisons.evidence.annealed import annealed_ends
-from comparisons.evidence.base import Target, log_mean_exp
+from comparisons.evidence.base import Target
+from comparisons.evidence.blocks import by_blocks, joined
 from comparisons.evidence.draws import Chains, Moves, posterior_draws
-from comparisons.evidence.journal import by_blocks, joined
+from comparisons.evidence.means import log_mean_exp
 
 CHAINS = 32  # of a datapoint: a mode with a fifth of the mass is missed by all of them once in a thousand times
 WARMUP = 40  # moves

@@ -23,17 +23,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from comparisons.evidence.base import (
-    Estimate,
-    Estimator,
-    Facts,
-    MemorySettings,
-    Target,
-    hold,
-    log_sum,
-    pairs_within,
-)
-from comparisons.evidence.journal import joined, once
+from comparisons.evidence.base import Estimate, Estimator, Facts, MemorySettings, Target, hold
+from comparisons.evidence.blocks import joined, pairs_within
+from comparisons.evidence.journal import once
+from comparisons.evidence.means import log_sum
 from comparisons.evidence.modes import STARTS, Modes, Peaks, climbed, peaks, posterior_mode
 from comparisons.evidence.own_axes import BYTES, MAX_NODES, on_own_axes
 from comparisons.evidence.pairs import Scorer

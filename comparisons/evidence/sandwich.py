@@ -12,9 +12,10 @@ known however narrow it is. Where posteriors are narrow this holds log p(x) far 
 import numpy as np
 
 from comparisons.evidence.annealed import hold_exact_draws
-from comparisons.evidence.base import Estimate, Target, rounding
+from comparisons.evidence.base import Estimate, Target
+from comparisons.evidence.blocks import joined
 from comparisons.evidence.importance import ImportanceSettings, mixture_weights
-from comparisons.evidence.journal import joined
+from comparisons.evidence.means import rounding
 from comparisons.evidence.proposals import Mixture, fitted_mixture
 from models.base import Array
 

@@ -24,7 +24,7 @@ from comparisons.cli import parts
 from comparisons.cli.parts import Part, find
 from comparisons.data import Data
 from comparisons.errors import FlagError, in_one_line
-from comparisons.evidence.base import pairs_within
+from comparisons.evidence.blocks import pairs_within
 from comparisons.reporting import figures, tables
 from comparisons.runner import store
 from comparisons.runner.cell import on

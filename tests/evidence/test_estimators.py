@@ -22,13 +22,15 @@ from comparisons.evidence.annealed import (
 )
 from comparisons.evidence.appendix_d import AppendixDSettings, appendix_d
 from comparisons.evidence.appendix_d import _averaged as averaged
-from comparisons.evidence.base import Estimate, Target, blocks, log_mean_exp, pairs_within
+from comparisons.evidence.base import Estimate, Target
+from comparisons.evidence.blocks import blocks, pairs_within
 from comparisons.evidence.densities import kde, normal
 from comparisons.evidence.draws import Draws, Moves, posterior_draws
 from comparisons.evidence.elbo import elbo
 from comparisons.evidence.exact import exact
 from comparisons.evidence.importance import ImportanceSettings, importance, k_sample_bound
 from comparisons.evidence.judge import ESTIMATORS, JudgeSettings, estimate
+from comparisons.evidence.means import log_mean_exp
 from comparisons.evidence.proposals import fitted_mixture
 from comparisons.evidence.quadrature import QuadratureSettings, quadrature
 from comparisons.evidence.sandwich import bounds, sandwich
@@ -347,10 +349,8 @@ def two_modes(engine: Engine, likeness: float) -> tuple[Target, np.ndarray]:
     Both sides decode to the same at likeness 1.
     """
     sign = np.random.default_rng(3).choice([-1.0, 1.0], 40)
-    theta = {
-        "w1": np.array([[4.0, -4.0, 0.0], [0.0, 0.0, 1.5]]), "b1": np.array([-4.0, -4.0, 0.0]),
-        "w2": np.array([3.0, 3.0 * likeness, 1.0])[:, None] * sign, "b2": np.zeros(40),
-    }  # fmt: skip
+    theta = {"w1": np.array([[4.0, -4.0, 0.0], [0.0, 0.0, 1.5]]), "b1": np.array([-4.0, -4.0, 0.0])}
+    theta |= {"w2": np.array([3.0, 3.0 * likeness, 1.0])[:, None] * sign, "b2": np.zeros(40)}
     z = np.stack([np.where(np.arange(40) % 2, 1.3, -1.2), np.linspace(-1, 1, 40)], 1)
     x, _ = oracles.mean_and_variance("vae_bernoulli", theta, z)
     line = np.linspace(-4.5, 4.5, 150)

@@ -130,10 +130,21 @@ def test_a_run_marks_the_row_and_says_so(
 ) -> None:
     """An estimator that is 2 nats low on test; also where a checkpoint lies between it and the bound."""
     real, lower = judging.estimate, {"log_px_importance_nats": 2.0}
-    experiment = Experiment(
-        data="synthetic", n_latent=2, engine="pyro", samples=200, eval_points=30, step_size=0.02, warmup=0,
-        evidence=("exact", "importance"), importance_samples=50, proposal="q",
-    )  # fmt: skip
+    fit: dict[str, Any] = {
+        "data": "synthetic",
+        "n_latent": 2,
+        "engine": "pyro",
+        "samples": 200,
+        "step_size": 0.02,
+        "warmup": 0,
+    }
+    judge: dict[str, Any] = {
+        "evidence": ("exact", "importance"),
+        "importance_samples": 50,
+        "proposal": "q",
+        "eval_points": 30,
+    }
+    experiment = Experiment(**fit, **judge)
     data = load("synthetic")
     test = data.test[:30].astype(np.float32)
 

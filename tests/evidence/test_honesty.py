@@ -10,9 +10,10 @@ from scipy import stats
 from scipy.special import logsumexp
 
 from comparisons.evidence.annealed import AnnealedSettings, annealed
-from comparisons.evidence.base import Estimate, Target, log_mean_exp, skewed_error
+from comparisons.evidence.base import Estimate, Target
 from comparisons.evidence.importance import _judged as judged
 from comparisons.evidence.judge import JudgeSettings, estimate
+from comparisons.evidence.means import log_mean_exp, skewed_error
 from comparisons.evidence.proposals import BROAD, CHAINS, Mixture
 from comparisons.evidence.proposals import _components as components
 from inference.base import Engine, Posterior

@@ -221,17 +221,15 @@ def shaped(shape: str, k: int, scale: float) -> Case:
     return Shaped(x.shape[1], k, shape), rounded({"turn": rotation(k, 3), "scale": scale}), x, np.asarray(truth)
 
 
+BENT = [("fold", 2, 0.02), ("fold", 3, 0.02), ("banana", 2, 0.02), ("ring", 2, 0.02)]
+
+
 @pytest.mark.parametrize(
-    ("shape", "k", "scale", "flagged"),
-    [
-        ("fold", 2, 0.1, 0.0), ("fold", 2, 0.02, 0.0), ("fold", 3, 0.1, 0.0), ("fold", 3, 0.02, 0.0),
-        ("banana", 2, 0.1, 0.0), ("banana", 2, 0.02, 0.0), ("banana", 3, 0.1, 0.0), ("ring", 2, 0.1, 0.0),
-        ("ring", 2, 0.02, 0.0),
-    ],
-)  # fmt: skip
-def test_bent_ridges_and_oblique_modes(engine: Engine, shape: str, k: int, scale: float, flagged: float) -> None:
+    ("shape", "k", "scale"), [*BENT, *((shape, k, 0.1) for shape, k, _ in BENT), ("banana", 3, 0.1)]
+)
+def test_bent_ridges_and_oblique_modes(engine: Engine, shape: str, k: int, scale: float) -> None:
     model, theta, x, truth = shaped(shape, k, scale)
-    honest(judged(engine, model, theta, x), truth, flagged)
+    honest(judged(engine, model, theta, x), truth)
 
 
 def test_what_takes_too_many_cells_is_flagged(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
