@@ -167,7 +167,9 @@ def test_a_run_marks_the_row_and_says_so(
     assert at_the_end == ["ok"] * 5 + ["contradicted"] and last.status == "done"
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == (1 if broken_off else sum(row["status"] == "contradicted" for row in last.rows))
-    assert all(line.startswith("one, test, ") and " exceeds it by " in line for line in lines), lines
+    assert all(
+        line.startswith(f"{on(experiment, data).name}, test, ") and " exceeds it by " in line for line in lines
+    ), lines
 
 
 def test_nothing_to_compare() -> None:
