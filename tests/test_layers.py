@@ -31,7 +31,7 @@ ROOMS: dict[str, set[str]] = {
     "data": {"errors"},
     "evidence": {"inference", "models"},
     "cli": {"errors", "inference", "models"},
-    "checks": {"evidence", "errors", "inference", "models"},
+    "checks": {"cli", "evidence", "errors", "inference", "models"},
     "runner": {"checks", "cli", "evidence", "data", "errors", "inference", "models"},
     "reporting": {"runner", "evidence", "data", "errors", "inference"},
     "paper": {"benchmarks", "reporting", "runner", "cli", "evidence", "data", "errors", "inference", "models"},
