@@ -47,6 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
             rows.append(row)
             print(f"{row['cell']} {row['split']} at {row['n_seen']}: {row['moved']:+.4f}", file=sys.stderr)
             store.write_rows(out / "rows.csv", rows)
+    if not rows:
+        raise StorageError(f"no stop kept in {plan.cells[:100]!r} was judged by {JUDGE}; there is nothing to compare")
     table = markdown(rows)
     store.write(out / "table.md", table)
     print(table)
@@ -80,12 +82,10 @@ def judged(plan: Plan, folder: Path, loaded: dict[str, Data], data_dir: Path | N
             now, stderr = found.mean()
             was = float(before.loc[(step * per_step, split), "value"])
             again = np.asarray((found.diagnostics or {}).get("again", np.zeros(found.points, bool)))
-            yield {
-                "cell": cell, "backend": experiment.backend, "method": experiment.method, "n_train": len(data.train),
-                "n_seen": step * per_step, "split": split, "before": was, "now": now,
-                "moved": now - was, "stderr": stderr, "n_points": found.points,
-                "again": float(again.mean()), "flagged": found.flagged,
-            }  # fmt: skip
+            named = {"cell": cell, "backend": experiment.backend, "method": experiment.method}
+            where = {"n_train": len(data.train), "n_seen": step * per_step, "split": split}
+            found_now = {"before": was, "now": now, "moved": now - was, "stderr": stderr, "n_points": found.points}
+            yield {**named, **where, **found_now, "again": float(again.mean()), "flagged": found.flagged}
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:

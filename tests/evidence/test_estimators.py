@@ -11,8 +11,8 @@ from arviz_stats.base import array_stats
 from scipy import special, stats
 
 import inference
-from comparisons.benchmarks.calibration import best_factorised
 from comparisons.benchmarks.scoring import Judged, measured, scored
+from comparisons.benchmarks.truths import best_factorised
 from comparisons.evidence import mixing
 from comparisons.evidence.annealed import annealed, annealed_points, bidirectional, schedule, simulate
 from comparisons.evidence.appendix_d import _averaged as averaged
