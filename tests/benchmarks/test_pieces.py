@@ -4,24 +4,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
+from calibrated import row
 
 from comparisons.benchmarks import calibration, pieces
 from comparisons.benchmarks.pieces import Piece, Plan, run
 from comparisons.cli import parse_plan
 from comparisons.errors import FlagError
 from comparisons.runner import store
-
-
-def row(**changes: Any) -> dict[str, Any]:
-    """A row of the part paper, with what a report asks of it."""
-    scores = ("bias", "bias_stderr", "median", "bias_trusted", "sd", "rmse", "stderr", "coverage", "flagged", "bad")
-    named = {"part": "paper", "n_latent": 3, "estimator": "appendix_d", "settings": "", "n_train": 1000}
-    counts = {"n_points": 100, "repeats": 1, "level": 1, "seconds_per_1000": 1.0, "peak_megabytes": 1.0}
-    fit = {"backend": "aevb", "split": "test", "truth": -10.1, "estimate": -10.0, "bad_flagged": np.nan}
-    return {**named, **counts, **fit, **dict.fromkeys(scores, 0.1), **changes}
 
 
 def test_a_piece_is_run_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
