@@ -124,7 +124,7 @@ def setting(default: Any, text: str, **limits: Any) -> Any:
     """Declare a field that is also a flag: its help text, and its limits (`choices`, `low`, `high`, `above`).
 
     With `or_file`, `path/to/file.py:NAME` may stand in place of a choice. One that `spans` takes several values, which
-    span a grid. `flag` is its name, where that is not the field's.
+    span a grid. `flag` is its name, where that is not the field's, or False: a setting, and no flag.
     """
     return field(default=default, metadata={"help": text, **limits})
 

@@ -36,10 +36,14 @@ class Model(ABC):
     Sites: `z` [n, n_latent] and `x` [n, n_x], independent over n inside the plate `data`, and one site for each
     parameter in `prior`. p(z) is N(0, I), on which quadrature and Monte Carlo EM count. z may carry leading
     sample axes: [..., n, n_latent].
+
+    A model that knows its evidence in closed form has a method `log_px(theta, x)`: log p(x | theta) in nats and float64
+    [n], for NumPy's theta and x [n, n_x]. Of others it is None.
     """
 
     n_x: int
     n_latent: int
+    log_px: Callable[..., np.ndarray] | None = None
 
     @property
     @abstractmethod

@@ -46,6 +46,9 @@ class LinearGaussian(Model):
         with ppl.plate("data", x.shape[0]):
             ppl.sample("z", ppl.dist.Normal(loc, ppl.xp.exp(phi["log_scale"])).to_event(1))
 
+    def log_px(self, theta: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:
+        return log_px(theta, x)
+
 
 def log_px(theta: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:
     """Exact log N(x; b, w'w + s^2 I) for each row of x [n, d], in float64. Returns [n], in nats."""

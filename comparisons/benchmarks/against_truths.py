@@ -10,11 +10,11 @@ import numpy as np
 from comparisons.benchmarks.mnist_fits import fit_of, target_of
 from comparisons.benchmarks.pieces import Piece, Plan, Row
 from comparisons.benchmarks.scoring import measured, scored
-from comparisons.benchmarks.truths import linear_gaussian, tightest
-from comparisons.benchmarks.variants import Target, estimated, named, sweep
+from comparisons.benchmarks.truths import TIGHT, linear_gaussian, tightest
+from comparisons.benchmarks.variants import estimated, named, sweep
 from comparisons.data import Data
-from comparisons.evidence.annealed import bidirectional, simulate
-from comparisons.evidence.base import Estimate
+from comparisons.evidence.annealed import AnnealedSettings, bidirectional, simulate
+from comparisons.evidence.base import Estimate, Target
 from comparisons.evidence.sandwich import sandwich
 from inference.base import Engine
 
@@ -61,18 +61,19 @@ def _simulated(plan: Plan, engine: Engine, data: Data | None, out: Path, k: int)
     common = {"model": "vae_bernoulli", "n_latent": k}
     fit = fit_of(plan, data, out, k, 200)
     x, z = simulate(engine, fit.model, fit.theta, plan.simulated, engine.key(plan.seed + k))
-    q = fit.posterior(x)
-    led: dict[str, Any] = {"temperatures": plan.temperatures}
-    bounds: list[tuple[str, dict[str, Any], Callable[..., Estimate]]] = [
-        ("sandwich", {"importance_samples": 10_000}, sandwich),
-        ("bidirectional", {"start": "prior", **led}, partial(bidirectional, q=q, start="prior", **led)),
-        ("bidirectional", {"start": "recognition", **led}, partial(bidirectional, q=q, start="recognition", **led)),
+    target = Target(engine, fit.model, fit.theta, x, fit.posterior(x))
+    held = partial(sandwich, target, z, TIGHT, plan.seed + 1)
+    bounds: list[tuple[str, dict[str, Any], Callable[[], Estimate]]] = [
+        ("sandwich", {"importance_samples": TIGHT.importance_samples}, held)
     ]
+    for start in ("prior", "recognition"):
+        led: dict[str, Any] = {"start": start, "temperatures": plan.temperatures}
+        bounds.append(("bidirectional", led, partial(bidirectional, target, z, AnnealedSettings(**led), plan.seed + 1)))
     found = []
     for name, settings, bound in bounds:
-        judged = measured(partial(bound, engine, fit.model, fit.theta, x, plan.seed + 1, z=z))
+        judged = measured(bound)
         found.append(judged.estimate)
         gap = float((judged.estimate.diagnostics or {})["gap"].mean())
         yield {**common, **named(name, settings), "gap": gap, **scored(judged, np.full(len(x), np.nan))}
-    for row in sweep(Target(engine, fit.model, fit.theta, x, q), plan, *tightest(found)):
+    for row in sweep(target, plan, *tightest(found)):
         yield {**common, **row}

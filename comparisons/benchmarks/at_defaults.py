@@ -8,9 +8,10 @@ from typing import Any
 from comparisons.benchmarks.pieces import Piece, Plan, Row
 from comparisons.benchmarks.scoring import measured, scored
 from comparisons.benchmarks.truths import best_known
-from comparisons.benchmarks.variants import DEFAULTS, Target, estimated, named
+from comparisons.benchmarks.variants import DEFAULTS, estimated, named
 from comparisons.data import Data, load
 from comparisons.evidence.annealed import simulate
+from comparisons.evidence.base import Target
 from comparisons.runner.experiment import Experiment
 from comparisons.runner.fits import fitted
 from inference.base import Engine, Params

@@ -9,10 +9,10 @@ import inference
 from comparisons.benchmarks.mnist_fits import experiment_of, target_of
 from comparisons.benchmarks.pieces import Piece, Plan, Row
 from comparisons.benchmarks.scoring import measured, scored
-from comparisons.benchmarks.variants import Target, estimated, named
+from comparisons.benchmarks.variants import estimated, named
 from comparisons.data import Data, take
-from comparisons.evidence.appendix_d import appendix_d_kept
-from comparisons.evidence.base import Estimate
+from comparisons.evidence.appendix_d import AppendixDSettings, appendix_d_kept
+from comparisons.evidence.base import Estimate, Target
 from comparisons.evidence.elbo import elbo
 from comparisons.evidence.kept import Chains
 from comparisons.runner.fits import followed
@@ -61,9 +61,9 @@ def _estimates(target: Target, seed: int, chains: Chains) -> dict[str, Callable[
     }
     found[KEPT] = partial(_kept, target, key, chains)
     if target.q is not None:
-        found["lower bound"] = partial(elbo, target.engine, target.model, target.theta, target.q, target.x, key, DRAWS)
+        found["lower bound"] = partial(elbo, target, key, DRAWS)
     return found
 
 
 def _kept(target: Target, key: Key, chains: Chains) -> Estimate:
-    return appendix_d_kept(target.engine, target.model, target.theta, target.x, key, chains)[0]
+    return appendix_d_kept(target, AppendixDSettings(), key, chains)[0]

@@ -14,11 +14,10 @@ from comparisons import cli
 from comparisons.benchmarks.traits import recognises
 from comparisons.data import Data, load, take
 from comparisons.errors import FlagError
-from comparisons.evidence.base import Estimate
+from comparisons.evidence.base import Estimate, Target
 from comparisons.evidence.elbo import elbo
 from comparisons.evidence.importance import k_sample_bound
-from comparisons.evidence.judge import estimate
-from comparisons.evidence.settings import JudgeSettings
+from comparisons.evidence.judge import JudgeSettings, automatic, estimate
 from comparisons.runner import store
 from comparisons.runner.experiment import Experiment
 from comparisons.runner.fits import Fit, fitted
@@ -94,24 +93,25 @@ def gaps(plan: Plan, fit: Fit, data: Data) -> Iterator[Row]:
     Bounds and log p(x) are of the same datapoints; errors are those of the estimators. The best q is a local fit with
     the fit's theta held fast.
     """
-    engine, model, theta = fit.engine, fit.model, fit.theta
-    fit_locally = local_fit(engine, model, Settings(fit_steps=plan.fit_steps, particles=PARTICLES))
+    engine, theta = fit.engine, fit.theta
+    fit_locally = local_fit(engine, fit.model, Settings(fit_steps=plan.fit_steps, particles=PARTICLES))
     settings = replace(JudgeSettings(), tolerance=0.03, importance_samples=plan.importance_samples)
-    name = "quadrature" if model.n_latent <= 3 else "importance"
     for split in ("train", "test"):
         x, indices = fit.points(data, split, plan.points)
         q = fit.posterior(x, indices)
         assert q is not None
-        best = fit_locally(engine.key(fit.experiment.seed), join(theta=theta), x)
+        target = Target(engine, fit.model, theta, x, q)
+        best = target._replace(q=fit_locally(engine.key(fit.experiment.seed), join(theta=theta), x))
+        name = automatic(target.facts, settings)
         keys = [engine.fold_in(engine.key(plan.seed), number) for number in (1, 2, 3)]
-        truth = estimate(name, engine, model, theta, x, plan.seed, best, settings)
+        truth = estimate(name, best, settings, plan.seed)
         found = {
             "log_px": truth,
-            "elbo": elbo(engine, model, theta, q, x, keys[0], plan.draws),
-            "local_elbo": elbo(engine, model, theta, best, x, keys[1], plan.draws),
-            "iwae": k_sample_bound(engine, model, theta, x, q, keys[2], IWAE),
+            "elbo": elbo(target, keys[0], plan.draws),
+            "local_elbo": elbo(best, keys[1], plan.draws),
+            "iwae": k_sample_bound(target, keys[2], IWAE),
         }
-        named = {"data": plan.data, "n_latent": model.n_latent, "backend": fit.experiment.backend, "split": split}
+        named = {"data": plan.data, "n_latent": fit.model.n_latent, "backend": fit.experiment.backend, "split": split}
         yield {**named, "n_points": truth.points, "evidence": name, "flagged": truth.flagged, **apart(found)}
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from comparisons.benchmarks.pieces import Plan
-from comparisons.benchmarks.variants import Target
 from comparisons.data import Data, take
+from comparisons.evidence.base import Target
 from comparisons.runner.experiment import Experiment
 from comparisons.runner.fits import Fit, fitted
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from comparisons import cli
+from comparisons.evidence.judge import ESTIMATORS
 from comparisons.runner import store
-from comparisons.runner.experiment import JUDGE_VERSION, NUMBERS_VERSION
+from comparisons.runner.experiment import NUMBERS_VERSION
 from inference.base import setting
 
 PARTS = ("linear", "mnist", "simulated", "paper", "engines", "defaults")
@@ -47,7 +48,7 @@ class Piece(NamedTuple):
 
 def run(piece: Piece, plan: Plan, out: Path) -> None:
     """Run a piece, unless its files in `out` are of the same settings and versions of the numbers. Raises UserError."""
-    versions = {"numbers_version": NUMBERS_VERSION, "judge_version": JUDGE_VERSION}
+    versions = {"numbers_version": NUMBERS_VERSION, "judge_version": max(card.version for card in ESTIMATORS.values())}
     identity = {**{name: getattr(plan, name) for name in piece.reads}, **versions}
     path = out / "parts" / f"{piece.file}.json"
     if store.made_with(path, identity):

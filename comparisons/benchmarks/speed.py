@@ -148,6 +148,7 @@ def _asked(plan: Plan) -> Engine:
 
 def bound(plan: Plan) -> Iterator[Row]:
     """Seconds for the lower bound of 10,000 points, once compiled."""
+    from comparisons.evidence.base import Target
     from comparisons.evidence.elbo import elbo
     from inference.base import Posterior, arrays
     from models.vae import VaeBernoulli
@@ -158,12 +159,12 @@ def bound(plan: Plan) -> Iterator[Row]:
             model = VaeBernoulli(shape.n_x, shape.n_latent, shape.n_hidden)
             theta, phi = (arrays(engine, group) for group in model.init(0))
             x = engine.array(images(shape)[:POINTS])
-            q = Posterior(model.recognition, (phi, x))
+            target = Target(engine, model, theta, x, Posterior(model.recognition, (phi, x)))
             named = {"contestant": "bound", "engine": name, **shape._asdict()}
             for draws in DRAWS:
                 for repeat in range(-1, plan.repeats):
                     start = time.perf_counter()
-                    elbo(engine, model, theta, q, x, engine.key(repeat + 1), draws)
+                    elbo(target, engine.key(repeat + 1), draws)
                     if repeat >= 0:
                         seconds = time.perf_counter() - start
                         yield {**named, "draws": draws, "quantity": "bound_s", "repeat": repeat, "value": seconds}

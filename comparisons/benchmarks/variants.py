@@ -3,17 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from comparisons.benchmarks.pieces import Plan, Row
 from comparisons.benchmarks.scoring import measured, scored
-from comparisons.evidence.base import Estimate
-from comparisons.evidence.judge import estimate
-from comparisons.evidence.settings import JudgeSettings
-from inference.base import Array, Engine, Params, Posterior
-from models.base import Model
+from comparisons.evidence.base import Estimate, Target
+from comparisons.evidence.judge import JudgeSettings, estimate
 
 # From cheap to dear: a line in the figure each. `q` is the backend's own approximate posterior.
 WELL_RUN: dict[str, Any] = {"hmc_chains": 8, "hmc_warmup": 100, "hmc_leapfrog": 10, "force": True}
@@ -40,20 +37,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }
 
 
-class Target(NamedTuple):
-    """What an estimator is pointed at: datapoints x under a fitted model, with the backend's q of them."""
-
-    engine: Engine
-    model: Model
-    theta: Params
-    x: Array
-    q: Posterior | None
-
-
 def estimated(target: Target, seed: int, name: str, **changes: Any) -> Estimate:
     """Run an estimator by its name, or by one of a variant's, whose first word it is."""
-    settings = replace(JudgeSettings(), **changes)
-    return estimate(name.split(",")[0], target.engine, target.model, target.theta, target.x, seed, target.q, settings)
+    return estimate(name.split(",")[0], target, replace(JudgeSettings(), **changes), seed)
 
 
 def named(name: str, changes: dict[str, Any]) -> Row:

@@ -58,7 +58,7 @@ def read(
     arguments: Sequence[str] | None,
     presets: Iterable[str] = (),
 ) -> tuple[dict[str, Any], Path, Path | None]:
-    """Read a flag for each field of some dataclasses; return their values, typed, and the two folders."""
+    """Read a flag for each field of some dataclasses that is one; return their values, typed, and the two folders."""
     parser = Parser(
         prog=f"python -m comparisons.{comparison}",
         description=description,
@@ -68,7 +68,7 @@ def read(
     if presets:  # taken by `parse_preset`; here for the help
         text = "a whole figure: other defaults of the flags below, panel by panel"
         parser.add_argument("--preset", metavar="X", help=f"{text} {{{', '.join(presets)}}} (default: none)")
-    declared = [f for kind in kinds for f in fields(kind)]
+    declared = [f for kind in kinds for f in fields(kind) if f.metadata.get("flag") is not False]
     for f in declared:
         default = defaults.get(f.name, f.default)
         several = isinstance(f.default, tuple) or f.metadata.get("spans", False)

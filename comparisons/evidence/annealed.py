@@ -11,39 +11,39 @@ this is). Data simulated from the model come with such a draw: the z they were m
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from comparisons.evidence.base import Estimate, blocks, log_mean_exp, pairs_within, skewed_error
+from comparisons.evidence.base import Estimate, Estimator, Facts, StartSettings, Target, hold
+from comparisons.evidence.blocks import blocks, joined, pairs_within
 from comparisons.evidence.draws import INITIAL_STEP_SIZE, JITTER, followed, settling_rates, starting_points
 from comparisons.evidence.journal import once, pieces
-from inference.base import Engine, Key, Params, Posterior, Program
+from comparisons.evidence.means import log_mean_exp, skewed_error
+from inference.base import Engine, Key, Params, Program, setting
 from inference.hmc import hmc
 from models.base import Array, Model
 
 PILOT_CHAINS = 2  # tune the step sizes, of each datapoint at each temperature, and are thrown away
 SETTLING = 50  # moves at the first temperature before a pilot leaves it
+ENDS = 50  # temperatures of chains that look for modes
 LOG_2 = float(np.log(2.0))
 MAX_ERROR = 0.3  # nats, of an error reckoned amply: with more, half a nat is nothing unusual
 
 
-def annealed(
-    engine: Engine,
-    model: Model,
-    theta: Params,
-    x: Array,
-    seed: int = 0,
-    *,
-    q: Posterior | None = None,
-    start: str = "prior",
-    temperatures: int = 200,
-    annealed_chains: int = 16,
-    annealed_leapfrog: int = 5,
-    max_memory: float = 1e9,
-) -> Estimate:
-    """Return log of the mean weight of `annealed_chains` chains for each row of x [n, n_x], in nats.
+@dataclass(frozen=True, kw_only=True)
+class AnnealedSettings(StartSettings):
+    """What annealed importance sampling is told."""
+
+    temperatures: int = setting(200, "annealed: temperatures between start and posterior", low=1, high=1_000_000)
+    annealed_chains: int = setting(16, "annealed: chains of a datapoint", low=2, high=10_000)
+    annealed_leapfrog: int = setting(5, "annealed: leapfrog steps of a move [steps]", low=1, high=10_000)
+
+
+def annealed(target: Target, settings: AnnealedSettings, seed: int = 0) -> Estimate:
+    """Return log of the mean weight of `annealed_chains` chains for each datapoint, in nats.
 
     Chains start from the prior or, with `start="recognition"`, half of them from q and half from the prior: the density
     of a start is then that of the mixture of both. From q it takes fewer temperatures; but chains from q alone would
@@ -57,51 +57,44 @@ def annealed(
     """
 
     def block(part: _Part) -> tuple[np.ndarray, ...]:
-        log_w, acceptance, _ = _forward(part, _tune(part, temperatures, annealed_leapfrog), annealed_leapfrog)
+        log_w, acceptance, _ = _forward(part, _tune(part))
         return log_w[:, : part.new], acceptance[: part.new]
 
-    cut = _cut(engine, model, theta, x, seed, q, start, annealed_chains, max_memory)
-    parts = [once(partial(block, part)) for part in cut]
-    log_w, acceptance = (np.concatenate(column, -1) for column in zip(*parts, strict=True))
-    halves = [log_w] if start == "prior" else np.split(log_w, 2)
+    log_w, acceptance = joined([once(partial(block, part)) for part in _cut(target, settings, seed)], -1)
+    halves = [log_w] if settings.start == "prior" else np.split(log_w, 2)
     value, stderr = log_mean_exp(log_w)[0], _error(halves)
     spread = halves[0].std(0, ddof=1)
     flagged = ~(stderr <= MAX_ERROR) | (acceptance < 0.2)
     return Estimate(value, stderr, diagnostics={"spread": spread, "acceptance": acceptance, "flagged": flagged})
 
 
-def bidirectional(
-    engine: Engine,
-    model: Model,
-    theta: Params,
-    x: Array,
-    seed: int = 0,
-    *,
-    z: Array,
-    q: Posterior | None = None,
-    start: str = "prior",
-    temperatures: int = 1000,
-    annealed_chains: int = 16,
-    annealed_leapfrog: int = 5,
-    max_memory: float = 1e9,
-) -> Estimate:
-    """Return log p(x) between two bounds, for x [n, n_x] drawn from p(x | z) at the z [n, k] given (`simulate`).
+def _refuses(facts: Facts, settings: AnnealedSettings) -> str:
+    if settings.start == "recognition" and facts.has_q is False:
+        return f"evidence 'annealed': {facts.backend} has no q(z|x) to start from; choose --start prior"
+    if settings.start not in ("prior", "recognition"):
+        return "evidence 'annealed' cannot start where it ends; choose --start prior or recognition"
+    return ""
+
+
+CARD = Estimator(annealed, AnnealedSettings, version=4, refuses=_refuses)
+
+
+def bidirectional(target: Target, z: Array, settings: AnnealedSettings, seed: int = 0) -> Estimate:
+    """Return log p(x) between two bounds, for datapoints drawn from p(x | z) at the z [n, k] given (`simulate`).
 
     The value is the middle of the bounds, `stderr` half their distance and Monte-Carlo error.
     Diagnostics per datapoint: `lower`, `upper`, and `gap`, the difference, which is negative where noise exceeds it.
     Raises ValueError for a z that is not [n, k].
     """
-    hold_exact_draws("bidirectional", model, x, z)
+    hold_exact_draws("bidirectional", target, z)
 
     def block(part: _Part) -> tuple[np.ndarray, ...]:
-        log_steps = _tune(part, temperatures, annealed_leapfrog)
-        forward, _, _ = _forward(part, log_steps, annealed_leapfrog)
-        backward = _backward(part, z[engine.array(part.rows)], log_steps, annealed_leapfrog)
+        log_steps = _tune(part)
+        forward, _, _ = _forward(part, log_steps)
+        backward = _backward(part, z[target.engine.array(part.rows)], log_steps)
         return forward[:, : part.new], backward[:, : part.new]
 
-    cut = _cut(engine, model, theta, x, seed, q, start, annealed_chains, max_memory)
-    parts = [once(partial(block, part)) for part in cut]
-    forward, backward = (np.concatenate(column, -1) for column in zip(*parts, strict=True))
+    forward, backward = joined([once(partial(block, part)) for part in _cut(target, settings, seed)], -1)
     lower, lower_error = log_mean_exp(forward)
     inverse, upper_error = log_mean_exp(backward)
     gap = -inverse - lower
@@ -111,17 +104,7 @@ def bidirectional(
     )
 
 
-def annealed_points(
-    engine: Engine,
-    model: Model,
-    theta: Params,
-    x: Array,
-    seed: int,
-    count: int,
-    *,
-    temperatures: int = 50,
-    max_memory: float = 1e9,
-) -> np.ndarray:
+def annealed_points(target: Target, seed: int, count: int, max_memory: float = 1e9) -> np.ndarray:
     """Return z [count, n, k], about as draws from p(z | x, theta): ends of annealed chains, drawn by their weights.
 
     Chains of plain HMC stay in the mode that lies next to their start, however little of the posterior it holds. These
@@ -136,31 +119,15 @@ def annealed_points(
         drawn = (share[:, None] < at).sum(0).clip(max=len(log_w) - 1)
         return (np.take_along_axis(z, drawn[..., None], 0),)
 
-    parts = _ends(engine, model, theta, x, seed, max(16, 2 * count), temperatures, max_memory, chosen)
-    return np.concatenate([z for (z,) in parts], 1)
+    return joined(_ends(target, seed, max(16, 2 * count), max_memory, chosen), 1)[0]
 
 
-def annealed_ends(
-    engine: Engine,
-    model: Model,
-    theta: Params,
-    x: Array,
-    seed: int,
-    chains: int,
-    *,
-    temperatures: int = 50,
-    max_memory: float = 1e9,
-) -> tuple[np.ndarray, np.ndarray]:
+def annealed_ends(target: Target, seed: int, chains: int, max_memory: float = 1e9) -> tuple[np.ndarray, np.ndarray]:
     """Return z [chains, n, k], all ends of chains that were led from the prior, and their log weights [chains, n].
 
     Where temperatures are few, one weight of many is by far the largest: who looks for modes wants all ends.
     """
-
-    def kept(number: int, log_w: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, ...]:
-        return z, log_w
-
-    parts = _ends(engine, model, theta, x, seed, chains, temperatures, max_memory, kept)
-    z, log_w = (np.concatenate(column, 1) for column in zip(*parts, strict=True))
+    z, log_w = joined(_ends(target, seed, chains, max_memory, lambda number, log_w, z: (z, log_w)), 1)
     return z, log_w
 
 
@@ -170,12 +137,11 @@ def simulate(engine: Engine, model: Model, theta: Params, n: int, key: Key) -> t
     return drawn["x"], drawn["z"]
 
 
-def hold_exact_draws(estimator: str, model: Model, x: Array, z: Array) -> None:
+def hold_exact_draws(estimator: str, target: Target, z: Array) -> None:
     """Raise ValueError where z is not as many draws, of as many latent variables, as x was simulated from."""
-    if tuple(z.shape) != (x.shape[0], model.n_latent):
-        raise ValueError(
-            f"{estimator} needs the z that x was drawn from, [{x.shape[0]}, {model.n_latent}], not {tuple(z.shape)}"
-        )
+    wanted = (len(target.x), target.model.n_latent)
+    if tuple(z.shape) != wanted:
+        raise ValueError(f"{estimator} needs the z that x was drawn from, {list(wanted)}, not {tuple(z.shape)}")
 
 
 def schedule(temperatures: int, delta: float = 4.0) -> np.ndarray:
@@ -185,27 +151,41 @@ def schedule(temperatures: int, delta: float = 4.0) -> np.ndarray:
 
 
 class _Part(NamedTuple):
-    """A block of datapoints that fits the memory, of which the first `new` count and the others fill it up."""
+    """A block of datapoints that fits the memory, of which the first `new` count and the others fill it up.
 
-    engine: Engine
-    model: Model
-    theta: Params
-    x: Array
-    origin: Posterior | None
+    Where the target has a q, half of the chains start there.
+    """
+
+    target: Target
     key: Key
     chains: int
+    temperatures: int
+    leapfrog: int
     rows: np.ndarray
     new: int
 
     def start(self, number: int, chains: int) -> Array:
-        """Return where chains start, [chains, n, k]: the first half of them at q, where it is given."""
-        key = self.engine.fold_in(self.key, number)
-        begin = partial(starting_points, self.engine, self.model, self.theta)
-        if self.origin is None:
-            return begin(None, self.x, key, chains)
-        keys = self.engine.split(key)
-        halves = begin(self.origin, self.x, keys[0], chains // 2), begin(None, self.x, keys[1], chains // 2)
-        return self.engine.array(np.concatenate([self.engine.numpy(half) for half in halves]))
+        """Return where chains start, [chains, n, k]: the first half of them at q, where there is one."""
+        engine = self.target.engine
+        key = engine.fold_in(self.key, number)
+        if self.target.q is None:
+            return starting_points(self.target, None, key, chains)
+        keys = engine.split(key)
+        origins = zip((self.target.q, None), keys, strict=True)
+        halves = [starting_points(self.target, origin, each, chains // 2) for origin, each in origins]
+        return engine.array(np.concatenate([engine.numpy(half) for half in halves]))
+
+
+class _Plan(NamedTuple):
+    """What each of T moves does, [T] each: a chain is weighed by f_after / f_before, and moved at temperature `at`.
+
+    Step sizes follow the acceptance at `rates`; where there are none they are given.
+    """
+
+    before: np.ndarray
+    after: np.ndarray
+    at: np.ndarray
+    rates: np.ndarray | None = None
 
 
 class _Path(NamedTuple):
@@ -215,35 +195,35 @@ class _Path(NamedTuple):
     acceptance: Array
 
 
-def _cut(
-    engine: Engine, model: Model, theta: Params, x: Array, seed: int, q: Posterior | None, start: str, chains: int,
-    max_memory: float,
-) -> Iterator[_Part]:  # fmt: skip
-    if start not in ("prior", "recognition"):
-        raise ValueError(f"annealed chains start from the prior or recognition, not {start!r}")
-    if start == "recognition" and q is None:
-        raise ValueError("this method has no q(z | x) to start from; choose start prior")
-    origin = q if start == "recognition" else None
-    if origin:  # halves that each have a spread
+def _cut(target: Target, settings: AnnealedSettings, seed: int) -> Iterator[_Part]:
+    hold(_refuses(target.facts, settings))
+    engine, chains = target.engine, settings.annealed_chains
+    if settings.start == "prior":
+        target = target._replace(q=None)
+    else:  # halves that each have a spread
         chains = max(4, chains + chains % 2)
-    size = pairs_within(max_memory, model) // max(chains, PILOT_CHAINS)
-    for number, (rows, count) in enumerate(blocks(len(x), size)):
-        at, key = engine.array(rows), engine.fold_in(engine.key(seed), number)
-        yield _Part(engine, model, theta, x[at], origin and origin.take(at), key, chains, rows, count)
+    size = pairs_within(settings.max_memory, target.model) // max(chains, PILOT_CHAINS)
+    for number, (rows, count) in enumerate(blocks(len(target.x), size)):
+        key = engine.fold_in(engine.key(seed), number)
+        lengths = chains, settings.temperatures, settings.annealed_leapfrog
+        yield _Part(target.take(rows), key, *lengths, rows, count)
 
 
 def _ends(
-    engine: Engine, model: Model, theta: Params, x: Array, seed: int, chains: int, temperatures: int,
-    max_memory: float, of: Callable[[int, np.ndarray, np.ndarray], tuple[np.ndarray, ...]],
-) -> list[tuple[np.ndarray, ...]]:  # fmt: skip
+    target: Target,
+    seed: int,
+    chains: int,
+    max_memory: float,
+    of: Callable[[int, np.ndarray, np.ndarray], tuple[np.ndarray, ...]],
+) -> list[tuple[np.ndarray, ...]]:
     """Lead chains from the prior; return of(number, log w [chains, m], z [chains, m, k]) for each block of m."""
 
     def block(number: int, part: _Part) -> tuple[np.ndarray, ...]:
-        log_w, _, z = _forward(part, _tune(part, temperatures, leapfrog=5), leapfrog=5)
+        log_w, _, z = _forward(part, _tune(part))
         return of(number, log_w[:, : part.new], z[:, : part.new])
 
-    cut = _cut(engine, model, theta, x, seed, None, "prior", chains, max_memory)
-    return [once(partial(block, number, part)) for number, part in enumerate(cut)]
+    settings = AnnealedSettings(temperatures=ENDS, annealed_chains=chains, max_memory=max_memory)
+    return [once(partial(block, *each)) for each in enumerate(_cut(target, settings, seed))]
 
 
 def _error(halves: Sequence[np.ndarray]) -> np.ndarray:
@@ -253,55 +233,51 @@ def _error(halves: Sequence[np.ndarray]) -> np.ndarray:
     return np.asarray(np.sqrt(sum(np.square(s * skewed_error(half)) for s, half in zip(share, halves, strict=True))))
 
 
-def _tune(part: _Part, temperatures: int, leapfrog: int) -> Array:
+def _tune(part: _Part) -> Array:
     """Return log step sizes [T, n]: those that gave a pilot run its acceptance."""
-    b = schedule(temperatures)
+    b = schedule(part.temperatures)
     still = np.zeros(SETTLING)
     before, after = np.concatenate([still, b[:-1]]), np.concatenate([still, b[1:]])
-    rates = np.concatenate([settling_rates(SETTLING), np.full(temperatures, 0.2)])
+    rates = np.concatenate([settling_rates(SETTLING), np.full(part.temperatures, 0.2)])
     first = np.full((len(rates), len(part.rows)), np.log(INITIAL_STEP_SIZE))
-    z = part.start(0, PILOT_CHAINS)
-    _, path, _ = _run(part, 1, z, leapfrog, before, after, after, part.engine.array(first), rates)
-    return part.engine.array(path.log_step[SETTLING:])
+    z, plan = part.start(0, PILOT_CHAINS), _Plan(before, after, after, rates)
+    _, path, _ = _run(part, 1, z, plan, part.target.engine.array(first))
+    return part.target.engine.array(path.log_step[SETTLING:])
 
 
-def _forward(part: _Part, log_steps: Array, leapfrog: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _forward(part: _Part, log_steps: Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return log w [chains, n], mean acceptance [n], and the ends z [chains, n, k] of chains led to the posterior."""
-    b = schedule(len(log_steps))
-    log_w, path, z = _run(part, 3, part.start(2, part.chains), leapfrog, b[:-1], b[1:], b[1:], log_steps)
+    b = schedule(part.temperatures)
+    log_w, path, z = _run(part, 3, part.start(2, part.chains), _Plan(b[:-1], b[1:], b[1:]), log_steps)
     return log_w, path.acceptance.mean(0), z
 
 
-def _backward(part: _Part, z: Array, log_steps: Array, leapfrog: int) -> np.ndarray:
+def _backward(part: _Part, z: Array, log_steps: Array) -> np.ndarray:
     """Return log w [chains, n] of chains led from z [n, k] to the start, through the same moves in reverse order.
 
     All chains of a datapoint have z in common: moves at b = 1 first take them apart, and each stays an exact draw.
     """
-    count = len(log_steps)
+    engine, count = part.target.engine, part.temperatures
     b = schedule(count)[::-1]
     still = np.ones(SETTLING)
     before, after = np.concatenate([still, b[:-1]]), np.concatenate([still, b[1:]])
     order = np.concatenate([np.full(SETTLING, count - 1), np.arange(count)[::-1]])
-    chains = z + part.engine.array(np.zeros((part.chains, 1, 1)))
-    steps = log_steps[part.engine.array(order)]
-    return _run(part, 4, chains, leapfrog, before, after, before, steps, weigh_first=False)[0]
+    chains = z + engine.array(np.zeros((part.chains, 1, 1)))
+    plan, steps = _Plan(before, after, before), log_steps[engine.array(order)]
+    return _run(part, 4, chains, plan, steps, weigh_first=False)[0]
 
 
 def _run(
-    part: _Part, number: int, z: Array, leapfrog: int, before: np.ndarray, after: np.ndarray, at: np.ndarray,
-    log_steps: Array, rates: np.ndarray | None = None, weigh_first: bool = True,
-) -> tuple[np.ndarray, _Path, np.ndarray]:  # fmt: skip
-    """Lead chains from z; return log w [chains, n], the path, and where they end.
-
-    Step sizes are tuned where there are rates for it.
-    """
-    engine, origin = part.engine, part.origin
-    anneal = _anneal(engine, part.model, origin.program if origin else None, leapfrog, rates is not None, weigh_first)
-    plan = (np.arange(len(at)), before, after, at, np.zeros(len(at)) if rates is None else rates)
-    run = partial(anneal, engine.fold_in(part.key, number), part.theta, part.x, origin.args if origin else ())
+    part: _Part, number: int, z: Array, plan: _Plan, log_steps: Array, weigh_first: bool = True
+) -> tuple[np.ndarray, _Path, np.ndarray]:
+    """Lead chains from z; return log w [chains, n], the path, and where they end."""
+    (engine, model, theta, x, q), adapt = part.target, plan.rates is not None
+    anneal = _anneal(engine, model, q.program if q else None, part.leapfrog, adapt, weigh_first)
+    rates = plan.rates if adapt else np.zeros(len(plan.at))
+    columns = (np.arange(len(plan.at)), plan.before, plan.after, plan.at, rates)
+    run = partial(anneal, engine.fold_in(part.key, number), theta, x, q.args if q else ())
     carry = (z, 0.0 * z[..., 0], log_steps[0])
-    items = (log_steps, *(engine.array(column) for column in plan))
-    (z, log_w, _), (log_step, acceptance) = pieces(engine, run, carry, items)
+    (z, log_w, _), (log_step, acceptance) = pieces(engine, run, carry, (log_steps, *map(engine.array, columns)))
     path = _Path(log_step, acceptance.astype(np.float64))
     return engine.numpy(log_w).astype(np.float64), path, engine.numpy(z)
 
@@ -319,10 +295,7 @@ def _anneal(
     """
     xp = engine.ppl.xp
 
-    def run(
-        key: Key, theta: Params, x: Array, args: tuple[Any, ...], carry: Any, log_steps: Array, numbers: Array,
-        before: Array, after: Array, at: Array, rates: Array,
-    ) -> Any:  # fmt: skip
+    def run(key: Key, theta: Params, x: Array, args: tuple[Any, ...], carry: Any, *plan: Array) -> Any:
         n = x.shape[0]
 
         def ends(z: Array) -> tuple[Array, Array]:
@@ -357,6 +330,6 @@ def _anneal(
             log_step = followed(engine, log_step, acceptance, rate)
             return (z, log_w, log_step), _Path(log_step, acceptance)
 
-        return engine.scan(one, carry, (log_steps, numbers, before, after, at, rates))
+        return engine.scan(one, carry, plan)
 
     return engine.compile(run)

@@ -1,15 +1,60 @@
-"""What every estimator returns, how its error is reckoned, and how its work is cut to fit the memory."""
+"""What an estimator is pointed at, what it returns, and what it says of itself."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from inference.base import Program
-from models.base import Model, Ppl
+from inference.base import Engine, Key, Posterior, Program, setting
+from models.base import Array, Model, Params, Ppl
 
-# Arrays as wide as the widest layer that scoring and differentiating an (x, z) pair may keep alive; reckoned amply.
-ARRAYS_PER_PAIR = 10
+
+class Target(NamedTuple):
+    """The problem as a value: datapoints x [n, n_x] under p(x, z | theta), and a method's q(z | x) of them, if any."""
+
+    engine: Engine
+    model: Model
+    theta: Params
+    x: Array
+    q: Posterior | None = None
+
+    def take(self, rows: np.ndarray) -> "Target":
+        """Return some of the datapoints, with their q."""
+        at = self.engine.array(rows)
+        return self._replace(x=self.x[at], q=self.q and self.q.take(at))
+
+    def log_joint(self, z: Array) -> Array:
+        """Return log p(x, z | theta) in nats [..., n], for z [..., n, k]."""
+        return _log_joint(self.engine, self.model)(self.theta, z, self.x)
+
+    @property
+    def facts(self) -> "Facts":
+        """What an estimator may refuse it for."""
+        closed_form = self.model.log_px is not None
+        return Facts(type(self.model).__name__, self.model.n_latent, closed_form, self.q is not None, "this method")
+
+
+@cache
+def _log_joint(engine: Engine, model: Model) -> Any:
+    def log_joint(theta: Params, z: Array, x: Array) -> Array:
+        return engine.log_prob(model.generative, {"z": z, "x": x}, theta, x.shape[0])
+
+    return engine.compile(log_joint)
+
+
+class Facts(NamedTuple):
+    """What is known of a fit before it is trained: what an estimator may refuse it for.
+
+    None: not known before the model or the backend is built.
+    """
+
+    model: str
+    n_latent: int
+    closed_form: bool | None  # of log p(x)
+    has_q: bool | None
+    backend: str
 
 
 class Estimate(NamedTuple):
@@ -51,64 +96,64 @@ class Estimate(NamedTuple):
         return float(self.doubtful.mean())
 
 
-def log_mean_exp(log_w: np.ndarray, effective: np.ndarray | float | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Return log of the mean of exp(log_w [m, n]) over m, [n], and its standard error by the delta method.
+class Keeper(NamedTuple):
+    """What an estimator keeps along training, from one stop to the next: arrays in NumPy, a part of a checkpoint.
 
-    The error is sd(w) / (mean(w) sqrt(m)), widened as Student's t asks for few draws; `effective` is the number of
-    independent draws where that is not m.
+    What is kept is a NamedTuple of arrays. Training never sees it.
     """
-    from scipy.special import stdtrit  # quantiles of Student's t
 
-    m = len(log_w)
-    top = log_w.max(0)
-    w = np.exp(log_w - top)
-    mean = w.mean(0)
-    effective = m if effective is None else np.clip(effective, 2.0, m)
-    error = w.std(0, ddof=1) / mean / np.sqrt(effective)
-    return top + np.log(mean), error * stdtrit(np.maximum(effective - 1, 1.0), 0.975) / 1.96
-
-
-def log_sum(values: np.ndarray, owner: np.ndarray, n: int) -> np.ndarray:
-    """Return log sum exp of the values of each owner 0 .. n - 1, [n], in float64; -inf for one that has none."""
-    top = np.full(n, -np.inf)
-    np.maximum.at(top, owner, values)
-    finite = np.where(np.isfinite(top), top, 0.0)
-    with np.errstate(divide="ignore"):
-        return finite + np.log(np.bincount(owner, np.exp(values - finite[owner]), minlength=n))
+    wanted: Callable[[Any], bool]  # (settings)
+    every: Callable[[Any], int]  # (settings) -> training points between two looks
+    begin: Callable[[Target, Any, Key], Any]  # (target, settings, key) -> kept
+    look: Callable[[Target, Any, Key, Any], Any]  # (target, settings, key, kept) -> kept
+    judge: Callable[[Target, Any, Key, Any], tuple[Estimate, Any]]  # the same, with the estimate at a stop
+    evaluations: Callable[[Any, int, bool], int]  # (settings, datapoints, judged) -> how often p(x | z) is evaluated
+    restored: Callable[[dict[str, np.ndarray]], Any]  # kept, from a checkpoint's arrays
 
 
-def skewed_error(log_w: np.ndarray) -> np.ndarray:
-    """Return the standard error of the log of a mean of exp(log_w [m, n]) for few weights of many sizes, [n].
+class Estimator(NamedTuple):
+    """An estimator of log p(x) by its card: nobody else knows its name.
 
-    The larger of two: that of the weights seen, and that of log-normal weights whose logarithms spread as widely as the
-    upper half of these does, with variance v: sqrt((exp(v) - 1) / m), and no more than v / 2 + sqrt(v), by which the
-    largest of few lies below the log of the mean. Of weights that differ by nats the largest are yet to come, and what
-    was seen speaks of too small an error.
+    `settings` is a dataclass of `setting` fields, which are flags as well. `refuses(facts, settings)` says in a line
+    why it cannot be had, with the remedy, and nothing where it can, or where that is not known yet. `auto` takes the
+    estimator of the lowest `rank` that does not refuse; one without a rank is never taken so. A change that changes
+    its numbers raises their `version`.
     """
-    from scipy.special import stdtrit
 
-    m = len(log_w)
-    above = np.maximum(log_w - np.median(log_w, 0), 0.0)
-    variance = 2.0 * np.square(above).sum(0) / (m - 1) * (1.0 + 8.0 / m)  # few weights do not know it well
-    error = np.sqrt(np.expm1(np.minimum(variance, 100.0)) / m) * stdtrit(m - 1, 0.975) / 1.96
-    error = np.minimum(error, 0.5 * variance + np.sqrt(variance))
-    return np.asarray(np.maximum(error, log_mean_exp(log_w)[1]))
-
-
-def rounding(value: np.ndarray) -> np.ndarray:
-    """Return what float32 may put a log density of that size wrong by, in nats."""
-    return np.abs(value) * 2.0**-24
+    estimate: Callable[[Target, Any, int], Estimate]  # (target, settings, seed)
+    settings: type
+    # 4: until 3, quadrature missed oblique narrow posteriors, and importance sampling and annealing modes.
+    version: int
+    refuses: Callable[[Facts, Any], str] = lambda facts, settings: ""
+    rank: int | None = None
+    keeper: Keeper | None = None
 
 
-def blocks(n: int, size: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Cut n datapoints into blocks of one size, so that nothing recompiles: indices, and how many of them are new.
+@dataclass(frozen=True, kw_only=True)
+class MemorySettings:
+    """What every estimator is told."""
 
-    The last block is filled up with repetitions.
-    """
-    size = max(1, min(n, size))
-    for start in range(0, n, size):
-        count = min(size, n - start)
-        yield np.resize(np.arange(start, start + count), size), count
+    max_memory: float = setting(
+        1e9, "bound on the working arrays of an estimator, which cuts its work to fit [bytes]", low=1e7, high=1e15
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartSettings(MemorySettings):
+    """What an estimator by chains is told."""
+
+    start: str = setting(
+        "prior",
+        "annealed, appendix_d: chains start at the prior, or at the backend's q(z|x) (annealed: half of them); "
+        "appendix_d: or where annealed chains end",
+        choices=("prior", "recognition", "annealed"),
+    )
+
+
+def hold(refusal: str) -> None:
+    """Raise ValueError for a refusal, where there is one."""
+    if refusal:
+        raise ValueError(refusal)
 
 
 def repeated(program: Program, count: int) -> Program:
@@ -119,9 +164,3 @@ def repeated(program: Program, count: int) -> Program:
             program(ppl, *args)
 
     return run
-
-
-def pairs_within(max_memory: float, model: Model) -> int:
-    """Return how many (x, z) pairs can be scored and differentiated at once in `max_memory` bytes."""
-    width = max([model.n_x, *(size for shape in model.theta_shapes.values() for size in shape)])
-    return max(1, int(max_memory // (4 * ARRAYS_PER_PAIR * width)))

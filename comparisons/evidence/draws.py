@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from comparisons.evidence.base import blocks, pairs_within, repeated
-from comparisons.evidence.journal import once, pieces
+from comparisons.evidence.base import Target, repeated
+from comparisons.evidence.blocks import by_blocks, pairs_within
+from comparisons.evidence.journal import pieces
 from inference.base import Engine, Key, Params, Posterior, Program
 from inference.hmc import hmc
 from models.base import Array, Model
@@ -14,6 +15,30 @@ from models.base import Array, Model
 INITIAL_STEP_SIZE = 0.1
 JITTER = 0.3  # of the step size
 TARGET_ACCEPTANCE = 0.9  # the paper's, in appendix E
+
+
+class Chains(NamedTuple):
+    """Where chains stand, in NumPy: z [chains, n, k], and the log step size of each datapoint [n]."""
+
+    z: np.ndarray
+    log_step: np.ndarray
+
+    @classmethod
+    def at(cls, z: np.ndarray) -> "Chains":
+        """Return chains at z [chains, n, k] that have not moved yet."""
+        return cls(z, np.full(z.shape[1], np.log(INITIAL_STEP_SIZE), np.float32))
+
+    def take(self, rows: np.ndarray) -> "Chains":
+        """Return the chains of some of the datapoints."""
+        return Chains(self.z[:, rows], self.log_step[rows])
+
+
+class Moves(NamedTuple):
+    """How chains are led: moves that tune the step size, then draws, one a move, and the leapfrog steps of a move."""
+
+    warmup: int
+    draws: int
+    leapfrog: int
 
 
 class Draws(NamedTuple):
@@ -32,51 +57,36 @@ class _Visit(NamedTuple):
 
 
 def posterior_draws(
-    engine: Engine,
-    model: Model,
-    theta: Params,
-    x: Array,
-    key: Key,
-    *,
-    draws: int,
-    chains: int,
-    warmup: int,
-    leapfrog_steps: int,
-    start: Posterior | np.ndarray | None = None,
-    log_step: np.ndarray | None = None,
-    max_memory: float = 1e9,
+    target: Target, key: Key, start: Chains | Posterior | None, chains: int, moves: Moves, max_memory: float = 1e9
 ) -> Draws:
-    """Draw z from p(z | x, theta) for each row of x [n, n_x].
+    """Draw z from p(z | x, theta) for each datapoint, by so many chains each.
 
-    Chains start from the prior, or from `start`: draws from it, or the points [chains, n, k] that it holds. Their step
-    sizes start at exp(log_step [n]), or at 0.1.
-    The step size is tuned to 90 % acceptance in the warm-up, one for each datapoint, and frozen: what is kept comes
-    from a chain that leaves the posterior as it is.
+    They start where chains stand, or at draws from a q(z | x), or from the prior. The step size is tuned to 90 %
+    acceptance in the warm-up, one for each datapoint, and frozen: what is kept comes from a chain that leaves the
+    posterior as it is.
     """
-    run = sampler(engine, model, leapfrog_steps)
-    rates = engine.array(settling_rates(warmup))
-    still = engine.array(np.zeros(draws))
+    engine = target.engine
+    run = sampler(engine, target.model, moves.leapfrog)
+    rates = engine.array(settling_rates(moves.warmup))
+    still = engine.array(np.zeros(moves.draws))
 
     def block(number: int, rows: np.ndarray, count: int) -> tuple[np.ndarray, ...]:
         start_key, warm_key, draw_key = engine.split(engine.fold_in(key, number), 3)
-        among = x[engine.array(rows)]
-        if isinstance(start, np.ndarray):
-            z = engine.array(start[:, rows])
+        among = target.take(rows)
+        if isinstance(start, Chains):
+            carry: tuple[Array, ...] = tuple(map(engine.array, start.take(rows)))
         else:
             origin = start and start.take(engine.array(rows))
-            z = starting_points(engine, model, theta, origin, among, start_key, chains)
-        first = np.full(len(rows), np.log(INITIAL_STEP_SIZE)) if log_step is None else log_step[rows]
-        carry: tuple[Array, ...] = (z, engine.array(first))
-        warm, draw = (partial(run, key, theta, among) for key in (warm_key, draw_key))
-        moves = engine.array(np.arange(warmup))
-        carry, _ = pieces(engine, warm, carry, (moves, rates), kept=False)
-        _, kept = pieces(engine, draw, carry, (engine.array(np.arange(draws)), still))
+            z = starting_points(among, origin, start_key, chains)
+            carry = (z, engine.array(np.full(len(rows), np.log(INITIAL_STEP_SIZE))))
+        warm, draw = (partial(run, key, among.theta, among.x) for key in (warm_key, draw_key))
+        carry, _ = pieces(engine, warm, carry, (engine.array(np.arange(moves.warmup)), rates), kept=False)
+        _, kept = pieces(engine, draw, carry, (engine.array(np.arange(moves.draws)), still))
         z_kept, joint_kept, accepted = (a.astype(np.float64) for a in kept)
         steps = np.exp(engine.numpy(carry[1]).astype(np.float64))
         return z_kept[:, :, :count], joint_kept[:, :, :count], accepted.mean(0)[:count], steps[:count]
 
-    cut = blocks(len(x), pairs_within(max_memory, model) // chains)
-    parts = [once(partial(block, number, *each)) for number, each in enumerate(cut)]
+    parts = by_blocks(block, len(target.x), pairs_within(max_memory, target.model) // chains)
     z, log_joint, acceptance, step_size = zip(*parts, strict=True)
     return Draws(
         np.concatenate(z, 2), np.concatenate(log_joint, 2), np.concatenate(acceptance), np.concatenate(step_size)
@@ -99,13 +109,11 @@ def settling_rates(count: int) -> np.ndarray:
     return np.maximum(0.05, 1.0 / (1.0 + np.arange(count) / 5.0))
 
 
-def starting_points(
-    engine: Engine, model: Model, theta: Params, start: Posterior | None, x: Array, key: Key, chains: int
-) -> Array:
-    """Return z [chains, n, k], drawn from `start`, or from the prior p(z) where there is none."""
-    if start:
-        return _start(engine, start.program, chains)(key, start.args)
-    return _start_at_prior(engine, model, chains)(key, theta, x)
+def starting_points(target: Target, origin: Posterior | None, key: Key, chains: int) -> Array:
+    """Return z [chains, n, k], drawn from `origin`, or from the prior p(z) where there is none."""
+    if origin:
+        return _start(target.engine, origin.program, chains)(key, origin.args)
+    return _start_at_prior(target.engine, target.model, chains)(key, target.theta, target.x)
 
 
 @cache

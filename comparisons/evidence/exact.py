@@ -1,21 +1,29 @@
-"""log p(x) of `linear_gaussian` in closed form: the truth that the other estimators are held against."""
-
-from typing import Any
+"""log p(x) in closed form, of a model that knows it: the truth that the other estimators are held against."""
 
 import numpy as np
 
-from comparisons.evidence.base import Estimate
-from inference.base import Engine, Params
-from models.base import Array, Model
-from models.linear_gaussian import LinearGaussian, log_px
+from comparisons.evidence.base import Estimate, Estimator, Facts, MemorySettings, Target
 
 
-def exact(engine: Engine, model: Model, theta: Params, x: Array, seed: int = 0, **_: Any) -> Estimate:
-    """Return log N(x; b, w'w + s^2 I) for each row of x [n, n_x], in nats, computed in float64 with error zero.
+def exact(target: Target, settings: object = None, seed: int = 0) -> Estimate:
+    """Return the model's own log p(x) for each row of x [n, n_x], in nats, computed in float64 with error zero.
 
-    Raises TypeError for any model but LinearGaussian.
+    Raises TypeError for a model without one.
     """
-    if not isinstance(model, LinearGaussian):
-        raise TypeError(f"exact is for LinearGaussian, not {type(model).__name__}; use quadrature")
-    value = log_px({name: engine.numpy(array) for name, array in theta.items()}, engine.numpy(x))
+    if target.model.log_px is None:
+        raise TypeError(_refuses(target.facts))
+    numpy = target.engine.numpy
+    value = target.model.log_px({name: numpy(array) for name, array in target.theta.items()}, numpy(target.x))
     return Estimate(value, np.zeros(len(value)), systematic=True)
+
+
+def _refuses(facts: Facts, settings: object = None) -> str:
+    if facts.closed_form is False:
+        return (
+            f"evidence 'exact' needs a closed form of log p(x), which {facts.model} does not have; "
+            "choose --evidence quadrature or importance"
+        )
+    return ""
+
+
+CARD = Estimator(exact, MemorySettings, version=2, refuses=_refuses, rank=0)

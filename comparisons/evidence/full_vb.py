@@ -5,15 +5,15 @@ A draw of theta is shared by all datapoints, so errors are reckoned over draws a
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from comparisons.evidence.base import Estimate, blocks
+from comparisons.evidence.base import Estimate, Target
+from comparisons.evidence.blocks import blocks
 from comparisons.evidence.journal import once
 from comparisons.evidence.weights import weigh
 from inference.base import Engine, Key, Params, Posterior
-from models.base import Array, Model
 
 ROWS = 1000  # datapoints scored at once
 AT_PRIOR = 0.05  # nats: a weight whose KL is below this says next to nothing about the data
@@ -52,38 +52,44 @@ def draw(engine: Engine, q_theta: Posterior, key: Key, number: int) -> Params:
     return engine.draw(engine.fold_in(key, number), q_theta.program, *q_theta.args)
 
 
-def bound(
-    engine: Engine, model: Model, q_theta: Posterior, posterior: Posterior, x: Array, key: Key, draws: int
-) -> Average:
-    """Estimate the bound on log p(X) / N for all N rows of x [N, n_x], from draws of theta and, for each, of z:
+def bound(target: Target, q_theta: Posterior, key: Key, draws: int) -> Average:
+    """Estimate the bound on log p(X) / N for all N datapoints, from draws of theta and, for each, of z:
 
         (E_q[sum_i log p(x_i, z_i | theta) - log q(z_i | x_i)] - KL(q(theta) || N(0, I))) / N      (appendix F)
 
     The KL is in closed form. The error is over the draws, the noise of z in it. Nats per datapoint, higher is better.
+    Raises ValueError for a target without q.
     """
+    engine, n = target.engine, len(target.x)
+    if target.q is None:
+        raise ValueError("a lower bound needs a q(z | x), and this method has none")
     theta_key, z_key = engine.split(key)
-    evaluate = weigh(engine, model, posterior.program, 1)
+    evaluate = weigh(engine, target.model, target.q.program, 1)
 
     def one(number: int) -> tuple[np.ndarray, ...]:
         theta = draw(engine, q_theta, theta_key, number)
         total = 0.0
-        for block, (rows, count) in enumerate(blocks(len(x), ROWS)):
-            taken = engine.array(rows)
+        for block, (rows, count) in enumerate(blocks(n, ROWS)):
+            among: Any = target.take(rows)
             noise = engine.fold_in(engine.fold_in(z_key, number), block)
-            each = engine.numpy(evaluate(noise, theta, posterior.take(taken).args, x[taken]))
+            each = engine.numpy(evaluate(noise, theta, among.q.args, among.x))
             total += float(each[0, :count].astype(np.float64).sum())
-        return (np.array(total / len(x)),)
+        return (np.array(total / n),)
 
     means = np.array([once(partial(one, number))[0] for number in range(draws)], np.float64)
-    penalty = divergence(engine, q_theta).sum() / len(x)
-    return Average(float(means.mean() - penalty), _stderr(means), len(x))
+    penalty = divergence(engine, q_theta).sum() / n
+    return Average(float(means.mean() - penalty), _stderr(means), n)
 
 
 def under_draws(
-    engine: Engine, q_theta: Posterior, key: Key, draws: int, log_px: Callable[[Params, int], Estimate]
+    target: Target, q_theta: Posterior, key: Key, draws: int, log_px: Callable[[Target, int], Estimate]
 ) -> list[Estimate]:
-    """Return log_px(theta, number) for each of `draws` draws of theta ~ q(theta): the same theta for the same key."""
-    return [log_px(draw(engine, q_theta, key, number), number) for number in range(draws)]
+    """Return log_px(target, number) under each of `draws` draws of theta ~ q(theta): the same theta for the same key.
+
+    The theta of the target given counts for nothing.
+    """
+    thetas = (draw(target.engine, q_theta, key, number) for number in range(draws))
+    return [log_px(target._replace(theta=theta), number) for number, theta in enumerate(thetas)]
 
 
 def expected(found: list[Estimate]) -> Average:

@@ -6,18 +6,18 @@ Jensen: the log of a mean of K weights lies below log p(x) on average. At K = 1 
 small K the bound of Burda et al. (2016), and it rises to log p(x) as K grows (their theorem 1).
 """
 
-from collections.abc import Callable, Iterator
-from functools import cache, partial
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from comparisons.evidence.base import Estimate, blocks, log_mean_exp, pairs_within, rounding
-from comparisons.evidence.journal import once
+from comparisons.evidence.base import Estimate, Estimator, Facts, MemorySettings, Target, hold
+from comparisons.evidence.blocks import by_blocks, joined, pairs_within
+from comparisons.evidence.means import log_mean_exp, rounding
 from comparisons.evidence.proposals import BROAD, CHAINS, Mixture, fitted_mixture
 from comparisons.evidence.weights import weigh
-from inference.base import Engine, Key, Params, Posterior
-from models.base import Array, Model
+from inference.base import Key, setting
 
 MIN_ESS = 10.0
 MIN_ESS_BROAD = 20.0  # of the broad draws: with fewer they do not see what lies between the islands
@@ -30,24 +30,28 @@ ARRAYS_PER_DRAW = 8  # float64 as long as z and the components, that scoring a d
 Reduce = Callable[[np.ndarray, Mixture, np.ndarray, np.ndarray], tuple[np.ndarray, ...]]
 
 
-def importance(
-    engine: Engine,
-    model: Model,
-    theta: Params,
-    x: Array,
-    seed: int = 0,
-    *,
-    q: Posterior | None = None,
-    proposal: str = "auto",
-    importance_samples: int = 1000,
-    max_memory: float = 1e9,
-) -> Estimate:
-    """Return log of the mean of K = `importance_samples` weights for each row of x [n, n_x], in nats.
+@dataclass(frozen=True, kw_only=True)
+class ImportanceSettings(MemorySettings):
+    """What importance sampling is told."""
+
+    importance_samples: int = setting(
+        1000, "importance: K, draws from the proposal for each datapoint [draws]", low=25, high=1_000_000
+    )
+    proposal: str = setting(
+        "auto",
+        "importance: a mixture fitted to HMC draws (auto is hmc), or the backend's q(z|x), whose weights do not tell "
+        "of modes that it leaves out",
+        choices=("auto", "q", "hmc"),
+    )
+
+
+def importance(target: Target, settings: ImportanceSettings, seed: int = 0) -> Estimate:
+    """Return log of the mean of K = `importance_samples` weights for each datapoint, in nats.
 
     `proposal` is `hmc`, a mixture of normals fitted to HMC draws from the posterior (`proposals`), or `q`, the
-    approximate posterior that is passed in; `auto` is hmc. Diagnostics per datapoint: `ess`, the effective number of
-    draws (sum w)^2 / sum w^2; `khat`, the shape of the weights' Pareto tail (Vehtari et al. 2024); `flagged`, where
-    khat exceeds min(1 - 1 / log10 K, 0.7), the point from which K draws do not suffice, or ess < 10.
+    target's approximate posterior; `auto` is hmc. Diagnostics per datapoint: `ess`, the effective number of draws
+    (sum w)^2 / sum w^2; `khat`, the shape of the weights' Pareto tail (Vehtari et al. 2024); `flagged`, where khat
+    exceeds min(1 - 1 / log10 K, 0.7), the point from which K draws do not suffice, or ess < 10.
 
     No weight tells of a mode that no draw has met. Of q nothing can: it may leave out half of the posterior and look
     perfect. Of hmc three things can, and flag: the annealed chains' own estimate, where it is higher; modes that one
@@ -56,18 +60,16 @@ def importance(
 
     Raises ValueError for `proposal="q"` without q.
     """
-    if proposal == "q":
-        if q is None:
-            raise ValueError("importance needs a proposal and this method has no q(z | x); choose proposal hmc")
-        key = engine.fold_in(engine.key(seed), 1)
-        log_w = log_weights(engine, model, theta, x, q, key, importance_samples, max_memory)
-        parts = [once(partial(_reduced, each)) for each in log_w]
+    hold(_refuses(target.facts, settings))
+    draws, max_memory = settings.importance_samples, settings.max_memory
+    if settings.proposal == "q":
+        key = target.engine.fold_in(target.engine.key(seed), 1)
+        parts = weights_of_q(target, key, draws, _reduced, max_memory)
     else:
-        mixture = fitted_mixture(engine, model, theta, x, seed, max_memory)
-        weighed = mixture_weights(engine, model, theta, x, mixture, seed, importance_samples, max_memory)
-        parts = [once(each) for each in weighed]
-    value, stderr, ess, khat, *more = (np.concatenate(column) for column in zip(*parts, strict=True))
-    flagged = (khat > min(1 - 1 / np.log10(importance_samples), 0.7)) | (ess < MIN_ESS) | ~np.isfinite(value)
+        mixture = fitted_mixture(target, seed, max_memory)
+        parts = mixture_weights(target, mixture, settings, seed, lambda rows, *known: _judged(*known))
+    value, stderr, ess, khat, *more = joined(parts)
+    flagged = (khat > min(1 - 1 / np.log10(draws), 0.7)) | (ess < MIN_ESS) | ~np.isfinite(value)
     diagnostics = {"ess": ess, "khat": khat, "flagged": flagged}
     if more:
         lonely, unseen = more
@@ -75,79 +77,78 @@ def importance(
     return Estimate(value, np.hypot(stderr, rounding(value)), diagnostics=diagnostics)
 
 
-def k_sample_bound(
-    engine: Engine, model: Model, theta: Params, x: Array, q: Posterior, key: Key, k: int, repeats: int = 20
-) -> Estimate:
-    """Return the bound E[log 1/K sum_k w_k] of Burda et al. (2016, equation 8), from `repeats` means of K weights."""
-    parts = []
-    for log_w in log_weights(engine, model, theta, x, q, key, k * repeats):
-        each = np.stack([np.logaddexp.reduce(part) - np.log(k) for part in np.split(log_w(), repeats)])
-        parts.append((each.mean(0), each.std(0, ddof=1) / np.sqrt(repeats)))
-    value, stderr = (np.concatenate(column) for column in zip(*parts, strict=True))
+def _refuses(facts: Facts, settings: ImportanceSettings) -> str:
+    if settings.proposal == "q" and facts.has_q is False:
+        return f"evidence 'importance': {facts.backend} has no q(z|x) to propose from; choose --proposal hmc"
+    return ""
+
+
+CARD = Estimator(importance, ImportanceSettings, version=4, refuses=_refuses, rank=2)
+
+
+def k_sample_bound(target: Target, key: Key, k: int, repeats: int = 20) -> Estimate:
+    """Return the bound E[log 1/K sum_k w_k] of Burda et al. (2016, equation 8), from `repeats` means of K weights of q.
+
+    Raises ValueError for a target without q.
+    """
+
+    def reduce(log_w: np.ndarray) -> tuple[np.ndarray, ...]:
+        each = np.stack([np.logaddexp.reduce(part) - np.log(k) for part in np.split(log_w, repeats)])
+        return each.mean(0), each.std(0, ddof=1) / np.sqrt(repeats)
+
+    value, stderr = joined(weights_of_q(target, key, k * repeats, reduce))
     return Estimate(value, stderr)
 
 
-def log_weights(
-    engine: Engine,
-    model: Model,
-    theta: Params,
-    x: Array,
-    q: Posterior,
+def weights_of_q(
+    target: Target,
     key: Key,
     draws: int,
+    reduce: Callable[[np.ndarray], tuple[np.ndarray, ...]],
     max_memory: float = 1e9,
-) -> Iterator[Callable[[], np.ndarray]]:
-    """Yield, for one block of datapoints after the other, what works out its log w [draws, block], in float64."""
+) -> list[tuple[np.ndarray, ...]]:
+    """Return what `reduce` makes of log w [draws, block], in float64, of each block of datapoints."""
+    if target.q is None:
+        raise ValueError("weights of q need a q(z | x), and this method has none")
+    engine = target.engine
+    within = pairs_within(max_memory / 2, target.model)
 
-    def block(key: Key, rows: np.ndarray, count: int) -> np.ndarray:
-        at = engine.array(rows)
-        among, args = x[at], q.take(at).args
-        each = max(1, min(draws, pairs_within(max_memory / 2, model) // len(rows)))
+    def block(number: int, rows: np.ndarray, count: int) -> tuple[np.ndarray, ...]:
+        among: Any = target.take(rows)
+        own_key, each = engine.fold_in(key, number), max(1, min(draws, within // len(rows)))
+        evaluate = weigh(engine, target.model, among.q.program, each)
         parts = [
-            engine.numpy(weigh(engine, model, q.program, each)(engine.fold_in(key, part), theta, args, among))
+            engine.numpy(evaluate(engine.fold_in(own_key, part), among.theta, among.q.args, among.x))
             for part in range(-(-draws // each))
         ]
-        return np.asarray(np.concatenate(parts)[:draws, :count], np.float64)
+        return reduce(np.asarray(np.concatenate(parts)[:draws, :count], np.float64))
 
     # A block's weights, and copies of them while they are sorted; and one draw for each of its datapoints.
-    size = min(max(1, int(min(max_memory / 4 // 8, MAX_WEIGHTS) // draws)), pairs_within(max_memory / 2, model))
-    for number, each in enumerate(blocks(len(x), size)):
-        yield partial(block, engine.fold_in(key, number), *each)
+    size = min(max(1, int(min(max_memory / 4 // 8, MAX_WEIGHTS) // draws)), within)
+    return by_blocks(block, len(target.x), size)
 
 
 def mixture_weights(
-    engine: Engine,
-    model: Model,
-    theta: Params,
-    x: Array,
-    mixture: Mixture,
-    seed: int,
-    draws: int,
-    max_memory: float = 1e9,
-    reduce: Reduce | None = None,
-) -> Iterator[Callable[[], tuple[np.ndarray, ...]]]:
-    """Yield, for one block of datapoints after the other, what works out value, error and diagnostics of them.
-
-    `reduce` makes something else of the weights than that.
-    """
-    reduced = reduce or (lambda rows, fit, joint, log_parts: _judged(fit, joint, log_parts))
+    target: Target, mixture: Mixture, settings: ImportanceSettings, seed: int, reduce: Reduce
+) -> list[tuple[np.ndarray, ...]]:
+    """Return what `reduce` makes of the weights of each block of datapoints, of draws from their mixtures."""
+    engine, draws, max_memory = target.engine, settings.importance_samples, settings.max_memory
     components, k = mixture.loc.shape[1:]
-    log_joint = log_joint_of(engine, model)
+    within = pairs_within(max_memory / 2, target.model)
 
     def block(number: int, rows: np.ndarray, count: int) -> tuple[np.ndarray, ...]:
-        fit, among = mixture.take(rows), x[engine.array(rows)]
+        fit, among = mixture.take(rows), target.take(rows)
         z = fit.draw(np.random.default_rng([seed, number]), draws)
-        each = max(1, min(draws, pairs_within(max_memory / 2, model) // len(rows)))
+        each = max(1, min(draws, within // len(rows)))
         # Every piece has one length, so that nothing recompiles; the last one is filled up.
         cuts = [np.resize(np.arange(start, min(start + each, draws)), each) for start in range(0, draws, each)]
-        scores = [engine.numpy(log_joint(theta, engine.array(z[cut]), among)) for cut in cuts]
+        scores = [engine.numpy(among.log_joint(engine.array(z[cut]))) for cut in cuts]
         joint = np.concatenate([score.astype(np.float64) for score in scores])[:draws]
-        return tuple(column[:count] for column in reduced(rows, fit, joint, fit.log_parts(z)))
+        return tuple(column[:count] for column in reduce(rows, fit, joint, fit.log_parts(z)))
 
     size = int(max_memory / 4 // (8 * ARRAYS_PER_DRAW * draws * (components + k)))
-    size = min(max(1, size), max(1, int(MAX_WEIGHTS // draws)), pairs_within(max_memory / 2, model))
-    for number, each in enumerate(blocks(len(x), size)):
-        yield partial(block, number, *each)
+    size = min(max(1, size), max(1, int(MAX_WEIGHTS // draws)), within)
+    return by_blocks(block, len(target.x), size)
 
 
 def _judged(fit: Mixture, joint: np.ndarray, log_parts: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -156,7 +157,7 @@ def _judged(fit: Mixture, joint: np.ndarray, log_parts: np.ndarray) -> tuple[np.
     Returns value, error, ess, khat, `lonely`, and whether there is a sign of mass that no draw has met, all [n].
     """
     log_w = joint - np.logaddexp.reduce(log_parts)
-    value, _, ess, khat = _reduced(lambda: log_w)
+    value, _, ess, khat = _reduced(log_w)
     # Draws come component by component, each its share: what differs from one component to another is no noise, and
     # neighbours tell how much there is within.
     w = np.exp(log_w - log_w.max(0))
@@ -182,18 +183,8 @@ def _judged(fit: Mixture, joint: np.ndarray, log_parts: np.ndarray) -> tuple[np.
     return value, stderr, ess, khat, lonely, unseen
 
 
-@cache
-def log_joint_of(engine: Engine, model: Model) -> Any:
-    """Return f(theta, z [draws, n, k], x) -> log p(x, z | theta) [draws, n], compiled."""
-
-    def log_joint(theta: Params, z: Array, x: Array) -> Array:
-        return engine.log_prob(model.generative, {"z": z, "x": x}, theta, x.shape[0])
-
-    return engine.compile(log_joint)
-
-
-def _reduced(weights: Callable[[], np.ndarray]) -> tuple[np.ndarray, ...]:
-    log_w = weights()
+def _reduced(log_w: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Reduce log weights [draws, n] to value, error, ess and khat, [n]."""
     value, stderr = log_mean_exp(log_w)
     w = np.exp(log_w - log_w.max(0))
     ess = w.sum(0) ** 2 / np.square(w).sum(0)

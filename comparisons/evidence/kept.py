@@ -6,69 +6,52 @@ and a chain that was in it stays in it; a chain begun anew at the prior would ha
 another mode. Training never sees the chains.
 """
 
-from functools import partial
-from typing import NamedTuple
-
 import numpy as np
 
-from comparisons.evidence.base import blocks, pairs_within
-from comparisons.evidence.draws import INITIAL_STEP_SIZE, Draws, posterior_draws, sampler, starting_points
-from comparisons.evidence.journal import once
-from inference.base import Engine, Key, Params
-from models.base import Array, Model
+from comparisons.evidence.base import Target
+from comparisons.evidence.blocks import by_blocks, pairs_within
+from comparisons.evidence.draws import Chains, Draws, Moves, posterior_draws, sampler, starting_points
+from inference.base import Key
 
 BURN_IN = 5  # moves of a look, before any draw: the authors' number
 RATE = 0.1  # by which a log step size follows the acceptance of a move
 
 
-class Chains(NamedTuple):
-    """Where chains stand, in NumPy: z [chains, n, k], and the log step size of each datapoint [n]."""
-
-    z: np.ndarray
-    log_step: np.ndarray
+def begun(target: Target, key: Key, chains: int) -> Chains:
+    """Return chains at the prior p(z), so many for each datapoint."""
+    return Chains.at(target.engine.numpy(starting_points(target, None, key, chains)))
 
 
-def begun(engine: Engine, model: Model, theta: Params, x: Array, key: Key, chains: int) -> Chains:
-    """Return chains at the prior p(z), for each row of x [n, n_x]."""
-    z = engine.numpy(starting_points(engine, model, theta, None, x, key, chains))
-    return Chains(z, np.full(x.shape[0], np.log(INITIAL_STEP_SIZE), np.float32))
-
-
-def moved(
-    engine: Engine, model: Model, theta: Params, x: Array, key: Key, chains: Chains, leapfrog_steps: int,
-    max_memory: float = 1e9,
-) -> Chains:  # fmt: skip
+def moved(target: Target, key: Key, chains: Chains, leapfrog: int, max_memory: float = 1e9) -> Chains:
     """Return where the chains are after the burn-in moves of one look, which tune step sizes to 90 % acceptance."""
-    run = sampler(engine, model, leapfrog_steps)
+    engine = target.engine
+    run = sampler(engine, target.model, leapfrog)
     items = engine.array(np.arange(BURN_IN)), engine.array(np.full(BURN_IN, RATE))
 
     def block(number: int, rows: np.ndarray, count: int) -> tuple[np.ndarray, ...]:
-        carry = engine.array(chains.z[:, rows]), engine.array(chains.log_step[rows])
-        (z, log_step), _ = run(engine.fold_in(key, number), theta, x[engine.array(rows)], carry, *items)
+        carry, among = tuple(map(engine.array, chains.take(rows))), target.take(rows)
+        (z, log_step), _ = run(engine.fold_in(key, number), among.theta, among.x, carry, *items)
         return engine.numpy(z)[:, :count], engine.numpy(log_step)[:count]
 
-    cut = blocks(len(x), pairs_within(max_memory, model) // len(chains.z))
-    z, log_step = zip(*(once(partial(block, number, *each)) for number, each in enumerate(cut)), strict=True)
+    parts = by_blocks(block, len(target.x), pairs_within(max_memory, target.model) // len(chains.z))
+    z, log_step = zip(*parts, strict=True)
     return Chains(np.concatenate(z, 1), np.concatenate(log_step))
 
 
 def continued(
-    engine: Engine, model: Model, theta: Params, x: Array, key: Key, chains: Chains, draws: int, leapfrog_steps: int,
-    max_memory: float = 1e9,
-) -> tuple[Draws, Chains]:  # fmt: skip
-    """Return draws from p(z | x, theta) for each row of x [n, n_x], after the burn-in, and where the chains then are.
+    target: Target, key: Key, chains: Chains, draws: int, leapfrog: int, max_memory: float = 1e9
+) -> tuple[Draws, Chains]:
+    """Return draws from p(z | x, theta) for each datapoint, after the burn-in, and where the chains then are.
 
     Step sizes are frozen while draws are made: what is drawn comes from chains that leave the posterior as it is.
     """
-    burn_key, draw_key = engine.split(key)
-    chains = moved(engine, model, theta, x, burn_key, chains, leapfrog_steps, max_memory)
-    drawn = posterior_draws(
-        engine, model, theta, x, draw_key, draws=draws, chains=len(chains.z), warmup=0, leapfrog_steps=leapfrog_steps,
-        start=chains.z, log_step=chains.log_step, max_memory=max_memory,
-    )  # fmt: skip
+    burn_key, draw_key = target.engine.split(key)
+    chains = moved(target, burn_key, chains, leapfrog, max_memory)
+    moves = Moves(warmup=0, draws=draws, leapfrog=leapfrog)
+    drawn = posterior_draws(target, draw_key, chains, len(chains.z), moves, max_memory)
     return drawn, Chains(drawn.z[-1].astype(np.float32), chains.log_step)
 
 
-def evaluations(points: int, chains: int, draws: int, leapfrog_steps: int) -> int:
+def evaluations(points: int, chains: int, draws: int, leapfrog: int) -> int:
     """Return how often p(x | z) is evaluated or differentiated at a datapoint in a look with so many draws."""
-    return points * chains * (BURN_IN + draws) * (leapfrog_steps + 1)
+    return points * chains * (BURN_IN + draws) * (leapfrog + 1)

@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from comparisons.evidence.base import pairs_within
+from comparisons.evidence.base import Target
+from comparisons.evidence.blocks import pairs_within
 from inference.base import Engine, Params
 from models.base import Array, Model
 
@@ -27,25 +28,23 @@ class Modes(NamedTuple):
         return Modes(*(column[which] for column in self))
 
 
-def climbed(
-    engine: Engine, model: Model, theta: Params, x: Array, owner: np.ndarray, z: np.ndarray, max_memory: float
-) -> Modes:
-    """Climb from z [m, k], of the datapoints x[owner], each to a mode: one for each start, in their order.
+def climbed(target: Target, owner: np.ndarray, z: np.ndarray, max_memory: float) -> Modes:
+    """Climb from z [m, k], of the datapoints `owner`, each to a mode: one for each start, in their order.
 
     The Hessian is a difference of gradients, first over 0.01 and then over a third of the smallest standard deviation.
     """
     m, k = z.shape
-    size = int(np.clip(pairs_within(max_memory, model) // (2 * k + 1), 1, 256))
+    size = int(np.clip(pairs_within(max_memory, target.model) // (2 * k + 1), 1, 256))
     parts = []
     for start in range(0, m, size):
         count = min(size, m - start)
         # Few different lengths: few compilations.
         rows = np.resize(np.arange(start, start + count), min(size, max(16, 1 << (count - 1).bit_length())))
-        among = x[engine.array(owner[rows])]
-        at, covariance, _ = posterior_mode(engine, model, theta, among, z[rows])
+        among = target.take(owner[rows])
+        at, covariance, _ = posterior_mode(among, z[rows])
         narrow = np.sqrt(np.linalg.eigvalsh(covariance)[:, 0])
         step = np.clip(narrow / 3, 1e-4, 1e-2)
-        parts.append([a[:count] for a in posterior_mode(engine, model, theta, among, at, steps=5, step=step)])
+        parts.append([a[:count] for a in posterior_mode(among, at, steps=5, step=step)])
     at, covariance, height = (np.concatenate(column) for column in zip(*parts, strict=True))
     return Modes(owner, at, covariance, height + 0.5 * (k * LOG_2PI + np.linalg.slogdet(covariance)[1]))
 
@@ -106,13 +105,7 @@ def _all_but(k: int, axis: int, part: slice) -> tuple[slice, ...]:
 
 
 def posterior_mode(
-    engine: Engine,
-    model: Model,
-    theta: Params,
-    x: Array,
-    z: np.ndarray,
-    steps: int = 25,
-    step: float | np.ndarray = 1e-2,
+    target: Target, z: np.ndarray, steps: int = 25, step: float | np.ndarray = 1e-2
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Climb log p(x, z) from z [n, k] by damped Newton steps; return modes, inverse negative Hessians, and heights [n].
 
@@ -120,12 +113,13 @@ def posterior_mode(
     or [n].
     """
     n, k = z.shape
-    evaluate = _log_joint_and_gradient(engine, model)
+    engine, evaluate = target.engine, _log_joint_and_gradient(target.engine, target.model)
     step = np.broadcast_to(step, n)[:, None]
     offsets = step * np.concatenate([np.zeros((1, k)), np.eye(k), -np.eye(k)])[:, None]
 
     def look(z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        value, gradient = (engine.numpy(a).astype(np.float64) for a in evaluate(theta, x, engine.array(z + offsets)))
+        scored = evaluate(target.theta, target.x, engine.array(z + offsets))
+        value, gradient = (engine.numpy(a).astype(np.float64) for a in scored)
         hessian = (gradient[1 : k + 1] - gradient[k + 1 :]).transpose(1, 0, 2) / (2 * step[:, :, None])
         return value[0], gradient[0], -(hessian + hessian.transpose(0, 2, 1)) / 2
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from comparisons.evidence.base import log_sum
+from comparisons.evidence.means import log_sum
 from comparisons.evidence.modes import Modes, distinct
 from comparisons.evidence.pairs import Scorer
 from comparisons.evidence.resolution import aliasing

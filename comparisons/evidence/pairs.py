@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from comparisons.evidence.base import pairs_within
+from comparisons.evidence.base import Target
+from comparisons.evidence.blocks import pairs_within
 from inference.base import Engine, Params
 from models.base import Array, Model
 
@@ -25,14 +26,15 @@ class Scorer:
     `size` is how many nodes, or pairs, are scored in one call.
     """
 
-    def __init__(self, engine: Engine, model: Model, theta: Params, x: Array, max_memory: float) -> None:
-        self.engine, self.model, self.theta, self.x = engine, model, theta, x
+    def __init__(self, target: Target, max_memory: float) -> None:
+        engine, model, theta, x, _ = target
+        self.engine, self.theta, self.x = engine, theta, x
         self._table, self._pairs = _all_pairs(engine, model), _given_pairs(engine, model)
         self._within = pairs_within(max_memory, model)
         self.size = int(np.clip(self._within, 2**model.n_latent, PAIRS))
         z = engine.array(np.zeros((1, model.n_latent)))
         decoder = engine.conditional(model.generative, "x", {"z": z, "x": z[:, :1]}, theta, 1)
-        self.factored = _family(decoder) in ("Bernoulli", "Normal")
+        self.factored = _family(engine, decoder) != ""
 
     def grid(self, z: np.ndarray) -> np.ndarray:
         """Return log p(x_i, z_j) for all datapoints and all nodes z [g, k], [n, g] in float64."""
@@ -76,10 +78,17 @@ def _round_up(count: int) -> int:
     return max(32, 1 << (count - 1).bit_length()) if count <= 128 else -(-count // 128) * 128
 
 
-def _family(decoder: Any) -> str:
-    """Return 'Bernoulli' or 'Normal' where log p(x | z) = T(x) . eta(z) - A(z) by matrix products, else ''."""
-    name = type(getattr(decoder, "base_dist", None)).__name__
-    return "Bernoulli" if name.startswith("Bernoulli") else name if name == "Normal" else ""
+def _family(engine: Engine, decoder: Any) -> str:
+    """Return 'bernoulli' or 'normal' where log p(x | z) = T(x) . eta(z) - A(z) by matrix products, else ''."""
+    return _families(engine).get(type(getattr(decoder, "base_dist", None)), "")
+
+
+@cache
+def _families(engine: Engine) -> dict[type, str]:
+    """Return what the library makes of the words `Bernoulli` and `Normal`, whichever model says them."""
+    dist = engine.ppl.dist
+    bernoullis = (dist.Bernoulli(probs=0.5), dist.Bernoulli(logits=0.0))
+    return {**{type(each): "bernoulli" for each in bernoullis}, type(dist.Normal(0.0, 1.0)): "normal"}
 
 
 def _padded(array: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, int]]:
@@ -106,14 +115,14 @@ def _all_pairs(engine: Engine, model: Model) -> Any:
         """Return log p(x_i, z_j) as [n, g], by matrix products where the decoder is a Bernoulli or a normal."""
         # The value given for x only stops the program from drawing one.
         decoder = engine.conditional(model.generative, "x", {"z": z, "x": z[:, :1]}, theta, z.shape[0])
-        family = _family(decoder)
+        family = _family(engine, decoder)
         base: Any = getattr(decoder, "base_dist", None)
         log_prior = -0.5 * ((z**2).sum(-1) + model.n_latent * LOG_2PI)
-        if family == "Bernoulli":
+        if family == "bernoulli":
             logits = base.logits
             normalizer = (xp.clip(logits, min=0.0) + xp.log1p(xp.exp(-xp.abs(logits)))).sum(-1)  # softplus
             return xp.matmul(x, logits.T) - normalizer + log_prior
-        if family == "Normal":
+        if family == "normal":
             # Far from the origin a normal's sufficient statistics cancel badly in float32: measure x from its centre.
             centre = x.mean(0)
             loc, residual = base.loc - centre, x - centre

@@ -6,17 +6,15 @@ and the prior. The last three are broad: they bound the weights (a defensive mix
 hit nothing between the islands, only the chains can tell how many there are.
 """
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from comparisons.evidence.annealed import annealed_ends
-from comparisons.evidence.base import blocks, log_mean_exp
-from comparisons.evidence.draws import posterior_draws
-from comparisons.evidence.journal import once
-from inference.base import Engine, Params
-from models.base import Array, Model
+from comparisons.evidence.base import Target
+from comparisons.evidence.blocks import by_blocks, joined
+from comparisons.evidence.draws import Chains, Moves, posterior_draws
+from comparisons.evidence.means import log_mean_exp
 
 CHAINS = 32  # of a datapoint: a mode with a fifth of the mass is missed by all of them once in a thousand times
 WARMUP = 40  # moves
@@ -71,35 +69,23 @@ class Mixture(NamedTuple):
         return found
 
 
-def fitted_mixture(
-    engine: Engine,
-    model: Model,
-    theta: Params,
-    x: Array,
-    seed: int,
-    max_memory: float = 1e9,
-    known: np.ndarray | None = None,
-) -> Mixture:
-    """Return a mixture for each row of x [n, n_x]. Every other chain begins at `known` [n, k], where that is given."""
-    k = model.n_latent
-    draws = max(WARMUP, 4 * k)  # of a chain
+def fitted_mixture(target: Target, seed: int, max_memory: float = 1e9, known: np.ndarray | None = None) -> Mixture:
+    """Return a mixture for each datapoint. Every other chain begins at `known` [n, k], where that is given."""
+    engine, k = target.engine, target.model.n_latent
+    moves = Moves(WARMUP, max(WARMUP, 4 * k), leapfrog=10)
     key = engine.fold_in(engine.key(seed), 0)
 
     def block(number: int, rows: np.ndarray, count: int) -> tuple[np.ndarray, ...]:
-        among = x[engine.array(rows)]
-        start, log_w = annealed_ends(engine, model, theta, among, seed + number, CHAINS, max_memory=max_memory)
+        among = target.take(rows)
+        start, log_w = annealed_ends(among, seed + number, CHAINS, max_memory)
         if known is not None:
             start[::2] = known[rows]
-        drawn = posterior_draws(
-            engine, model, theta, among, engine.fold_in(key, number), draws=draws, chains=CHAINS, warmup=WARMUP,
-            leapfrog_steps=10, start=start, max_memory=max_memory,
-        )  # fmt: skip
+        drawn = posterior_draws(among, engine.fold_in(key, number), Chains.at(start), CHAINS, moves, max_memory)
         z, log_joint = drawn.z.transpose(2, 1, 0, 3)[:count], drawn.log_joint.mean(0).T[:count]
         return (*_components(z, log_joint), *log_mean_exp(log_w[:, :count]))
 
-    size = int(max_memory // (8 * 8 * CHAINS * (draws * k + 2 * k * k)))
-    parts = [once(partial(block, number, *each)) for number, each in enumerate(blocks(len(x), size))]
-    return Mixture(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    size = int(max_memory // (8 * 8 * CHAINS * (moves.draws * k + 2 * k * k)))
+    return Mixture(*joined(by_blocks(block, len(target.x), size)))
 
 
 def _components(z: np.ndarray, log_joint: np.ndarray) -> tuple[np.ndarray, ...]:

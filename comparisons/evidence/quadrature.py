@@ -16,23 +16,26 @@ halving h takes it to its fourth power, and the difference between two levels sa
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
-from comparisons.evidence.base import Estimate, log_sum, pairs_within
+from comparisons.evidence.base import Estimate, Estimator, Facts, MemorySettings, Target, hold
+from comparisons.evidence.blocks import joined, pairs_within
 from comparisons.evidence.journal import once
+from comparisons.evidence.means import log_sum
 from comparisons.evidence.modes import STARTS, Modes, Peaks, climbed, peaks, posterior_mode
 from comparisons.evidence.own_axes import BYTES, MAX_NODES, on_own_axes
 from comparisons.evidence.pairs import Scorer
 from comparisons.evidence.resolution import aliasing
-from inference.base import Engine, Params
-from models.base import Array, Model
+from inference.base import setting
 
 HALF_WIDTH = 6.0  # of the first grid, in prior standard deviations
 SPACING = {1: 6 / 512, 2: 0.15, 3: 0.6}  # of the first grid; its half width is a multiple of twice that
+MAX_LATENT = 3
 MAX_LEVELS = 10  # halvings
 MAX_CELLS = 50_000  # of one datapoint that are halved: of more, the highest
 MAX_ROWS = 1000  # datapoints of a block
@@ -44,42 +47,54 @@ SEEDS = 32  # cells of a datapoint, each for an equal part of its mass, that its
 CELL_BYTES = 24  # that a cell takes
 
 
-def quadrature(
-    engine: Engine,
-    model: Model,
-    theta: Params,
-    x: Array,
-    seed: int = 0,
-    *,
-    tolerance: float = 0.1,
-    max_memory: float = 1e9,
-    half_width: float = HALF_WIDTH,
-) -> Estimate:
-    """Return log p(x) for each row of x [n, n_x], in nats; `stderr` is the difference between its last two levels.
+@dataclass(frozen=True, kw_only=True)
+class QuadratureSettings(MemorySettings):
+    """What quadrature is told."""
+
+    tolerance: float = setting(
+        0.1, "quadrature: difference of two levels below which a datapoint is done [nats]", above=0.0, high=10.0
+    )
+
+
+def quadrature(target: Target, settings: QuadratureSettings, seed: int = 0) -> Estimate:
+    """Return log p(x) for each datapoint, in nats; `stderr` is the difference between its last two levels.
 
     `tolerance` is that difference, in nats, below which a datapoint is done; `max_memory` bounds the working arrays, in
     bytes. Diagnostics, per datapoint: `levels`, how often its cells were halved; `nodes`, how many it took in all;
     `again`, whether it was in doubt, and integrated again; and `flagged`, where the posterior is not resolved: then
     `stderr` is a guess. Raises ValueError for n_latent > 3.
     """
-    k = model.n_latent
-    if k > 3:
-        raise ValueError(f"quadrature needs n_latent <= 3, not {k}")
+    hold(_refuses(target.facts, settings))
+    return _integrated(target._replace(q=None), settings, HALF_WIDTH)
+
+
+def _refuses(facts: Facts, settings: QuadratureSettings) -> str:
+    if facts.n_latent > MAX_LATENT:
+        return (
+            f"evidence 'quadrature' needs n_latent <= {MAX_LATENT}, not {facts.n_latent}; "
+            "choose --evidence importance or annealed"
+        )
+    return ""
+
+
+CARD = Estimator(quadrature, QuadratureSettings, version=4, refuses=_refuses, rank=1)
+
+
+def _integrated(target: Target, settings: QuadratureSettings, half_width: float) -> Estimate:
+    """Return log p(x), beginning with a grid of this half width; wider ones follow where mass lies at its edge."""
+    n, k = len(target.x), target.model.n_latent
     spacing = SPACING[k] * half_width / HALF_WIDTH
     # Scores of a block are held in float32 and float64; and one that is broken off should not cost many minutes.
-    most = min(max_memory / (32 * len(_grid(half_width, spacing, k)[0])), pairs_within(max_memory, model) / (2 * k + 1))
-    rows = int(np.clip(most, 1, min(len(x), MAX_ROWS)))
-    max_memory = max(max_memory, MIN_MEMORY)
-    work = partial(_block, engine, model, theta, half_width=half_width, tolerance=tolerance, max_memory=max_memory)
-    parts = [once(partial(work, x[start : start + rows])) for start in range(0, len(x), rows)]
-    found = _Found(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    within = pairs_within(settings.max_memory, target.model)
+    most = min(settings.max_memory / (32 * len(_grid(half_width, spacing, k)[0])), within / (2 * k + 1))
+    rows = int(np.clip(most, 1, min(n, MAX_ROWS)))
+    settings = QuadratureSettings(tolerance=settings.tolerance, max_memory=max(settings.max_memory, MIN_MEMORY))
+    among = (target.take(np.arange(start, min(start + rows, n))) for start in range(0, n, rows))
+    found = _Found(*joined([once(partial(_block, each, settings, half_width)) for each in among]))
     flagged, again = ~np.isfinite(found.value), found.doubt.copy()
     outside = np.flatnonzero(found.touching)
     if len(outside) and half_width < 64 * HALF_WIDTH:
-        wider = quadrature(
-            engine, model, theta, x[engine.array(outside)], seed,
-            tolerance=tolerance, max_memory=max_memory, half_width=2 * half_width,
-        )  # fmt: skip
+        wider = _integrated(target.take(outside), settings, 2 * half_width)
         assert wider.diagnostics is not None
         found.value[outside], found.error[outside] = wider.value, wider.stderr
         found.levels[outside] = wider.diagnostics["levels"]
@@ -88,10 +103,10 @@ def quadrature(
     else:
         flagged[outside] = True
     doubtful = np.flatnonzero(found.doubt)
-    size = int(np.clip(max_memory / (BYTES * MAX_NODES), 1, MAX_DOUBTFUL))
+    size = int(np.clip(settings.max_memory / (BYTES * MAX_NODES), 1, MAX_DOUBTFUL))
     for start in range(0, len(doubtful), size):
         points = doubtful[start : start + size]
-        flagged[points] = _integrated_again(engine, model, theta, x, points, found, tolerance, max_memory)
+        flagged[points] = _integrated_again(target, points, found, settings)
     diagnostics = {"levels": found.levels, "nodes": found.nodes, "again": again, "flagged": flagged}
     return Estimate(found.value, found.error, systematic=True, diagnostics=diagnostics)
 
@@ -109,27 +124,19 @@ class _Found(NamedTuple):
     seeds: np.ndarray  # [n, SEEDS, k], cells of the last level by their mass; NaN where there are none
 
 
-def _integrated_again(
-    engine: Engine,
-    model: Model,
-    theta: Params,
-    x: Array,
-    points: np.ndarray,
-    found: _Found,
-    tolerance: float,
-    max_memory: float,
-) -> np.ndarray:
+def _integrated_again(target: Target, points: np.ndarray, found: _Found, settings: QuadratureSettings) -> np.ndarray:
     """Integrate datapoints along their posterior's own axes, and correct what was found; return which are flagged.
 
     A number that is confirmed stays as it is.
     """
-    scorer = Scorer(engine, model, theta, x, max_memory)
+    tolerance, max_memory = settings.tolerance, settings.max_memory
+    scorer = Scorer(target, max_memory)
 
     def work() -> tuple[np.ndarray, ...]:
         climbing, seeds = found.peaks[points], found.seeds[points]
         climbing = np.concatenate([climbing, seeds[:, :: SEEDS // 8]], 1)
         owner, nth = np.nonzero(np.isfinite(climbing[:, :, 0]))
-        modes = climbed(engine, model, theta, x, points[owner], climbing[owner, nth], max_memory)._replace(owner=owner)
+        modes = climbed(target, points[owner], climbing[owner, nth], max_memory)._replace(owner=owner)
         # Where mass is spread over a plateau, or over more modes than were climbed, the seeds have to do.
         everywhere = np.concatenate([climbing, seeds], 1)
         of, nth = np.nonzero(np.isfinite(everywhere[:, :, 0]))
@@ -149,14 +156,13 @@ def _integrated_again(
     return ~resolved
 
 
-def _block(
-    engine: Engine, model: Model, theta: Params, x: Array, *, half_width: float, tolerance: float, max_memory: float
-) -> _Found:
-    """Integrate for the rows of x on the common grid, and halve its cells where that is not enough."""
-    n, k = len(x), model.n_latent
+def _block(target: Target, settings: QuadratureSettings, half_width: float) -> _Found:
+    """Integrate for all datapoints on the common grid, and halve its cells where that is not enough."""
+    n, k = len(target.x), target.model.n_latent
+    tolerance, max_memory = settings.tolerance, settings.max_memory
     spacing = SPACING[k] * half_width / HALF_WIDTH
     z, coarse, edge = _grid(half_width, spacing, k)
-    scorer = Scorer(engine, model, theta, x, max_memory)
+    scorer = Scorer(target, max_memory)
     log_p = scorer.grid(z)  # [n, nodes]
     top = log_p.max(1)
     mass = np.exp(log_p - top[:, None])  # relative to the highest cell's
@@ -171,7 +177,7 @@ def _block(
     peak, width = top.copy(), np.ones(n)
     if open_.any():
         best = z[log_p[open_].argmax(1)]
-        _, covariance, height = posterior_mode(engine, model, theta, x[engine.array(np.flatnonzero(open_))], best)
+        _, covariance, height = posterior_mode(target.take(np.flatnonzero(open_)), best)
         peak[open_] = np.maximum(height, top[open_])
         width[open_] = np.sqrt(np.linalg.eigvalsh(covariance)[:, 0])
     floor = partial(_floor, peak=peak, width=width, k=k, tolerance=tolerance)
@@ -190,7 +196,7 @@ def _block(
     begun = _Begun(value, error, np.zeros(n, int), np.full(n, len(z)), touching, doubt, seeds, open_, closed, top)
     ended = _halve(scorer, cells, begun, floor, spacing, tolerance, max_memory)
     value, levels, doubt = ended.value, ended.levels, ended.doubt
-    looked = partial(climbed, engine, model, theta, x, max_memory=max_memory)
+    looked = partial(climbed, target, max_memory=max_memory)
     doubt |= _missed(looked, seen, keep, z, value, spacing, levels, tolerance)
     doubt &= ~touching & np.isfinite(value)
     return _Found(value, ended.error, levels, ended.nodes, touching, doubt, _starts(seen, z, doubt), ended.seeds)

@@ -12,43 +12,31 @@ known however narrow it is. Where posteriors are narrow this holds log p(x) far 
 import numpy as np
 
 from comparisons.evidence.annealed import hold_exact_draws
-from comparisons.evidence.base import Estimate, rounding
-from comparisons.evidence.importance import log_joint_of, mixture_weights
-from comparisons.evidence.journal import once
+from comparisons.evidence.base import Estimate, Target
+from comparisons.evidence.blocks import joined
+from comparisons.evidence.importance import ImportanceSettings, mixture_weights
+from comparisons.evidence.means import rounding
 from comparisons.evidence.proposals import Mixture, fitted_mixture
-from inference.base import Engine, Params
-from models.base import Array, Model
+from models.base import Array
 
 
-def sandwich(
-    engine: Engine,
-    model: Model,
-    theta: Params,
-    x: Array,
-    seed: int = 0,
-    *,
-    z: Array,
-    importance_samples: int = 10_000,
-    max_memory: float = 1e9,
-) -> Estimate:
-    """Return the middle of the two bounds for x [n, n_x] drawn from p(x | z) at the z [n, k] given, in nats.
+def sandwich(target: Target, z: Array, settings: ImportanceSettings, seed: int = 0) -> Estimate:
+    """Return the middle of the two bounds for datapoints drawn from p(x | z) at the z [n, k] given, in nats.
 
     `stderr` is half the bounds' distance and the Monte-Carlo error of K = `importance_samples` weights. Diagnostics
     per datapoint: `lower`, `upper` and `gap`, their difference. Raises ValueError for a z that is not [n, k].
     """
-    hold_exact_draws("sandwich", model, x, z)
+    hold_exact_draws("sandwich", target, z)
+    engine = target.engine
     known = engine.numpy(z)
-    mixture = fitted_mixture(engine, model, theta, x, seed, max_memory, known)
+    mixture = fitted_mixture(target, seed, settings.max_memory, known)
 
     def reduce(rows: np.ndarray, fit: Mixture, joint: np.ndarray, log_parts: np.ndarray) -> tuple[np.ndarray, ...]:
-        at = engine.array(rows)
-        exact = engine.numpy(log_joint_of(engine, model)(theta, z[at][None], x[at])).astype(np.float64)[0]
+        exact = engine.numpy(target.take(rows).log_joint(z[engine.array(rows)][None])).astype(np.float64)[0]
         exact = exact - np.logaddexp.reduce(fit.log_parts(known[rows][None]))[0]
         return bounds(joint - np.logaddexp.reduce(log_parts), exact)
 
-    cut = mixture_weights(engine, model, theta, x, mixture, seed, importance_samples, max_memory, reduce)
-    parts = [once(each) for each in cut]
-    lower, upper, noise = (np.concatenate(column) for column in zip(*parts, strict=True))
+    lower, upper, noise = joined(mixture_weights(target, mixture, settings, seed, reduce))
     value = (lower + upper) / 2
     error = np.sqrt(((upper - lower) / 2) ** 2 + noise**2 + rounding(value) ** 2)
     diagnostics = {"lower": lower, "upper": upper, "gap": upper - lower}

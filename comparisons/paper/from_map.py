@@ -11,6 +11,7 @@ import numpy as np
 
 import inference
 from comparisons.data import Data
+from comparisons.evidence.base import Target
 from comparisons.evidence.full_vb import AT_PRIOR, bound, divergence
 from comparisons.runner.fits import Fit
 from comparisons.runner.run import training
@@ -59,7 +60,7 @@ def _rows(fit: Fit, backend: Backend, state: State, x: Any, where: str, n_seen: 
     assert backend.posterior is not None
     q_theta = backend.theta_posterior(state)
     q = backend.posterior(engine.key(1), state, x, None)
-    found = bound(engine, fit.model, q_theta, q, x, engine.key(2), 20)
+    found = bound(Target(engine, fit.model, backend.theta(state), x, q), q_theta, engine.key(2), 20)
     weights = divergence(engine, q_theta)
     common = {"start": where, "n_seen": n_seen, "n_points": len(x)}
     yield {**common, "metric": "elbo_full_nats", "value": found.value, "stderr": found.stderr}

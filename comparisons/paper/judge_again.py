@@ -14,6 +14,7 @@ import numpy as np
 from comparisons import cli
 from comparisons.data import Data, digest, load, take
 from comparisons.errors import DataError, StorageError
+from comparisons.evidence.base import Target
 from comparisons.evidence.judge import estimate
 from comparisons.runner import store
 from comparisons.runner.experiment import Experiment, completed
@@ -78,7 +79,7 @@ def judged(plan: Plan, folder: Path, loaded: dict[str, Data], data_dir: Path | N
         fit = restored(experiment, cell, data.train.shape[1], kept[0]["state"])
         for split in ("train", "test"):
             x, _ = fit.points(data, split, experiment.eval_points)
-            found = estimate(JUDGE, fit.engine, fit.model, fit.theta, x, experiment.seed, None, experiment)
+            found = estimate(JUDGE, Target(fit.engine, fit.model, fit.theta, x), experiment, experiment.seed)
             now, stderr = found.mean()
             was = float(before.loc[(step * per_step, split), "value"])
             again = np.asarray((found.diagnostics or {}).get("again", np.zeros(found.points, bool)))

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from comparisons.evidence.settings import JudgeSettings
+from comparisons.evidence.judge import JudgeSettings
 from comparisons.paper.curves import WHOLE, Curve, value_at
 from comparisons.reporting import outcomes
 from comparisons.runner.experiment import Experiment

@@ -12,7 +12,8 @@ from comparisons.cli import parts
 from comparisons.cli.limits import check
 from comparisons.data import DATA
 from comparisons.errors import FlagError
-from comparisons.evidence.settings import JudgeSettings
+from comparisons.evidence.base import Facts
+from comparisons.evidence.judge import ESTIMATORS, JudgeSettings, automatic
 from inference import BACKENDS, CHOICE, ENGINES
 from inference.base import Settings, setting
 from models import MODELS
@@ -25,12 +26,10 @@ STEP_SIZES = (0.01, 0.02, 0.1)  # the paper's section 5
 
 LONG = 5000  # steps that repay the half minute it takes to compile one: each is then several ms faster
 
-# Raise it when a change to models/, inference/ or the estimators changes numbers: old results then keep their own name.
+# Raise it when a change to models/ or inference/ changes numbers: old results then keep their own name. An estimator's
+# own version is on its card.
 NUMBERS_VERSION = 2
 FULL_E_STEP_VERSION = 3  # until 2, theta saw the first 500 rows of a full E-step and no others
-# Until 3, quadrature missed oblique narrow posteriors, and importance sampling and annealing modes, without a word.
-JUDGE_VERSION = 4
-REJUDGED = {"quadrature", "importance", "annealed"}
 CARD_VERSION = 5  # until 4, jax's products of matrices were rounded to 10 bits on cards that can
 
 
@@ -115,20 +114,6 @@ class Experiment(JudgeSettings, Settings):
             raise FlagError(f"samples {self.samples} is below the minibatch of {self.minibatch}; raise --samples")
         if self.model == "vae_bernoulli" and self.data == "synthetic":
             raise FlagError("model 'vae_bernoulli' cannot score the real values of 'synthetic'; choose linear_gaussian")
-        if "quadrature" in self.evidence and self.n_latent > 3:
-            raise FlagError(
-                f"evidence 'quadrature' needs n_latent <= 3, not {self.n_latent}; "
-                "choose --evidence importance or annealed"
-            )
-        if "exact" in self.evidence and self.model != "linear_gaussian":
-            raise FlagError(f"evidence 'exact' is for linear_gaussian, not {self.model}; choose --evidence quadrature")
-        if "appendix_d" in self.evidence and self.n_latent > 10 and not self.force:
-            raise FlagError(
-                f"evidence 'appendix_d' cannot be trusted above 10 latent variables, and n_latent is {self.n_latent}; "
-                "choose --evidence importance or annealed, or add --force"
-            )
-        if "annealed" in self.evidence and self.start == "annealed":
-            raise FlagError("evidence 'annealed' cannot start where it ends; choose --start prior or recognition")
         object.__setattr__(self, "chains", self._chosen_chains())
         self.fit_backend(has_q=self.backend != "monte_carlo_em", has_q_theta=self.backend not in AT_A_POINT)
 
@@ -139,19 +124,19 @@ class Experiment(JudgeSettings, Settings):
         for name in dict.fromkeys(self.evidence):
             if name != "auto":
                 yield from () if name == "none" else (name,)
-            elif self.model == "linear_gaussian":
-                yield "exact"
             else:
-                yield "quadrature" if self.n_latent <= 3 else "importance"
+                yield automatic(self._facts(), self)
+
+    def _facts(self, has_q: bool | None = None) -> Facts:
+        """Return what an estimator may refuse this for."""
+        build = MODELS.get(self.model)
+        closed_form = build and build(self.n_latent + 1, self.n_latent, self.n_hidden).log_px is not None
+        return Facts(self.model, self.n_latent, closed_form, has_q, self.backend)
 
     def _chosen_chains(self) -> str:
         """Return whether appendix D keeps its chains; `auto` where it is not asked for, which is then no setting."""
         if "appendix_d" not in self.evidence:
             return "auto"
-        if self.chains == "kept" and self.start != "prior":
-            raise FlagError(
-                f"chains 'kept' start at the prior, not at {self.start!r}; choose --chains anew or --start prior"
-            )
         return ("kept" if self.start == "prior" else "anew") if self.chains == "auto" else self.chains
 
     def fit_to(self, n_train: int, n_x: int) -> None:
@@ -162,7 +147,7 @@ class Experiment(JudgeSettings, Settings):
             raise FlagError(f"samples {self.samples} is below one full E-step over {n_train} points; raise --samples")
         if self.model == "linear_gaussian" and self.n_latent >= n_x:
             raise FlagError(f"n_latent {self.n_latent} must be below the {n_x} columns of {self.data}")
-        self.built(n_x)
+        self._admit(self._facts()._replace(closed_form=self.built(n_x).log_px is not None))
         parts.backend(self.backend)
 
     def built(self, n_x: int) -> Model:
@@ -189,11 +174,13 @@ class Experiment(JudgeSettings, Settings):
                 f"theta 'vb' is for the backends aevb and mean_field, not {self.backend}, which fits theta as a point; "
                 "choose --theta map or ml"
             )
-        if not has_q:
-            if self.proposal == "q" and "importance" in self.evidence:
-                raise FlagError(f"{self.backend} has no q(z|x) to propose from; choose --proposal hmc")
-            if self.start == "recognition" and {"annealed", "appendix_d"} & set(self.evidence):
-                raise FlagError(f"{self.backend} has no q(z|x) to start from; choose --start prior")
+        self._admit(self._facts(has_q))
+
+    def _admit(self, facts: Facts) -> None:
+        """Check that no estimator refuses. Raises FlagError."""
+        for refusal in (ESTIMATORS[name].refuses(facts, self) for name in self.evidence):
+            if refusal:
+                raise FlagError(refusal)
 
     def rows_per_step(self, n_train: int) -> int:
         """How many datapoints one step of the backend consumes."""
@@ -260,7 +247,7 @@ class Experiment(JudgeSettings, Settings):
     def numbers_version(self) -> int:
         """The version of this experiment's numbers: a change raises that of the experiments it touches."""
         trained = FULL_E_STEP_VERSION if self.full_e_step else NUMBERS_VERSION
-        judged = JUDGE_VERSION if REJUDGED & {*self.evidence} else NUMBERS_VERSION
+        judged = max([NUMBERS_VERSION, *(ESTIMATORS[name].version for name in self.evidence)])
         return max(trained, judged, NUMBERS_VERSION if self.device == "cpu" else CARD_VERSION)
 
     def _parts(self) -> list[tuple[str, parts.Part]]:

@@ -7,9 +7,8 @@ theta between two chunks of steps.
 import time
 from typing import Any
 
-from comparisons.evidence.appendix_d import appendix_d_kept
-from comparisons.evidence.base import Estimate
-from comparisons.evidence.kept import Chains, begun, evaluations, moved
+from comparisons.evidence.base import Estimate, Target
+from comparisons.evidence.judge import ESTIMATORS
 from comparisons.runner.experiment import Experiment
 from inference.base import Array, Engine, Key, Params
 from models.base import Model
@@ -29,7 +28,8 @@ class Keeping:
         """Keep chains of the rows x [n, n_x] of each split, to be moved every so many steps at first."""
         self.experiment, self.engine, self.model, self.x, self.every = experiment, engine, model, x, every
         self.key = engine.fold_in(engine.key(experiment.seed), 4)
-        self.chains: dict[str, Chains] = {}
+        self.keeper: Any = ESTIMATORS[NAME].keeper
+        self.chains: dict[str, Any] = {}
         self.looked = 0  # the step of the last look
         self.evals = dict.fromkeys(x, 0)
         self.seconds = dict.fromkeys(x, 0.0)
@@ -37,8 +37,8 @@ class Keeping:
     def begin(self, theta: Params) -> None:
         """Start every chain at the prior."""
         for split, x in self.x.items():
-            key = self._key(split, 0)
-            self.chains[split] = begun(self.engine, self.model, theta, x, key, self.experiment.hmc_chains)
+            target, key = Target(self.engine, self.model, theta, x), self._key(split, 0)
+            self.chains[split] = self.keeper.begin(target, self.experiment, key)
 
     @property
     def due(self) -> int:
@@ -55,26 +55,20 @@ class Keeping:
         """Move the chains under the theta of a step, where they are due."""
         if step < self.due:
             return
-        told = self.experiment
         for split, x in self.x.items():
             start = time.perf_counter()
-            key = self._key(split, step)
-            self.chains[split] = moved(
-                self.engine, self.model, theta, x, key, self.chains[split], told.hmc_leapfrog, told.max_memory
-            )
-            self.evals[split] += self._cost(split, 0)
+            target, key = Target(self.engine, self.model, theta, x), self._key(split, step)
+            self.chains[split] = self.keeper.look(target, self.experiment, key, self.chains[split])
+            self.evals[split] += self.keeper.evaluations(self.experiment, len(x), False)
             self.seconds[split] += time.perf_counter() - start
         self.looked = step
 
     def estimate(self, split: str, theta: Params, step: int) -> Estimate:
         """Return the estimate of log p(x) by the chains of a split, which go on."""
-        told = self.experiment
-        found, self.chains[split] = appendix_d_kept(
-            self.engine, self.model, theta, self.x[split], self._key(split, step, judging=True), self.chains[split],
-            hmc_draws=told.hmc_draws, hmc_leapfrog=told.hmc_leapfrog, density=told.density,
-            reuse_draws=told.reuse_draws, force=told.force, max_memory=told.max_memory,
-        )  # fmt: skip
-        self.evals[split] += self._cost(split, told.hmc_draws)
+        target, key = Target(self.engine, self.model, theta, self.x[split]), self._key(split, step, judging=True)
+        found: Estimate
+        found, self.chains[split] = self.keeper.judge(target, self.experiment, key, self.chains[split])
+        self.evals[split] += self.keeper.evaluations(self.experiment, len(self.x[split]), True)
         return found
 
     def snapshot(self) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -84,12 +78,9 @@ class Keeping:
 
     def resume(self, arrays: dict[str, Any], facts: dict[str, Any]) -> None:
         """Go on from a checkpoint's."""
-        self.chains = {split: Chains(**chains) for split, chains in arrays.items()}
+        self.chains = {split: self.keeper.restored(chains) for split, chains in arrays.items()}
         self.looked = int(facts["looked"])
         self.evals, self.seconds = (dict(zip(self.x, facts[name], strict=True)) for name in ("evals", "seconds"))
-
-    def _cost(self, split: str, draws: int) -> int:
-        return evaluations(len(self.x[split]), self.experiment.hmc_chains, draws, self.experiment.hmc_leapfrog)
 
     def _key(self, split: str, step: int, judging: bool = False) -> Key:
         number = 2 * list(self.x).index(split) + judging

@@ -13,7 +13,7 @@ import inference
 from comparisons.checks.contract import hold
 from comparisons.cli import parts, stopping
 from comparisons.data import Data
-from comparisons.evidence.base import Estimate
+from comparisons.evidence.base import Estimate, Target
 from comparisons.evidence.elbo import elbo
 from comparisons.evidence.full_vb import AT_PRIOR, Average, bound, divergence, expected, predictive, under_draws
 from comparisons.evidence.guard import contradiction
@@ -24,7 +24,7 @@ from comparisons.runner.experiment import STEP_SIZES, Experiment
 from comparisons.runner.keeping import NAME as KEEPER
 from comparisons.runner.keeping import Keeping
 from comparisons.runner.rows import Row
-from inference.base import Array, Backend, Batch, Engine, Info, Key, Params, Posterior, Settings, State, arrays, numpys
+from inference.base import Array, Backend, Batch, Engine, Info, Key, Posterior, Settings, State, arrays, numpys
 from models.base import Model
 
 CHUNK = 100  # steps between looks at the progress and at non-finite numbers, of at most so many datapoints in all:
@@ -349,10 +349,13 @@ class _Fit:
         @cache  # log p(x) is held against it
         def at_theta() -> tuple[Estimate, int]:
             q: Any = posterior()
-            return elbo(engine, self.model, theta, q, x, draw_key, experiment.elbo_draws), q.fit_steps
+            return elbo(target()._replace(q=q), draw_key, experiment.elbo_draws), q.fit_steps
 
-        def evidence(name: str, theta: Params = theta, seed: int = experiment.seed) -> tuple[Estimate, int]:
-            return estimate(name, engine, self.model, theta, x, seed, posterior(), experiment), 0
+        def target() -> Target:
+            return Target(engine, self.model, theta, x, posterior())
+
+        def evidence(name: str) -> tuple[Estimate, int]:
+            return estimate(name, target(), experiment, experiment.seed), 0
 
         works: dict[str, Work] = {"elbo_nats": at_theta}
         works |= {f"log_px_{name}_nats": partial(evidence, name) for name in experiment.evidence}
@@ -367,16 +370,16 @@ class _Fit:
 
         @cache  # one set of draws serves both metrics
         def drawn() -> list[Estimate]:
-            def log_px(theta: Params, number: int) -> Estimate:
-                return evidence(experiment.evidence[0], theta, (experiment.seed + number) % 2**31)[0]
+            def log_px(target: Target, number: int) -> Estimate:
+                return estimate(experiment.evidence[0], target, experiment, (experiment.seed + number) % 2**31)
 
-            return under_draws(engine, q_theta, theta_key, experiment.theta_draws, log_px)
+            return under_draws(target(), q_theta, theta_key, experiment.theta_draws, log_px)
 
         def full_bound() -> tuple[Average, int]:
-            everything = self._taken(split, n_train)
-            q: Any = posterior_of(*everything)
-            args = (q_theta, q, everything[0], bound_key, experiment.elbo_draws)
-            return bound(engine, self.model, *args), q.fit_steps
+            x, indices = self._taken(split, n_train)
+            q: Any = posterior_of(x, indices)
+            everything = Target(engine, self.model, theta, x, q)
+            return bound(everything, q_theta, bound_key, experiment.elbo_draws), q.fit_steps
 
         return works | {
             "log_px_expected_nats": lambda: (expected(drawn()), 0),

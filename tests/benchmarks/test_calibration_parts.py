@@ -13,10 +13,10 @@ from comparisons.benchmarks import across_engines, against_truths, at_defaults, 
 from comparisons.benchmarks.calibration import PIECES
 from comparisons.benchmarks.pieces import PARTS, Plan, Row
 from comparisons.benchmarks.scoring import Judged
-from comparisons.benchmarks.variants import DEFAULTS, SWEEP, Target
+from comparisons.benchmarks.variants import DEFAULTS, SWEEP
 from comparisons.data import Data
 from comparisons.errors import FlagError
-from comparisons.evidence.base import Estimate
+from comparisons.evidence.base import Estimate, Target
 from comparisons.runner.experiment import Experiment
 from comparisons.runner.fits import Fit, fitted
 from inference import BACKENDS

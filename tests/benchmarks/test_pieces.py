@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 from calibrated import row
 
-from comparisons.benchmarks import calibration, pieces
+from comparisons.benchmarks import calibration
 from comparisons.benchmarks.pieces import Piece, Plan, run
 from comparisons.cli import parse_plan
 from comparisons.errors import FlagError
+from comparisons.evidence.judge import ESTIMATORS
 from comparisons.runner import store
 
 
@@ -34,7 +35,7 @@ def test_a_piece_is_run_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     calibration.report(tmp_path)
     assert pd.read_csv(tmp_path / "rows.csv").n_latent.tolist() == [2, 10]  # by number, not by name
     run(piece("2"), replace(plan, repeats=3), tmp_path)
-    monkeypatch.setattr(pieces, "JUDGE_VERSION", pieces.JUDGE_VERSION + 1)
+    monkeypatch.setitem(ESTIMATORS, "newer", ESTIMATORS["exact"]._replace(version=99))
     run(piece("10"), plan, tmp_path)
     assert ran == ["10", "2", "2", "10"]
 

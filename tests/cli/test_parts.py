@@ -22,7 +22,7 @@ from comparisons import cli, marginal_likelihood
 from comparisons.cli import parts
 from comparisons.cli.parts import Part, find
 from comparisons.errors import FlagError, in_one_line
-from comparisons.evidence.base import pairs_within
+from comparisons.evidence.blocks import pairs_within
 from comparisons.reporting import figures, tables
 from comparisons.runner import store
 from comparisons.runner.experiment import Experiment

@@ -1,8 +1,6 @@
 """The Monte-Carlo estimators of log p(x) against closed forms: unbiased, honest about their error, loud in failure."""
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import numpy as np
 import oracles
@@ -14,29 +12,37 @@ import inference
 from comparisons.benchmarks.scoring import Judged, measured, scored
 from comparisons.benchmarks.truths import best_factorised
 from comparisons.evidence import mixing
-from comparisons.evidence.annealed import annealed, annealed_points, bidirectional, schedule, simulate
+from comparisons.evidence.annealed import (
+    AnnealedSettings,
+    annealed,
+    annealed_points,
+    bidirectional,
+    schedule,
+    simulate,
+)
+from comparisons.evidence.appendix_d import AppendixDSettings, appendix_d
 from comparisons.evidence.appendix_d import _averaged as averaged
-from comparisons.evidence.appendix_d import appendix_d, kde, normal
-from comparisons.evidence.base import Estimate, blocks, log_mean_exp, pairs_within
-from comparisons.evidence.draws import Draws, posterior_draws
+from comparisons.evidence.base import Estimate, Target
+from comparisons.evidence.blocks import blocks, pairs_within
+from comparisons.evidence.densities import kde, normal
+from comparisons.evidence.draws import Draws, Moves, posterior_draws
 from comparisons.evidence.elbo import elbo
 from comparisons.evidence.exact import exact
-from comparisons.evidence.importance import importance, k_sample_bound
-from comparisons.evidence.judge import estimate
+from comparisons.evidence.importance import ImportanceSettings, importance, k_sample_bound
+from comparisons.evidence.judge import ESTIMATORS, JudgeSettings, estimate
+from comparisons.evidence.means import log_mean_exp
 from comparisons.evidence.proposals import fitted_mixture
-from comparisons.evidence.quadrature import quadrature
+from comparisons.evidence.quadrature import QuadratureSettings, quadrature
 from comparisons.evidence.sandwich import bounds, sandwich
-from comparisons.evidence.settings import JudgeSettings
 from inference import ENGINES
 from inference.base import Engine, Posterior
 from models.base import Params, Ppl
 from models.linear_gaussian import LinearGaussian, log_px, posterior
 from models.vae import VaeBernoulli
 
-CHEAP: dict[str, Any] = {
-    "importance_samples": 200, "temperatures": 50, "annealed_chains": 8, "hmc_draws": 200, "hmc_chains": 2,
-    "hmc_leapfrog": 6,
-}  # fmt: skip
+CHEAP = JudgeSettings(
+    importance_samples=200, temperatures=50, annealed_chains=8, hmc_draws=200, hmc_chains=2, hmc_leapfrog=6
+)
 
 
 @pytest.fixture
@@ -61,22 +67,19 @@ class Problem:
         self.x = b + rng.standard_normal((n, k)) @ w + 0.5 * rng.standard_normal((n, n_x))
         self.engine, self.model = engine, LinearGaussian(n_x, k)
         self.truth = log_px(self.theta, self.x)
-        self.placed = {name: engine.array(value) for name, value in self.theta.items()}
-        self.on_device = engine.array(self.x)
+        placed = {name: engine.array(value) for name, value in self.theta.items()}
+        self.target = Target(engine, self.model, placed, engine.array(self.x))
 
-    def run(self, estimator: Callable[..., Any], *args: Any, **settings: Any) -> Any:
-        """Call an estimator on this problem."""
-        return estimator(self.engine, self.model, self.placed, self.on_device, *args, **settings)
+    def at_q(self) -> Target:
+        """The target with the factorised normal of the highest bound."""
+        return self.target._replace(q=best_factorised(self.engine, self.model, self.theta, self.x))
 
-    @property
-    def q(self) -> Posterior:
-        """The factorised normal with the highest bound."""
-        return best_factorised(self.engine, self.model, self.theta, self.x)
-
-    def exact_q(self, widened: float = 1.0) -> Posterior:
+    def at_posterior(self, widened: float = 1.0) -> Target:
+        """The target with the exact posterior, or one of its shape."""
         mean, covariance = posterior(self.theta, self.x)
         scale_tril = np.broadcast_to(np.linalg.cholesky(covariance) * widened, (len(mean), *covariance.shape))
-        return Posterior(full_normal, ({"loc": self.engine.array(mean), "scale_tril": self.engine.array(scale_tril)},))
+        fit = {"loc": self.engine.array(mean), "scale_tril": self.engine.array(scale_tril)}
+        return self.target._replace(q=Posterior(full_normal, (fit,)))
 
 
 def close(found: Estimate, truth: np.ndarray, errors: float = 4.0) -> None:
@@ -137,9 +140,7 @@ def test_one_chain_is_compared_with_itself() -> None:
 
 def test_draws_are_from_the_posterior(engine: Engine) -> None:
     problem = Problem(engine, n=20)
-    drawn = problem.run(
-        posterior_draws, engine.key(0), draws=150, chains=4, warmup=100, leapfrog_steps=6, max_memory=2e6
-    )
+    drawn = posterior_draws(problem.target, engine.key(0), None, 4, Moves(100, 150, 6), max_memory=2e6)
     assert drawn.z.shape == (150, 4, 20, 2) and drawn.log_joint.shape == (150, 4, 20)
     mean, covariance = posterior(problem.theta, problem.x)
     effective = mixing.ess(drawn.z.transpose(2, 3, 1, 0))
@@ -153,12 +154,10 @@ def test_draws_are_from_the_posterior(engine: Engine) -> None:
 def test_each_datapoint_has_a_step_size_of_its_own(numpyro: Engine) -> None:
     """Under a decoder that ignores half of the datapoints' z, their posterior is the prior, and wide."""
     problem = Problem(numpyro, n=40)
-    sharp = problem.run(posterior_draws, numpyro.key(0), draws=10, chains=2, warmup=150, leapfrog_steps=4)
-    flat = {**problem.placed, "w": 0.0 * problem.placed["w"]}
-    wide = posterior_draws(
-        numpyro, problem.model, flat, problem.on_device, numpyro.key(0), draws=10, chains=2, warmup=150,
-        leapfrog_steps=4,
-    )  # fmt: skip
+    target, moves = problem.target, Moves(warmup=150, draws=10, leapfrog=4)
+    sharp = posterior_draws(target, numpyro.key(0), None, 2, moves)
+    flat = target._replace(theta={**target.theta, "w": 0.0 * target.theta["w"]})
+    wide = posterior_draws(flat, numpyro.key(0), None, 2, moves)
     assert np.median(wide.step_size) > 2 * np.median(sharp.step_size)
     assert len(np.unique(sharp.step_size)) == 40
 
@@ -168,7 +167,7 @@ def test_each_datapoint_has_a_step_size_of_its_own(numpyro: Engine) -> None:
 
 def test_the_exact_posterior_proposes_without_variance(engine: Engine) -> None:
     problem = Problem(engine)
-    found = problem.run(importance, 0, q=problem.exact_q(), proposal="q", importance_samples=50)
+    found = importance(problem.at_posterior(), ImportanceSettings(proposal="q", importance_samples=50))
     np.testing.assert_allclose(found.value, problem.truth, atol=1e-3)
     assert found.stderr.max() < 1e-3
 
@@ -176,7 +175,7 @@ def test_the_exact_posterior_proposes_without_variance(engine: Engine) -> None:
 @pytest.mark.parametrize("proposal", ["q", "hmc"])
 def test_importance_finds_the_truth(engine: Engine, proposal: str) -> None:
     problem = Problem(engine)
-    found = problem.run(importance, 1, q=problem.q, proposal=proposal, importance_samples=1000)
+    found = importance(problem.at_q(), ImportanceSettings(proposal=proposal, importance_samples=1000), 1)
     close(found, problem.truth)
     assert found.flagged < 0.1 and found.diagnostics is not None
     assert np.all((found.diagnostics["ess"] > 100) & (found.diagnostics["ess"] <= 1000))
@@ -184,15 +183,15 @@ def test_importance_finds_the_truth(engine: Engine, proposal: str) -> None:
 
 def test_auto_fits_a_proposal(numpyro: Engine) -> None:
     problem = Problem(numpyro)
-    close(problem.run(importance, 2, importance_samples=500), problem.truth)
+    close(importance(problem.target, ImportanceSettings(importance_samples=500), 2), problem.truth)
     with pytest.raises(ValueError, match="proposal hmc"):
-        problem.run(importance, 2, proposal="q")
+        importance(problem.target, ImportanceSettings(proposal="q"), 2)
 
 
 def test_a_proposal_that_is_too_narrow_is_flagged(numpyro: Engine) -> None:
     problem = Problem(numpyro, k=3)
-    narrow = problem.run(importance, 3, q=problem.exact_q(0.2), proposal="q", importance_samples=1000)
-    good = problem.run(importance, 3, q=problem.exact_q(1.2), proposal="q", importance_samples=1000)
+    settings = ImportanceSettings(proposal="q", importance_samples=1000)
+    narrow, good = (importance(problem.at_posterior(widened), settings, 3) for widened in (0.2, 1.2))
     assert narrow.flagged > 0.9 and good.flagged < 0.05
 
 
@@ -200,7 +199,7 @@ def test_khat_is_the_shape_of_the_weights_tail(numpyro: Engine) -> None:
     """Of a proposal s times as wide as a normal posterior, P(w > t) falls like t^(-1 / (1 - s^2)): khat is 1 - s^2."""
     problem = Problem(numpyro, k=1, n=100)
     for s in (0.5, 0.7):
-        found = problem.run(importance, 5, q=problem.exact_q(s), proposal="q", importance_samples=20_000)
+        found = importance(problem.at_posterior(s), ImportanceSettings(proposal="q", importance_samples=20_000), 5)
         assert found.diagnostics is not None
         assert abs(np.mean(found.diagnostics["khat"]) - (1 - s**2)) < 0.15
 
@@ -208,7 +207,7 @@ def test_khat_is_the_shape_of_the_weights_tail(numpyro: Engine) -> None:
 def test_a_fitted_mixture_has_the_posteriors_moments(numpyro: Engine) -> None:
     """Of a posterior that is normal: one island, and all chains on it."""
     problem = Problem(numpyro, n=30)
-    fit = problem.run(fitted_mixture, 0)
+    fit = fitted_mixture(problem.target, 0)
     mean, covariance = posterior(problem.theta, problem.x)
     assert np.mean(np.isfinite(fit.log_share[:, 0]) & (fit.chains[:, 0] == 32)) > 0.9
     overall = fit.scale_tril[:, -3] @ fit.scale_tril[:, -3].transpose(0, 2, 1)
@@ -220,9 +219,9 @@ def test_a_fitted_mixture_has_the_posteriors_moments(numpyro: Engine) -> None:
 def test_more_draws_tighten_the_bound(engine: Engine) -> None:
     """Burda et al. (2016), theorem 1: L_1 <= L_5 <= L_50 <= log p(x), and L_1 is the lower bound."""
     problem = Problem(engine, k=3)
-    q = problem.exact_q(0.6)
-    bounds = [problem.run(k_sample_bound, q, engine.key(k), k, repeats=100).mean() for k in (1, 5, 50)]
-    one, stderr = elbo(engine, problem.model, problem.placed, q, problem.on_device, engine.key(9), 100).mean()
+    target = problem.at_posterior(0.6)
+    bounds = [k_sample_bound(target, engine.key(k), k, repeats=100).mean() for k in (1, 5, 50)]
+    one, stderr = elbo(target, engine.key(9), 100).mean()
     assert abs(bounds[0][0] - one) < 4 * np.hypot(stderr, bounds[0][1])
     values = [value for value, _ in bounds]
     assert values[0] < values[1] < values[2] < problem.truth.mean() + 3 * bounds[2][1]
@@ -230,8 +229,10 @@ def test_more_draws_tighten_the_bound(engine: Engine) -> None:
 
 def test_a_small_memory_cuts_the_work_and_keeps_the_numbers(numpyro: Engine) -> None:
     problem = Problem(numpyro)
-    whole = problem.run(importance, 4, q=problem.q, proposal="q", importance_samples=300)
-    cut = problem.run(importance, 4, q=problem.q, proposal="q", importance_samples=300, max_memory=1e5)
+    whole, cut = (
+        importance(problem.at_q(), ImportanceSettings(proposal="q", importance_samples=300, max_memory=memory), 4)
+        for memory in (1e9, 1e5)
+    )
     error = np.hypot(whole.stderr, cut.stderr)
     assert len(cut.value) == 60 and np.mean(np.abs(whole.value - cut.value) < 3 * error) > 0.95
 
@@ -250,7 +251,7 @@ def test_the_schedule_is_dense_at_both_ends() -> None:
 def test_annealing_finds_the_truth(engine: Engine, start: str) -> None:
     """At the default 200 temperatures and 16 chains, for which its flag is made: it takes 8 chains for few indeed."""
     problem = Problem(engine)
-    found = problem.run(annealed, 1, q=problem.q, start=start)
+    found = annealed(problem.at_q(), AnnealedSettings(start=start), 1)
     value, stderr = found.mean()
     # The log of a mean of 16 weights lies half their relative variance / 16 too low.
     assert found.diagnostics is not None
@@ -262,14 +263,15 @@ def test_annealing_finds_the_truth(engine: Engine, start: str) -> None:
 def test_one_temperature_is_importance_sampling_from_the_start(numpyro: Engine) -> None:
     """From the exact posterior, its twin at the prior beside it: w = p(x) / (1/2 + p(z) / 2 p(z | x)) <= 2 p(x)."""
     problem = Problem(numpyro)
-    found = problem.run(annealed, 1, q=problem.exact_q(), start="recognition", temperatures=1, annealed_chains=200)
+    settings = AnnealedSettings(start="recognition", temperatures=1, annealed_chains=200)
+    found = annealed(problem.at_posterior(), settings, 1)
     close(found, problem.truth)
     assert np.all(found.value <= problem.truth + np.log(2) + 2e-3)
 
 
 def test_too_few_temperatures_are_flagged(numpyro: Engine) -> None:
     problem = Problem(numpyro, k=10)
-    found = problem.run(annealed, 1, temperatures=5)
+    found = annealed(problem.target, AnnealedSettings(temperatures=5), 1)
     error = np.abs(found.value - problem.truth)
     assert found.diagnostics is not None and error.mean() > 1
     assert found.diagnostics["flagged"][error > 0.5].mean() > 0.95
@@ -278,17 +280,17 @@ def test_too_few_temperatures_are_flagged(numpyro: Engine) -> None:
 @pytest.mark.parametrize(("k", "scale"), [(12, 0.5), (5, 0.003)])
 def test_a_sandwich_holds_the_closed_form(engine: Engine, k: int, scale: float) -> None:
     """Also where posteriors are hundredths of the prior wide, which annealing does not reach."""
-    problem = Problem(engine, k)
-    problem.placed["log_scale"] = engine.array(np.log(scale))
-    x, z = simulate(engine, problem.model, problem.placed, 20, engine.key(3))
-    theta = {name: engine.numpy(value).astype(np.float64) for name, value in problem.placed.items()}
-    truth = log_px(theta, engine.numpy(x).astype(np.float64))
-    found = sandwich(engine, problem.model, problem.placed, x, 0, z=z, importance_samples=2000)
+    placed = {**Problem(engine, k).target.theta, "log_scale": engine.array(np.log(scale))}
+    model, settings = LinearGaussian(2 * k + 4, k), ImportanceSettings(importance_samples=2000)
+    x, z = simulate(engine, model, placed, 20, engine.key(3))
+    target = Target(engine, model, placed, x)
+    truth = exact(target).value
+    found = sandwich(target, z, settings)
     assert (np.abs(found.value - truth) < 0.01 + 4 * found.stderr).all() and (found.stderr < 0.05).all()
     diagnostics = found.diagnostics or {}
     assert np.abs(diagnostics["gap"]).max() < 0.05
     with pytest.raises(ValueError, match=r"sandwich needs the z .* \[20, "):
-        sandwich(engine, problem.model, problem.placed, x, 0, z=z[:5])
+        sandwich(target, z[:5], settings)
 
 
 def test_bounds_hold_the_truth_between_them() -> None:
@@ -314,9 +316,10 @@ def test_a_mode_that_no_draw_of_q_meets_opens_the_bounds() -> None:
 
 def test_two_bounds_hold_the_truth_between_them(engine: Engine) -> None:
     problem = Problem(engine, k=5)
-    x, z = simulate(engine, problem.model, problem.placed, 60, engine.key(5))
-    truth = exact(engine, problem.model, problem.placed, x).value
-    found = bidirectional(engine, problem.model, problem.placed, x, 0, z=z, temperatures=60, annealed_chains=8)
+    x, z = simulate(engine, problem.model, problem.target.theta, 60, engine.key(5))
+    target = problem.target._replace(x=x)
+    truth = exact(target).value
+    found = bidirectional(target, z, AnnealedSettings(temperatures=60, annealed_chains=8))
     assert found.diagnostics is not None
     lower, upper = found.diagnostics["lower"], found.diagnostics["upper"]
     noise = 4 * (truth - lower).std() / np.sqrt(len(truth))
@@ -328,20 +331,20 @@ def test_two_bounds_hold_the_truth_between_them(engine: Engine) -> None:
 
 def test_simulated_data_have_the_models_moments(engine: Engine) -> None:
     problem = Problem(engine)
-    x, z = (engine.numpy(a) for a in simulate(engine, problem.model, problem.placed, 20_000, engine.key(6)))
+    x, z = (engine.numpy(a) for a in simulate(engine, problem.model, problem.target.theta, 20_000, engine.key(6)))
     covariance = problem.theta["w"].T @ problem.theta["w"] + 0.25 * np.eye(8)
     assert np.abs(z.mean(0)).max() < 0.04 and np.abs(np.cov(z.T) - np.eye(2)).max() < 0.05
     np.testing.assert_allclose(np.cov(x.T), covariance, atol=0.12)
 
 
-@pytest.mark.parametrize("run", [annealed, appendix_d], ids=["annealed", "appendix_d"])
-def test_a_start_that_is_not_there_is_refused(numpyro: Engine, run: Callable[..., Estimate]) -> None:
+@pytest.mark.parametrize("name", ["annealed", "appendix_d"])
+def test_a_start_that_is_not_there_is_refused(numpyro: Engine, name: str) -> None:
     with pytest.raises(ValueError, match="start prior"):
-        Problem(numpyro).run(run, 0, start="recognition")
+        estimate(name, Problem(numpyro).target, JudgeSettings(start="recognition"), 0)
 
 
-def two_modes(engine: Engine, likeness: float) -> tuple[VaeBernoulli, dict[str, Any], Any, np.ndarray]:
-    """A decoder that folds z_1, and so two modes far apart: model, theta, x, and how much of p(z | x) has z_1 > 0, [n].
+def two_modes(engine: Engine, likeness: float) -> tuple[Target, np.ndarray]:
+    """A decoder that folds z_1, and so two modes far apart: the target, and how much of p(z | x) has z_1 > 0, [n].
 
     Both sides decode to the same at likeness 1.
     """
@@ -356,27 +359,28 @@ def two_modes(engine: Engine, likeness: float) -> tuple[VaeBernoulli, dict[str, 
     grid = np.stack(np.meshgrid(line, line, indexing="ij"), -1).reshape(-1, 1, 2)
     joint = oracles.log_joint("vae_bernoulli", theta, grid, x)
     right = np.exp(special.logsumexp(joint[grid[:, 0, 0] > 0], axis=0) - special.logsumexp(joint, axis=0))
-    return VaeBernoulli(40, 2, 3), {name: engine.array(value) for name, value in theta.items()}, engine.array(x), right
+    placed = {name: engine.array(value) for name, value in theta.items()}
+    return Target(engine, VaeBernoulli(40, 2, 3), placed, engine.array(x)), right
 
 
 def test_annealed_chains_find_each_mode_by_its_mass(numpyro: Engine) -> None:
-    model, theta, x, right = two_modes(numpyro, 0.85)
+    target, right = two_modes(numpyro, 0.85)
     assert right.min() < 0.4 and right.max() > 0.6 and right.min() > 0.05 and right.max() < 0.95
-    z = annealed_points(numpyro, model, theta, x, 0, 64)
+    z = annealed_points(target, 0, 64)
     error = (z[..., 0] > 0).mean(0) - right
     assert abs(error.mean()) < 4 * error.std() / np.sqrt(len(error)) + 0.01 and error.std() < 0.12
 
 
 def test_chains_stuck_in_a_mode_of_no_mass_are_told_from_annealed_ones(numpyro: Engine) -> None:
     """Half of the chains from the prior come to rest on the wrong side, where there is next to nothing."""
-    model, theta, x, right = two_modes(numpyro, 0.3)
-    truth = quadrature(numpyro, model, theta, x).value
+    target, right = two_modes(numpyro, 0.3)
+    truth = quadrature(target, QuadratureSettings()).value
     one_sided = np.maximum(right, 1 - right) > 0.999
     assert one_sided.mean() >= 0.5
 
     def error(name: str, start: str) -> np.ndarray:
         settings = JudgeSettings(proposal="hmc", start=start, hmc_chains=8, hmc_draws=100, hmc_warmup=100)
-        return (estimate(name, numpyro, model, theta, x, 0, None, settings).value - truth)[one_sided]
+        return (estimate(name, target, settings, 0).value - truth)[one_sided]
 
     assert error("appendix_d", "prior").mean() < -0.5
     for name in ("appendix_d", "importance"):
@@ -393,7 +397,7 @@ def test_a_chain_that_hardly_moved_does_not_make_the_estimate_soar() -> None:
     log_likelihood = -150.0 - rng.random((50, 1, 2))
     log_joint = log_likelihood - 0.5 * (np.square(z).sum(-1) + 3 * np.log(2 * np.pi))
     drawn = Draws(z, log_joint, np.ones(2), np.ones(2))
-    value, *_, flagged = averaged(drawn, kde, False)
+    value, *_, flagged = averaged(drawn, AppendixDSettings())
     assert np.all(value <= log_likelihood[25:].max((0, 1)) + 13.9) and np.all(flagged)
 
 
@@ -401,8 +405,8 @@ def test_a_chain_that_hardly_moved_does_not_make_the_estimate_soar() -> None:
 def test_an_estimators_peak_stays_within_its_bound(max_memory: float, numpyro: Engine) -> None:
     """With 50 latent variables the draws of 600 datapoints, and what is reckoned of them, would take 1.4 GB."""
     problem = Problem(numpyro, k=50, n=600)
-    settings: dict[str, Any] = {"hmc_draws": 100, "hmc_chains": 4, "hmc_warmup": 10, "force": True}
-    judged = measured(partial(problem.run, appendix_d, 0, max_memory=max_memory, **settings))
+    settings = AppendixDSettings(hmc_draws=100, hmc_chains=4, hmc_warmup=10, force=True, max_memory=max_memory)
+    judged = measured(partial(appendix_d, problem.target, settings))
     if np.isnan(judged.memory):
         pytest.skip("this system does not tell a process's peak memory")
     # The compiler takes some 200 MB of its own.
@@ -415,30 +419,31 @@ def test_an_estimators_peak_stays_within_its_bound(max_memory: float, numpyro: E
 @pytest.mark.parametrize("density", ["kde", "normal"])
 def test_appendix_d_finds_the_truth_with_fresh_draws(engine: Engine, density: str) -> None:
     problem = Problem(engine)
-    found = problem.run(appendix_d, 1, density=density, hmc_draws=300, hmc_chains=2, hmc_warmup=100, hmc_leapfrog=6)
+    settings = AppendixDSettings(density=density, hmc_draws=300, hmc_chains=2, hmc_warmup=100, hmc_leapfrog=6)
+    found = appendix_d(problem.target, settings, 1)
     close(found, problem.truth)
     assert found.flagged < 0.1
 
 
 def test_draws_used_twice_make_it_too_low(numpyro: Engine) -> None:
     problem = Problem(numpyro, k=3)
-    fresh, reused = (problem.run(appendix_d, 1, reuse_draws=again) for again in (False, True))
+    fresh, reused = (appendix_d(problem.target, AppendixDSettings(reuse_draws=again), 1) for again in (False, True))
     assert (reused.value - problem.truth).mean() < -0.4 < (fresh.value - problem.truth).mean() < 0.4
 
 
 def test_appendix_d_refuses_many_latent_variables_unless_forced(numpyro: Engine) -> None:
     problem = Problem(numpyro, k=30, n=20)
     with pytest.raises(ValueError, match=r"10 latent.*30.*force"):
-        problem.run(appendix_d, 0)
-    found = problem.run(appendix_d, 0, force=True)
+        appendix_d(problem.target, AppendixDSettings())
+    found = appendix_d(problem.target, AppendixDSettings(force=True))
     assert found.diagnostics is not None and found.flagged > 0.9 and np.isfinite(found.value).all()
 
 
 def test_chains_that_never_move_are_flagged(numpyro: Engine) -> None:
     """An absurd noise scale leaves every proposal refused."""
-    problem = Problem(numpyro)
-    theta = {**problem.placed, "log_scale": numpyro.array(-12.0)}
-    found = appendix_d(numpyro, problem.model, theta, problem.on_device, 0, hmc_warmup=0)
+    target = Problem(numpyro).target
+    target = target._replace(theta={**target.theta, "log_scale": numpyro.array(-12.0)})
+    found = appendix_d(target, AppendixDSettings(hmc_warmup=0))
     assert found.flagged == 1.0
 
 
@@ -466,14 +471,13 @@ def test_a_normal_density_is_scipys() -> None:
 # All of them
 
 
-@pytest.mark.parametrize("name", ["quadrature", "importance", "annealed", "appendix_d", "exact"])
+@pytest.mark.parametrize("name", ESTIMATORS)
 def test_both_engines_judge_alike(name: str) -> None:
     """The same theta and x: within 3 standard errors, and 0.002 nat for what has no noise."""
     found = []
     for each in ENGINES:
         problem = Problem(inference.engine(each, "cpu", 1), k=3, n=40)
-        settings = JudgeSettings(**CHEAP)
-        found.append(problem.run(partial(estimate, name), 1, problem.q, settings))
+        found.append(estimate(name, problem.at_q(), CHEAP, 1))
     error = np.sqrt(np.sum(np.square(found[0].stderr) + np.square(found[1].stderr)))
     difference = found[0].value - found[1].value
     if found[0].systematic:
@@ -485,14 +489,14 @@ def test_both_engines_judge_alike(name: str) -> None:
 @pytest.mark.parametrize("k", [1, 2, 3])
 def test_quadrature_is_exact_to_a_thousandth_of_a_nat(engine: Engine, k: int) -> None:
     problem = Problem(engine, k=k, n=200)
-    found = problem.run(quadrature, tolerance=0.01)
+    found = quadrature(problem.target, QuadratureSettings(tolerance=0.01))
     assert np.abs(found.value - problem.truth).max() < 1e-3
 
 
 @pytest.mark.parametrize("name", ["importance", "annealed", "appendix_d"])
 def test_the_same_seed_gives_the_same_numbers(numpyro: Engine, name: str) -> None:
     problem = Problem(numpyro, n=20)
-    one, again, other = (problem.run(partial(estimate, name), s, problem.q, JudgeSettings(**CHEAP)) for s in (3, 3, 4))
+    one, again, other = (estimate(name, problem.at_q(), CHEAP, seed) for seed in (3, 3, 4))
     np.testing.assert_array_equal(one.value, again.value)
     assert np.any(one.value != other.value)
 
@@ -501,8 +505,7 @@ def test_the_same_seed_gives_the_same_numbers(numpyro: Engine, name: str) -> Non
 def test_intervals_cover(numpyro: Engine, name: str) -> None:
     """200 repetitions of 5 datapoints: the 95 % intervals cover 90 to 99 %, and the bias is below 0.1 nat."""
     problem = Problem(numpyro, k=3, n=5)
-    x = np.tile(problem.x, (200, 1))
-    q = best_factorised(numpyro, problem.model, problem.theta, x)
+    target = problem.target._replace(x=numpyro.array(np.tile(problem.x, (200, 1))))
     settings = JudgeSettings(
         proposal="hmc",
         importance_samples=1000,
@@ -512,7 +515,7 @@ def test_intervals_cover(numpyro: Engine, name: str) -> None:
         hmc_warmup=200,
         hmc_leapfrog=10,
     )
-    found = estimate(name, numpyro, problem.model, problem.placed, numpyro.array(x), 7, q, settings)
+    found = estimate(name, target, settings, 7)
     row = scored(Judged(found, 0.0, 0.0), np.tile(problem.truth, 200), 200)
     assert abs(row["bias"]) < 0.1 and 0.90 <= row["coverage"] <= 0.99 and row["flagged"] < 0.1
 

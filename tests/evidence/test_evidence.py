@@ -13,10 +13,10 @@ from scipy.special import expit
 import inference
 from comparisons.evidence import elbo as elbo_module
 from comparisons.evidence import quadrature as quadrature_module
-from comparisons.evidence.base import Estimate
+from comparisons.evidence.base import Estimate, Target
 from comparisons.evidence.elbo import elbo
 from comparisons.evidence.exact import exact
-from comparisons.evidence.quadrature import quadrature
+from comparisons.evidence.quadrature import QuadratureSettings, quadrature
 from inference import ENGINES
 from inference.base import Engine, Posterior
 from models.base import Array, Model, Params, Ppl, standard_normal_latents
@@ -70,8 +70,14 @@ class Outliers(_HandWritten):
             ppl.sample("x", ppl.dist.Laplace(ppl.xp.matmul(z, theta["w"]), theta["scale"]).to_event(1))
 
 
-def on(engine: Engine, theta: Mapping[str, Any]) -> Params:
-    return {name: engine.array(value) for name, value in theta.items()}
+def on(engine: Engine, model: Model, theta: Mapping[str, Any], x: np.ndarray) -> Target:
+    return Target(engine, model, {name: engine.array(value) for name, value in theta.items()}, engine.array(x))
+
+
+def judged(
+    engine: Engine, model: Model, theta: Mapping[str, Any], x: np.ndarray, tolerance: float = 0.01, **changes: float
+) -> Estimate:
+    return quadrature(on(engine, model, theta, x), QuadratureSettings(tolerance=tolerance, **changes))
 
 
 def rounded(theta: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -117,7 +123,7 @@ def linear(k: int, noise: float, n: int = 20) -> tuple[dict[str, np.ndarray], np
 def test_quadrature_finds_the_closed_form(judge: Engine, k: int, noise: float) -> None:
     """Posteriors from as wide as the prior to a hundredth of the first grid's spacing."""
     theta, x = linear(k, noise)
-    found = quadrature(judge, LinearGaussian(8, k), on(judge, theta), judge.array(x), tolerance=0.01)
+    found = judged(judge, LinearGaussian(8, k), theta, x)
     error = np.abs(found.value - log_px(theta, x))
     assert error.max() < 0.005 and error.mean() < 0.001
     assert np.all(error <= found.stderr + 0.005)
@@ -129,22 +135,22 @@ def test_a_posterior_outside_the_first_grid_is_found(judge: Engine, k: int) -> N
     theta, x = linear(k, 0.1, n=4)
     z = np.array([[7.0] * k, [-20.0] * k])  # the prior's standard deviations
     far = np.concatenate([x[:2], (z @ theta["w"] + theta["b"]).astype(np.float32), x[2:]])
-    found = quadrature(judge, LinearGaussian(8, k), on(judge, theta), judge.array(far), tolerance=0.01)
+    found = judged(judge, LinearGaussian(8, k), theta, far)
     error = np.abs(found.value - log_px(theta, far))
     assert error.max() < 0.02 and np.all(error[[0, 1, 4, 5]] < 0.005)
 
 
 def test_the_blocks_that_memory_allows_do_not_change_the_result(judge: Engine) -> None:
     theta, x = linear(2, 0.3, n=5)
-    arguments = (judge, LinearGaussian(8, 2), on(judge, theta), judge.array(x))
-    whole, one_by_one = quadrature(*arguments), quadrature(*arguments, max_memory=1.0)
+    whole, one_by_one = (
+        judged(judge, LinearGaussian(8, 2), theta, x, tolerance=0.1, max_memory=memory) for memory in (1e9, 1.0)
+    )
     np.testing.assert_allclose(one_by_one.value, whole.value, atol=1e-3)
 
 
 def test_a_tighter_tolerance_asks_for_more(judge: Engine) -> None:
     theta, x = linear(2, 0.1)
-    arguments = (judge, LinearGaussian(8, 2), on(judge, theta), judge.array(x))
-    loose, tight = (quadrature(*arguments, tolerance=tolerance) for tolerance in (0.5, 1e-3))
+    loose, tight = (judged(judge, LinearGaussian(8, 2), theta, x, tolerance=tolerance) for tolerance in (0.5, 1e-3))
     assert loose.diagnostics is not None and tight.diagnostics is not None
     assert np.all(tight.diagnostics["nodes"] >= loose.diagnostics["nodes"])
     assert np.abs(tight.value - log_px(theta, x)).max() < 1e-3
@@ -154,7 +160,7 @@ def test_with_more_cells_than_are_halved_the_highest_are(judge: Engine, monkeypa
     """A very narrow posterior asks for all of a coarse grid; with a limit it is found all the same."""
     monkeypatch.setattr(quadrature_module, "MAX_CELLS", 300)
     theta, x = linear(3, 0.02)
-    found = quadrature(judge, LinearGaussian(8, 3), on(judge, theta), judge.array(x), tolerance=0.1)
+    found = judged(judge, LinearGaussian(8, 3), theta, x, tolerance=0.1)
     assert found.diagnostics is not None and np.all(found.diagnostics["nodes"] < 21**3 + 10 * 8 * 300)
     assert np.abs(found.value - log_px(theta, x)).max() < 0.1
     assert np.all(found.stderr <= 0.1)
@@ -162,7 +168,7 @@ def test_with_more_cells_than_are_halved_the_highest_are(judge: Engine, monkeypa
 
 def test_quadrature_refuses_four_dimensions(judge: Engine) -> None:
     with pytest.raises(ValueError, match="n_latent <= 3, not 4"):
-        quadrature(judge, LinearGaussian(8, 4), {}, judge.array(np.zeros((2, 8))))
+        judged(judge, LinearGaussian(8, 4), {}, np.zeros((2, 8)))
 
 
 # Quadrature against brute force
@@ -183,7 +189,7 @@ def folded(k: int, scale: float) -> tuple[dict[str, np.ndarray], np.ndarray, np.
 @pytest.mark.parametrize(("k", "scale"), [(1, 0.05), (1, 0.5), (2, 0.1), (2, 0.5)])
 def test_every_mode_of_a_posterior_counts(judge: Engine, k: int, scale: float) -> None:
     theta, x, truth = folded(k, scale)
-    found = quadrature(judge, Folded(4, k), on(judge, theta), judge.array(x), tolerance=0.01)
+    found = judged(judge, Folded(4, k), theta, x)
     assert np.all(np.abs(found.value - truth) <= found.stderr + 0.005)
     assert np.abs(found.value - truth).max() < 0.01
 
@@ -224,7 +230,7 @@ def vae(kind: str, k: int) -> tuple[Model, dict[str, np.ndarray], np.ndarray, np
 @pytest.mark.parametrize("kind", ["bernoulli", "gaussian"])
 def test_quadrature_of_a_trained_decoder(judge: Engine, kind: str, k: int) -> None:
     model, theta, x, truth = vae(kind, k)
-    found = quadrature(judge, model, on(judge, theta), judge.array(x), tolerance=0.01)
+    found = judged(judge, model, theta, x)
     assert np.all(np.abs(found.value - truth) <= found.stderr + 0.005)
     assert np.abs(found.value - truth).max() < 0.01
 
@@ -240,7 +246,7 @@ def test_a_decoder_of_another_family_is_scored_pair_by_pair(judge: Engine, k: in
         return -np.abs(x[:, None] - loc).sum(2) / scale - 4 * np.log(2 * scale)
 
     truth = fine_grid(x, k, laplace, 6.0, {1: 0.001, 2: 0.01}[k])
-    found = quadrature(judge, Outliers(4, k), on(judge, theta), judge.array(x), tolerance=0.01)
+    found = judged(judge, Outliers(4, k), theta, x)
     assert np.all(np.abs(found.value - truth) <= found.stderr + 0.005)
 
 
@@ -252,8 +258,7 @@ def test_the_engines_agree() -> None:
         (Folded(4, 2), *folded(2, 0.1)[:2]),
     ):
         values = [
-            quadrature(engine, model, on(engine, theta), engine.array(x), tolerance=0.01).value
-            for engine in (inference.engine(name, "cpu", 1) for name in ENGINES)
+            judged(engine, model, theta, x).value for engine in (inference.engine(name, "cpu", 1) for name in ENGINES)
         ]
         for one, other in pairwise(values):
             np.testing.assert_allclose(one, other, atol=1e-3)
@@ -264,14 +269,14 @@ def test_the_engines_agree() -> None:
 
 def test_exact_has_no_error(judge: Engine) -> None:
     theta, x = linear(3, 0.3)
-    found = exact(judge, LinearGaussian(8, 3), on(judge, theta), judge.array(x))
+    found = exact(on(judge, LinearGaussian(8, 3), theta, x))
     np.testing.assert_allclose(found.value, log_px(theta, x), rtol=1e-12)
     assert found.systematic and np.all(found.stderr == 0)
 
 
 def test_exact_refuses_other_models(judge: Engine) -> None:
     with pytest.raises(TypeError, match="VaeBernoulli"):
-        exact(judge, VaeBernoulli(8, 2, 3), {}, judge.array(np.zeros((2, 8))))
+        exact(on(judge, VaeBernoulli(8, 2, 3), {}, np.zeros((2, 8))))
 
 
 # The bound
@@ -282,16 +287,17 @@ def gaussian(ppl: Ppl, loc: Array, scale_tril: Array) -> None:
         ppl.sample("z", ppl.dist.MultivariateNormal(loc, scale_tril=scale_tril))
 
 
-def exact_posterior(engine: Engine, theta: dict[str, np.ndarray], x: np.ndarray, shift: float = 0.0) -> Posterior:
+def bounded(engine: Engine, theta: dict[str, np.ndarray], x: np.ndarray, shift: float = 0.0) -> Target:
+    """The closed form's problem with a q(z | x) that is the exact posterior, or lies beside it."""
     mean, covariance = posterior(theta, x)
-    return Posterior(gaussian, (engine.array(mean + shift), engine.array(np.linalg.cholesky(covariance))))
+    q = Posterior(gaussian, (engine.array(mean + shift), engine.array(np.linalg.cholesky(covariance))))
+    return on(engine, LinearGaussian(8, 2), theta, x)._replace(q=q)
 
 
 def test_the_bound_of_the_exact_posterior_is_the_evidence(judge: Engine) -> None:
     """log p(x, z) - log p(z | x) = log p(x) for every z: the estimate has no variance."""
     theta, x = linear(2, 0.5, n=100)
-    q = exact_posterior(judge, theta, x)
-    found = elbo(judge, LinearGaussian(8, 2), on(judge, theta), q, judge.array(x), judge.key(0), 20)
+    found = elbo(bounded(judge, theta, x), judge.key(0), 20)
     np.testing.assert_allclose(found.value, log_px(theta, x), atol=1e-3)
     assert not found.systematic and found.stderr.max() < 1e-4
 
@@ -300,8 +306,7 @@ def test_the_bound_of_the_exact_posterior_is_the_evidence(judge: Engine) -> None
 def test_a_wrong_q_loses_its_divergence(judge: Engine, shift: float) -> None:
     """The bound is log p(x) - KL(q || p(z | x)), and the KL of two normals with one covariance is in closed form."""
     theta, x = linear(2, 0.5, n=100)
-    q = exact_posterior(judge, theta, x, shift)
-    found = elbo(judge, LinearGaussian(8, 2), on(judge, theta), q, judge.array(x), judge.key(1), 400)
+    found = elbo(bounded(judge, theta, x, shift), judge.key(1), 400)
     divergence = 0.5 * shift**2 * np.linalg.inv(posterior(theta, x)[1]).sum()
     evidence = log_px(theta, x)
     assert np.all(found.value <= evidence + 5 * found.stderr)
@@ -312,19 +317,15 @@ def test_a_wrong_q_loses_its_divergence(judge: Engine, shift: float) -> None:
 
 def test_the_error_of_a_bound_falls_with_the_root_of_the_draws(judge: Engine) -> None:
     theta, x = linear(2, 0.5, n=100)
-    q = exact_posterior(judge, theta, x, 0.2)
-    few, many = (
-        elbo(judge, LinearGaussian(8, 2), on(judge, theta), q, judge.array(x), judge.key(2), draws).mean()[1]
-        for draws in (50, 800)
-    )
+    target = bounded(judge, theta, x, 0.2)
+    few, many = (elbo(target, judge.key(2), draws).mean()[1] for draws in (50, 800))
     # a standard error of m draws has a relative error of 1 / sqrt(2 m), here averaged over 100 points
     assert few / many == pytest.approx(4.0, rel=0.05)
 
 
 def test_a_bound_in_parts_is_the_same_within_its_error(judge: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     theta, x = linear(2, 0.5, n=100)
-    q = exact_posterior(judge, theta, x, 0.2)
-    arguments = (judge, LinearGaussian(8, 2), on(judge, theta), q, judge.array(x), judge.key(3))
+    arguments = bounded(judge, theta, x, 0.2), judge.key(3)
     whole = elbo(*arguments, 820)
     monkeypatch.setattr(elbo_module, "CHUNK", 800 * x.size)  # parts of 800 and 20 draws
     parts = elbo(*arguments, 820)
@@ -337,11 +338,8 @@ def test_a_bound_in_parts_is_the_same_within_its_error(judge: Engine, monkeypatc
 
 def test_a_key_decides_the_draws(judge: Engine) -> None:
     theta, x = linear(2, 0.5, n=100)
-    q = exact_posterior(judge, theta, x, 0.2)
-    first, again, other = (
-        elbo(judge, LinearGaussian(8, 2), on(judge, theta), q, judge.array(x), judge.key(seed), 20).value
-        for seed in (4, 4, 5)
-    )
+    target = bounded(judge, theta, x, 0.2)
+    first, again, other = (elbo(target, judge.key(seed), 20).value for seed in (4, 4, 5))
     np.testing.assert_array_equal(first, again)
     assert np.all(first != other)
 

@@ -16,7 +16,7 @@ from tiny_runs import broken_at, same, small, tiny, unbroken
 
 import inference
 from comparisons.errors import FlagError
-from comparisons.evidence.base import Estimate
+from comparisons.evidence.base import Estimate, Target
 from comparisons.evidence.full_vb import bound, divergence, draw, expected, predictive, under_draws
 from comparisons.paper import full_vb_report
 from comparisons.runner import run
@@ -143,7 +143,8 @@ def test_the_exact_posterior_and_evidence_are_reached(engine: Engine, m: int) ->
     x = engine.array(data())
     assert backend.theta_posterior and backend.posterior
     q = backend.posterior(engine.key(0), state, x, None)
-    found = bound(engine, Mean(), backend.theta_posterior(state), q, x, engine.key(3), 200)
+    target = Target(engine, Mean(), backend.theta(state), x, q)
+    found = bound(target, backend.theta_posterior(state), engine.key(3), 200)
     evidence = log_evidence(data()) / N
     assert abs(found.value - evidence) < 5 * found.stderr + 0.01 and 0 < found.stderr < 0.1
 
@@ -222,8 +223,9 @@ def test_the_bound_is_the_closed_form(engine: Engine, q_theta: Any, monkeypatch:
     monkeypatch.setattr("comparisons.evidence.full_vb.ROWS", 5)
     backend, x = built(engine), engine.array(data())
     assert backend.posterior is not None
-    q = backend.posterior(engine.key(0), start(engine, backend), x, None)
-    found = bound(engine, Mean(), q_theta, q, x, engine.key(1), 200)
+    state = start(engine, backend)
+    target = Target(engine, Mean(), backend.theta(state), x, backend.posterior(engine.key(0), state, x, None))
+    found = bound(target, q_theta, engine.key(1), 200)
     closed = closed_bound(data(), Q["loc"].astype(float), np.exp(Q["log_scale"].astype(float))) / N
     assert abs(found.value - closed) < 5 * found.stderr and found.stderr < 0.3 and found.points == N
 
@@ -274,10 +276,11 @@ def test_a_predictive_that_hangs_on_one_draw_is_flagged() -> None:
 
 
 def test_draws_are_the_same_for_the_same_key(engine: Engine, q_theta: Any) -> None:
-    def log_px(theta: Params, number: int) -> Estimate:
-        return Estimate(engine.numpy(theta["b"]).astype(float) + number, np.zeros(D))
+    def log_px(target: Target, number: int) -> Estimate:
+        return Estimate(engine.numpy(target.theta["b"]).astype(float) + number, np.zeros(D))
 
-    one, two = (under_draws(engine, q_theta, engine.key(7), 3, log_px) for _ in range(2))
+    target = Target(engine, Mean(), {}, engine.array(data()))
+    one, two = (under_draws(target, q_theta, engine.key(7), 3, log_px) for _ in range(2))
     np.testing.assert_array_equal([e.value for e in one], [e.value for e in two])
     assert len({float(e.value[0]) for e in one}) == 3
 

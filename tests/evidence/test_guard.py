@@ -9,7 +9,7 @@ import pytest
 
 from comparisons.benchmarks.truths import best_factorised
 from comparisons.data import load
-from comparisons.evidence.base import Estimate
+from comparisons.evidence.base import Estimate, Target
 from comparisons.evidence.elbo import elbo
 from comparisons.evidence.exact import exact
 from comparisons.evidence.guard import contradiction
@@ -47,20 +47,22 @@ def problem() -> tuple[dict[str, np.ndarray], np.ndarray]:
 def test_no_alarm_where_the_bound_is_log_px(engine: Engine, draws: int) -> None:
     """At q = the exact posterior every draw is log p(x) to rounding: 100 seeds, and all of them pass."""
     theta, x = problem()
-    model, placed, rows = LinearGaussian(D, K), arrays(engine, theta), engine.array(x)
-    q, truth = best_factorised(engine, model, theta, x), exact(engine, model, placed, rows)
+    model = LinearGaussian(D, K)
+    q = best_factorised(engine, model, theta, x)
+    target = Target(engine, model, arrays(engine, theta), engine.array(x), q)
+    truth = exact(target)
     for seed in range(100):
-        bound = elbo(engine, model, placed, q, rows, engine.key(seed), draws)
+        bound = elbo(target, engine.key(seed), draws)
         assert abs(bound.mean()[0] - truth.mean()[0]) < 1e-4
         assert contradiction(bound, truth, draws) == ""
 
 
 def test_a_scaled_prior_is_found(engine: Engine) -> None:
     theta, x = problem()
-    placed, rows = arrays(engine, theta), engine.array(x)
     q = best_factorised(engine, LinearGaussian(D, K), theta, x)
-    bound = elbo(engine, Overstated(D, K), placed, q, rows, engine.key(0), 20)
-    found = contradiction(bound, exact(engine, LinearGaussian(D, K), placed, rows), 20)
+    target = Target(engine, LinearGaussian(D, K), arrays(engine, theta), engine.array(x), q)
+    bound = elbo(target._replace(model=Overstated(D, K)), engine.key(0), 20)
+    found = contradiction(bound, exact(target), 20)
     assert found.startswith("the lower bound exceeds it by ") and " ± " in found
 
 
@@ -133,9 +135,9 @@ def test_a_run_marks_the_row_and_says_so(
     data = load("synthetic")
     test = data.test[:30].astype(np.float32)
 
-    def estimate(name: str, engine: Engine, model: Any, theta: Any, x: Any, *args: Any) -> Estimate:
-        found = real(name, engine, model, theta, x, *args)
-        on_test = np.array_equal(engine.numpy(x), test)
+    def estimate(name: str, target: Target, *args: Any) -> Estimate:
+        found = real(name, target, *args)
+        on_test = np.array_equal(target.engine.numpy(target.x), test)
         return found._replace(value=found.value - (on_test and lower.get(f"log_px_{name}_nats", 0.0)))
 
     monkeypatch.setattr(run_module, "estimate", estimate)

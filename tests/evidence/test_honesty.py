@@ -1,7 +1,6 @@
 """Estimates of log p(x) at default settings, where they are hard: nothing is wrong by more than it says, unflagged."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import misleading
 import numpy as np
@@ -10,13 +9,13 @@ from misleading import Hostile, Problem
 from scipy import stats
 from scipy.special import logsumexp
 
-from comparisons.evidence.annealed import annealed
-from comparisons.evidence.base import Estimate, log_mean_exp, skewed_error
+from comparisons.evidence.annealed import AnnealedSettings, annealed
+from comparisons.evidence.base import Estimate, Target
 from comparisons.evidence.importance import _judged as judged
-from comparisons.evidence.judge import estimate
+from comparisons.evidence.judge import JudgeSettings, estimate
+from comparisons.evidence.means import log_mean_exp, skewed_error
 from comparisons.evidence.proposals import BROAD, CHAINS, Mixture
 from comparisons.evidence.proposals import _components as components
-from comparisons.evidence.settings import JudgeSettings
 from inference.base import Engine, Posterior
 from models.base import Array, Ppl
 
@@ -39,15 +38,14 @@ def dishonest(found: Estimate, truth: np.ndarray) -> np.ndarray:
     return np.asarray(off & ~found.doubtful)
 
 
-def on(engine: Engine, problem: Problem) -> tuple[Any, ...]:
+def on(engine: Engine, problem: Problem) -> Target:
     theta = {name: engine.array(value) for name, value in problem.theta.items()}
-    return engine, problem.model, theta, engine.array(problem.x)
+    return Target(engine, problem.model, theta, engine.array(problem.x))
 
 
 def judge(name: str, engine: Engine, problem: Problem) -> Estimate:
     """Run an estimator at default settings."""
-    engine, model, theta, x = on(engine, problem)
-    return estimate(name, engine, model, theta, x, 0, None, JudgeSettings())
+    return estimate(name, on(engine, problem), JudgeSettings(), 0)
 
 
 # The hostile set
@@ -58,10 +56,9 @@ def test_the_set_is_large_and_its_truth_is_the_models(engine: Engine) -> None:
     assert len(misleading.TABLE) >= 20 and {model.n_latent for model in MODELS} == {2, 3, 4}
     for name in ("modes of unequal mass", "a funnel", "a saturated step"):
         problem = misleading.problem(name)
-        _, model, theta, x = on(engine, problem)
-        z = np.random.default_rng(0).standard_normal((20_000, 1, model.n_latent))
-        z = np.broadcast_to(z, (20_000, len(x), model.n_latent))
-        log_joint = engine.numpy(engine.log_prob(model.generative, {"z": engine.array(z), "x": x}, theta, len(x)))
+        k = problem.model.n_latent
+        z = np.broadcast_to(np.random.default_rng(0).standard_normal((20_000, 1, k)), (20_000, len(problem.x), k))
+        log_joint = engine.numpy(on(engine, problem).log_joint(engine.array(z)))
         value, error = log_mean_exp(log_joint.astype(np.float64) - stats.norm.logpdf(z).sum(-1))
         seen = error < 0.1
         assert seen.sum() >= 6 and np.all(np.abs(value - problem.truth)[seen] < 4.0 * error[seen] + 1e-3)
@@ -100,13 +97,12 @@ def one_sided(ppl: Ppl, loc: Array) -> None:
 def test_annealing_from_a_q_that_leaves_out_a_mode_finds_it_or_says_so(engine: Engine) -> None:
     """Half of the chains start at the prior. From q alone log p(x) would be 0.7 nat low, and all weights alike."""
     problem = misleading.problem("mirrors")
-    _, model, theta, x = on(engine, problem)
     # The mode of one sign: x_1 is u_1 squared, and u_2 is free.
     loc = (
         np.stack([np.sqrt(np.maximum(problem.x[:, 0], 0.0)), np.zeros(len(problem.x))], 1) @ problem.theta["rotation"].T
     )
     q = Posterior(one_sided, (engine.array(loc),))
-    found = annealed(engine, model, theta, x, 0, q=q, start="recognition", temperatures=50)
+    found = annealed(on(engine, problem)._replace(q=q), AnnealedSettings(start="recognition", temperatures=50))
     assert not dishonest(found, problem.truth).any()
     two = np.abs(problem.x[:, 0]) > 0.5  # modes apart
     trusted = two & ~found.doubtful

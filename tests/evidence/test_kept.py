@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import inference
-from comparisons.evidence.appendix_d import appendix_d, appendix_d_kept
+from comparisons.evidence.appendix_d import AppendixDSettings, appendix_d, appendix_d_kept
+from comparisons.evidence.base import Target
 from comparisons.evidence.kept import BURN_IN, Chains, begun, continued, evaluations, moved
 from comparisons.runner.experiment import Experiment
 from comparisons.runner.keeping import GROWTH, Keeping
@@ -32,15 +33,16 @@ class Problem:
     def theta(self, share: float = 1.0) -> dict[str, np.ndarray]:
         return {name: np.asarray(share * value) for name, value in self.end.items()}
 
-    def placed(self, share: float = 1.0) -> dict[str, Any]:
-        return {name: self.engine.array(value) for name, value in self.theta(share).items()}
+    def target(self, share: float = 1.0) -> Target:
+        theta = {name: self.engine.array(value) for name, value in self.theta(share).items()}
+        return Target(self.engine, self.model, theta, self.rows)
 
     def begun(self, chains: int = 1) -> Chains:
-        return begun(self.engine, self.model, self.placed(0.0), self.rows, self.engine.key(1), chains)
+        return begun(self.target(0.0), self.engine.key(1), chains)
 
     def moved(self, chains: Chains, number: int, share: float = 1.0, **changes: Any) -> Chains:
         key = self.engine.fold_in(self.engine.key(2), number)
-        return moved(self.engine, self.model, self.placed(share), self.rows, key, chains, 4, **changes)
+        return moved(self.target(share), key, chains, 4, **changes)
 
 
 @every_engine
@@ -58,7 +60,7 @@ def test_chains_follow_a_theta_that_learns(name: str) -> None:
     for look in range(60):
         chains = problem.moved(chains, look, share=min(1.0, look / 30))
     key = problem.engine.key(3)
-    drawn, after = continued(problem.engine, problem.model, problem.placed(), problem.rows, key, chains, 20, 4)
+    drawn, after = continued(problem.target(), key, chains, 20, 4)
     mean, covariance = posterior(problem.theta(), problem.x)
     white = np.linalg.solve(np.linalg.cholesky(covariance), (drawn.z - mean).reshape(-1, K).T)
     independent = 50 * N  # one draw of a chain, to be safe
@@ -67,7 +69,7 @@ def test_chains_follow_a_theta_that_learns(name: str) -> None:
     assert 0.8 < drawn.acceptance.mean() < 0.97
     np.testing.assert_array_equal(after.z, drawn.z[-1].astype(np.float32))  # where the draws end, the next look begins
     burn_key, _ = problem.engine.split(key)
-    burnt_in = moved(problem.engine, problem.model, problem.placed(), problem.rows, burn_key, chains, 4)
+    burnt_in = moved(problem.target(), burn_key, chains, 4)
     np.testing.assert_array_equal(after.log_step, burnt_in.log_step)  # frozen while draws are made
 
 
@@ -93,9 +95,7 @@ def test_the_estimate_by_kept_chains_is_right(name: str) -> None:
     truth = log_px(problem.theta(), problem.x)
     for stop in range(3):
         key = problem.engine.fold_in(problem.engine.key(4), stop)
-        found, chains = appendix_d_kept(
-            problem.engine, problem.model, problem.placed(), problem.rows, key, chains, hmc_draws=200
-        )
+        found, chains = appendix_d_kept(problem.target(), AppendixDSettings(hmc_draws=200), key, chains)
         value, error = found.mean()
         assert abs(value - truth.mean()) < 3 * error + 0.02  # the density's own bias, in two dimensions
         assert found.diagnostics is not None and {"rhat", "ess", "flagged"} <= found.diagnostics.keys()
@@ -108,8 +108,8 @@ def test_both_engines_keep_alike() -> None:
         chains = problem.begun(chains=8)
         for look in range(20):
             chains = problem.moved(chains, look)
-        args = problem.engine, problem.model, problem.placed(), problem.rows, problem.engine.key(5), chains
-        value, error = appendix_d_kept(*args, hmc_draws=200)[0].mean()
+        key, settings = problem.engine.key(5), AppendixDSettings(hmc_draws=200)
+        value, error = appendix_d_kept(problem.target(), settings, key, chains)[0].mean()
         means.append(value)
         errors.append(error)
     assert abs(means[0] - means[1]) < 3 * np.hypot(errors[0], errors[1])
@@ -122,18 +122,16 @@ def test_kept_chains_stay_where_anew_ones_get_lost() -> None:
     for look in range(120):
         chains = problem.moved(chains, look, share=min(1.0, 0.02 + look / 100))
     truth = log_px(problem.theta(), problem.x)
-    key = problem.engine.key(6)
-    args = problem.engine, problem.model, problem.placed(), problem.rows
-    kept, _ = appendix_d_kept(*args, key, chains)
-    anew = appendix_d(*args, 0, hmc_warmup=BURN_IN)
+    kept, _ = appendix_d_kept(problem.target(), AppendixDSettings(), problem.engine.key(6), chains)
+    anew = appendix_d(problem.target(), AppendixDSettings(hmc_warmup=BURN_IN))
     assert np.abs(kept.value - truth).mean() < 1.0 < np.abs(anew.value - truth).mean()
 
 
 def test_too_many_latent_variables_are_refused() -> None:
     engine = inference.engine("numpyro", "cpu", 1)
-    model = LinearGaussian(20, 11)
+    target, chains = Target(engine, LinearGaussian(20, 11), {}, None), Chains(np.zeros((1, 1, 11)), np.zeros(1))
     with pytest.raises(ValueError, match=r"10 latent.*11.*force"):
-        appendix_d_kept(engine, model, {}, None, engine.key(0), Chains(np.zeros((1, 1, 11)), np.zeros(1)))
+        appendix_d_kept(target, AppendixDSettings(), engine.key(0), chains)
 
 
 @pytest.mark.parametrize(("rows", "interval"), [(100, 100), (100, 2500), (1000, 100), (50_000, 100), (7, 100)])

@@ -16,8 +16,8 @@ from scipy.special import expit, gammaln, logsumexp
 from comparisons.benchmarks.scoring import measured
 from comparisons.evidence import own_axes
 from comparisons.evidence import quadrature as quadrature_module
-from comparisons.evidence.base import Estimate
-from comparisons.evidence.quadrature import quadrature
+from comparisons.evidence.base import Estimate, Target
+from comparisons.evidence.quadrature import QuadratureSettings, quadrature
 from inference.base import Engine
 from models.base import Array, Model, Params, Ppl, standard_normal_latents
 from models.linear_gaussian import LinearGaussian, log_px
@@ -28,7 +28,7 @@ Case = tuple[Model, dict[str, np.ndarray], np.ndarray, np.ndarray]  # model, the
 
 def judged(engine: Engine, model: Model, theta: Mapping[str, Any], x: np.ndarray, **settings: Any) -> Estimate:
     placed = {name: engine.array(value) for name, value in theta.items()}
-    return quadrature(engine, model, placed, engine.array(x), **settings)
+    return quadrature(Target(engine, model, placed, engine.array(x)), QuadratureSettings(**settings))
 
 
 def honest(found: Estimate, truth: np.ndarray, flagged: float = 0.0) -> None:

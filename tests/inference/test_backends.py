@@ -11,6 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 import inference
 from comparisons.data import load
+from comparisons.evidence.base import Target
 from comparisons.evidence.elbo import elbo
 from inference import BACKENDS, ENGINES
 from inference.base import (
@@ -525,7 +526,7 @@ def test_elbo_is_log_px_less_the_divergence(engine: str, spread: float) -> None:
         for group in (best, oracles.exact_recognition(best))
     )
     q = Posterior(model.recognition, (arrays(found, phi), found.array(x)))
-    estimate = elbo(found, model, arrays(found, theta), q, found.array(x), found.key(0), 1000)
+    estimate = elbo(Target(found, model, arrays(found, theta), found.array(x), q), found.key(0), 1000)
     rounding = 1e-5 * np.abs(estimate.value) + 1e-4
     assert (estimate.value < log_px(theta, x) + 5 * estimate.stderr + rounding).all()
     exact = oracles.linear_gaussian_elbo(theta, phi, x)

@@ -26,6 +26,7 @@ import inference
 from comparisons.cli import parts
 from comparisons.data import Data
 from comparisons.errors import FlagError
+from comparisons.evidence.base import Target
 from comparisons.evidence.judge import estimate
 from comparisons.runner import grid, run
 from comparisons.runner.experiment import Experiment
@@ -316,10 +317,10 @@ def test_no_setting_changes_a_run_or_its_continuation(backend: str, name: str) -
 
 def test_no_setting_changes_an_estimate(engine: Engine) -> None:
     theta, _ = (arrays(engine, group) for group in MODEL.init(0))
-    x = engine.array(images()[:3])
+    target = Target(engine, MODEL, theta, engine.array(images()[:3]))
 
     def found() -> dict[str, Any]:
-        told = estimate("quadrature", engine, MODEL, theta, x, 0, None, Experiment(**SHORT))
+        told = estimate("quadrature", target, Experiment(**SHORT), 0)
         return {"value": np.asarray(told.value), "stderr": np.asarray(told.stderr)}
 
     expected = found()

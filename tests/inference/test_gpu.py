@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import inference
+from comparisons.evidence.base import Target
 from comparisons.evidence.elbo import elbo
-from comparisons.evidence.quadrature import quadrature
+from comparisons.evidence.quadrature import QuadratureSettings, quadrature
 from comparisons.runner.run import arrays as nested_arrays
 from comparisons.runner.run import numpys as nested_numpys
 from comparisons.runner.run import training
@@ -91,8 +92,8 @@ def test_the_judge_gives_the_cpus_numbers(gpu: Engine) -> None:
     for engine in (gpu, inference.engine(gpu.name, "cpu", 1)):
         on, x = arrays(engine, theta), engine.array(images()[:20])
         q = Posterior(MODEL.recognition, (arrays(engine, phi), x))
-        exact = quadrature(engine, MODEL, on, x)
-        found.append((exact.value, elbo(engine, MODEL, on, q, x, engine.key(0), 500)))
+        target = Target(engine, MODEL, on, x, q)
+        found.append((quadrature(target, QuadratureSettings()).value, elbo(target, engine.key(0), 500)))
     np.testing.assert_allclose(found[0][0], found[1][0], atol=1e-3)
     (one, error_one), (two, error_two) = (bound.mean() for _, bound in found)
     assert abs(one - two) < 5 * np.hypot(error_one, error_two)

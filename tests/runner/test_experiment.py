@@ -10,7 +10,7 @@ import pytest
 
 from comparisons.data import DATA
 from comparisons.errors import FlagError
-from comparisons.evidence.settings import ESTIMATORS, JudgeSettings
+from comparisons.evidence.judge import ESTIMATORS, JudgeSettings
 from comparisons.runner.experiment import STEP_SIZES, Experiment
 from inference import BACKENDS, ENGINES
 from inference.base import Settings
@@ -131,10 +131,10 @@ def test_a_value_beyond_its_limits_is_refused_by_name(name: str, bad: Any) -> No
         ({"data": "cifar"}, ["'cifar'", *DATA]),
         ({"evidence": ("appendix",)}, ["'appendix'", *ESTIMATORS]),
         ({"evidence": ("quadrature",), "n_latent": 4}, ["quadrature", "n_latent", "3", "4"]),
-        ({"evidence": ("exact",)}, ["exact", "linear_gaussian", "vae_bernoulli"]),
+        ({"evidence": ("exact",)}, ["exact", "closed form", "vae_bernoulli", "--evidence quadrature"]),
         ({"evidence": ("none", "quadrature")}, ["none", "quadrature"]),
         ({"evidence": ("bidirectional",), "data": "mnist"}, ["bidirectional", "simulated", "mnist", "annealed"]),
-        ({"evidence": ("appendix_d",), "n_latent": 11}, ["appendix_d", "10", "11", "importance", "--force"]),
+        ({"evidence": ("appendix_d",), "n_latent": 11}, ["appendix_d", "10", "11", "--evidence importance"]),
         (
             {"evidence": ("importance",), "backend": "monte_carlo_em", "proposal": "q"},
             ["monte_carlo_em", "--proposal hmc"],
@@ -144,7 +144,7 @@ def test_a_value_beyond_its_limits_is_refused_by_name(name: str, bad: Any) -> No
             ["monte_carlo_em", "--start prior"],
         ),
         ({"evidence": ("annealed",), "start": "annealed"}, ["annealed", "--start prior or recognition"]),
-        ({"evidence": ("exact",), "data": "frey"}, ["exact", "linear_gaussian", "vae_gaussian"]),
+        ({"evidence": ("exact",), "data": "frey"}, ["exact", "closed form", "vae_gaussian", "--evidence quadrature"]),
         ({"model": "vae_bernoulli", "data": "synthetic"}, ["vae_bernoulli", "synthetic"]),
     ],
 )
@@ -249,7 +249,7 @@ def test_the_data_change_the_identity() -> None:
 
 def test_the_version_of_the_numbers_changes_the_identity(monkeypatch: pytest.MonkeyPatch) -> None:
     before = Experiment().identity(DIGEST)
-    monkeypatch.setattr("comparisons.runner.experiment.JUDGE_VERSION", 5)
+    monkeypatch.setitem(ESTIMATORS, "quadrature", ESTIMATORS["quadrature"]._replace(version=5))
     assert Experiment().identity(DIGEST) != before
 
 
