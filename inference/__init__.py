@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from inference.aevb import AEVB
 from inference.base import Engine, Method, Settings
-from inference.mean_field import MEAN_FIELD, MeanFieldSettings
+from inference.local import LocalSettings
+from inference.mean_field import MEAN_FIELD
 from inference.monte_carlo_em import MONTE_CARLO_EM, MonteCarloEMSettings
 from inference.wake_sleep import WAKE_SLEEP
 
@@ -69,7 +70,7 @@ def _settings_of_all() -> type[Settings]:
 if TYPE_CHECKING:  # as far as it can be said without running anything
 
     @dataclass(frozen=True, kw_only=True)
-    class AllSettings(MonteCarloEMSettings, MeanFieldSettings):
+    class AllSettings(MonteCarloEMSettings, LocalSettings):
         """One flat class with the fields of every backend's settings."""
 
 else:

@@ -3,30 +3,38 @@
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+import inference
 from comparisons import cli
+from comparisons.benchmarks.traits import recognises
 from comparisons.data import GREY, Data, load, take
-from comparisons.evidence.base import Target
+from comparisons.errors import FlagError
+from comparisons.evidence.base import Estimate, Target
 from comparisons.evidence.elbo import elbo
 from comparisons.evidence.importance import k_sample_bound
-from comparisons.evidence.judge import JudgeSettings, estimate
+from comparisons.evidence.judge import JudgeSettings, automatic, estimate
 from comparisons.reporting import markdown
 from comparisons.reporting.blocks import Block, Items, Paragraph, Table
 from comparisons.runner import store
 from comparisons.runner.experiment import Experiment
 from comparisons.runner.fits import Fit, fitted
-from inference.base import Posterior, join, setting
-from inference.mean_field import MeanFieldSettings, mean_field
+from inference import BACKENDS
+from inference.base import join, setting
+from inference.local import LocalSettings, local_fit
 
 TITLE = "Where the lower bound loses"
-BACKENDS = ("aevb", "wake_sleep")  # those with a recognition network
 GAPS = {"approximation_gap": ("log_px", "local_elbo"), "amortization_gap": ("local_elbo", "elbo")}
 IWAE = 50  # draws of the tighter bound that stands beside
+PARTICLES = 10  # draws of a step of the local fit
+KNOWN = (Path("reports/marginal_likelihood"), Path("reports/calibration"))  # where fits may lie already
+
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +42,11 @@ class Plan(cli.Plan):
     """What is run. Each field is a flag."""
 
     data: str = setting("mnist", "the data set", choices=("mnist", "mnist_binary", "digits"))
-    backends: tuple[str, ...] = setting(BACKENDS, "backends whose fits are taken apart", choices=BACKENDS)
+    backends: tuple[str, ...] = setting(
+        tuple(BACKENDS),
+        "backends whose fits are taken apart, where they have a recognition network",
+        choices=tuple(BACKENDS),
+    )
     latents: tuple[int, ...] = setting((3, 20), "latent variables of the fits", low=1, high=1000)
     n_train: int = setting(50_000, "training datapoints [datapoints]", low=100, high=10**6)
     n_hidden: int = setting(100, "hidden units", low=1, high=20_000)
@@ -50,66 +62,72 @@ class Plan(cli.Plan):
 def take_apart(plan: Plan, out: Path, data_dir: Path | None) -> int:
     """Fit, take apart, write rows.csv and table.md; return 0. Raises UserError."""
     store.prepare(out)
+    backends = amortized(plan)
     data = load(plan.data, data_dir)
     n_train = min(plan.n_train, len(data.train))
     data = take(data, n_train)
     store.write_json(out / "manifest.json", {**store.environment(), "plan": asdict(plan)})
-    rows: list[dict[str, Any]] = []
-    for k in plan.latents:
-        for backend in plan.backends:
-            experiment = Experiment(
-                data=plan.data, n_train=n_train, n_latent=k, n_hidden=plan.n_hidden, backend=backend,
-                engine=plan.engine, seed=plan.seed, samples=plan.samples, threads=plan.threads,
-            )  # fmt: skip
-            fit = fitted(experiment, data, out, [Path("reports/marginal_likelihood"), Path("reports/calibration")])
-            for row in gaps(plan, fit, data):
-                rows.append(row)
-                print(_line(row), file=sys.stderr)
-                store.write_rows(out / "rows.csv", rows)
+    told = {"data": plan.data, "n_train": n_train, "n_hidden": plan.n_hidden, "samples": plan.samples}
+    settings: dict[str, Any] = {**told, "engine": plan.engine, "seed": plan.seed, "threads": plan.threads}
+    rows: list[Row] = []
+    for k, backend in product(plan.latents, backends):
+        fit = fitted(Experiment(n_latent=k, backend=backend, **settings), data, out, KNOWN)
+        for row in gaps(plan, fit, data):
+            rows.append(row)
+            print(_line(row), file=sys.stderr)
+            store.write_rows(out / "rows.csv", rows)
     table = markdown.printed(blocks(pd.DataFrame(rows)), TITLE)
     store.write(out / "table.md", table)
     print(table)
     return 0
 
 
-def gaps(plan: Plan, fit: Fit, data: Data) -> Iterator[dict[str, Any]]:
+def amortized(plan: Plan) -> list[str]:
+    """Return the backends that have a recognition network, of those asked for. Raises FlagError where none has."""
+    engine = inference.engine(plan.engine, "cpu", plan.threads)
+    found = [name for name in plan.backends if recognises(engine, name)]
+    if not found:
+        raise FlagError(f"{' '.join(plan.backends)}: no recognition network to take apart; choose other --backends")
+    return found
+
+
+def gaps(plan: Plan, fit: Fit, data: Data) -> Iterator[Row]:
     """Yield a row for each split: log p(x), the two bounds, and the gaps between them, each with its standard error.
 
-    Bounds and log p(x) are of the same datapoints; errors are those of the estimators.
+    Bounds and log p(x) are of the same datapoints; errors are those of the estimators. The best q is a local fit with
+    the fit's theta held fast.
     """
+    engine, theta = fit.engine, fit.theta
+    fit_locally = local_fit(engine, fit.model, LocalSettings(fit_steps=plan.fit_steps, particles=PARTICLES))
+    settings = replace(JudgeSettings(), tolerance=0.03, importance_samples=plan.importance_samples)
     for split in ("train", "test"):
         x, indices = fit.points(data, split, plan.points)
-        key = fit.engine.key(plan.seed)
         q = fit.posterior(x, indices)
         assert q is not None
-        best = local_fit(fit, x, plan.fit_steps)
-        settings = replace(JudgeSettings(), tolerance=0.03, importance_samples=plan.importance_samples)
-        name = "quadrature" if fit.model.n_latent <= 3 else "importance"
-        target = Target(fit.engine, fit.model, fit.theta, x, q)
-        truth = estimate(name, target, settings, plan.seed)
-        amortized = elbo(target, fit.engine.fold_in(key, 1), plan.draws)
-        local = elbo(target._replace(q=best), fit.engine.fold_in(key, 2), plan.draws)
-        tighter = k_sample_bound(target, fit.engine.fold_in(key, 3), IWAE)
-        row: dict[str, Any] = {
-            "data": plan.data, "n_latent": fit.model.n_latent, "backend": fit.experiment.backend, "split": split,
-            "n_points": len(truth.value), "evidence": name, "flagged": truth.flagged,
-        }  # fmt: skip
-        bounds = {"log_px": truth, "elbo": amortized, "local_elbo": local, "iwae": tighter}
-        for label, found in bounds.items():
-            row[label], row[f"{label}_stderr"] = found.mean()
-        for gap, (upper, lower) in GAPS.items():
-            row[gap] = row[upper] - row[lower]
-            row[f"{gap}_stderr"] = float(np.hypot(row[f"{upper}_stderr"], row[f"{lower}_stderr"]))
-        yield row
+        target = Target(engine, fit.model, theta, x, q)
+        best = target._replace(q=fit_locally(engine.key(fit.experiment.seed), join(theta=theta), x))
+        name = automatic(target.facts, settings)
+        keys = [engine.fold_in(engine.key(plan.seed), number) for number in (1, 2, 3)]
+        truth = estimate(name, best, settings, plan.seed)
+        found = {
+            "log_px": truth,
+            "elbo": elbo(target, keys[0], plan.draws),
+            "local_elbo": elbo(best, keys[1], plan.draws),
+            "iwae": k_sample_bound(target, keys[2], IWAE),
+        }
+        named = {"data": plan.data, "n_latent": fit.model.n_latent, "backend": fit.experiment.backend, "split": split}
+        yield {**named, "n_points": truth.points, "evidence": name, "flagged": truth.flagged, **apart(found)}
 
 
-def local_fit(fit: Fit, x: Any, steps: int) -> Posterior:
-    """Return mean-field VI's own q(z_i) of each row of x, fitted with the fit's theta held fast."""
-    settings = MeanFieldSettings(fit_steps=steps, particles=10)
-    backend = mean_field(fit.engine, fit.model, settings)
-    state = {"params": join(theta=fit.theta)}
-    assert backend.posterior is not None
-    return backend.posterior(fit.engine.key(fit.experiment.seed), state, x, None)
+def apart(found: dict[str, Estimate]) -> Row:
+    """Return the mean of each estimate and the gaps between them, in nats, each with its standard error."""
+    row: Row = {}
+    for label, each in found.items():
+        row[label], row[f"{label}_stderr"] = each.mean()
+    for gap, (upper, lower) in GAPS.items():
+        row[gap] = row[upper] - row[lower]
+        row[f"{gap}_stderr"] = float(np.hypot(row[f"{upper}_stderr"], row[f"{lower}_stderr"]))
+    return row
 
 
 def blocks(rows: pd.DataFrame) -> list[Block]:

@@ -101,7 +101,7 @@ ATTEMPTS = (
     Attempt("em_small", "other rows", {**SMALL, "backend": "monte_carlo_em"}, data="other rows", judged=OTHER_POINTS),
     Attempt("full_vb", "ten draws", {**VB, "theta": "vb", "particles": 10, "samples": MILLION // 5}),
     Attempt("full_vb", "pyro", {**VB, "theta": "vb", **ON_PYRO, "samples": MILLION // 5}),
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,13 +162,8 @@ def tried(attempt: Attempt, plan: Plan, out: Path, data_dir: Path | None) -> Ite
         yield {**common, "points": "first", **{name: row[name] for name in shared}}
     plainly = {"n_seen": experiment.samples, "step_size": experiment.step_size}
     for metric, split, which in attempt.judged:
-        yield {
-            **common,
-            "split": split,
-            "points": which,
-            **plainly,
-            **judged(fit, data, metric, split, which, plan.seed),
-        }
+        row = {**common, "split": split, "points": which, **plainly}
+        yield {**row, **judged(fit, data, metric, split, which, plan.seed)}
     if attempt.scales:
         for row in from_map(fit, data, attempt.scales):
             yield {**common, "split": "train", "points": "all", "step_size": experiment.step_size, **row}
@@ -194,8 +189,8 @@ def judged(fit: Fit, data: Data, metric: str, split: str, which: str, seed: int)
         found = estimate(theta, x, rng)
         error = float(np.sqrt(np.square(found.stderr).sum()) / len(x))
         low = float((found.effective < 50).mean())
-        return {"metric": "log_px_plain_nats", "value": float(found.value.mean()), "stderr": error,
-                "n_points": len(x), "flagged": low}  # fmt: skip
+        row = {"metric": "log_px_plain_nats", "value": float(found.value.mean()), "stderr": error}
+        return {**row, "n_points": len(x), "flagged": low}
     posterior = fit.posterior(fit.engine.array(x))
     assert posterior is not None
     phi = {name: fit.engine.numpy(value) for name, value in posterior.args[0].items()}

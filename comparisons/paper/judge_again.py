@@ -54,6 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
             rows.append(row)
             print(f"{row['cell']} {row['split']} at {row['n_seen']}: {row['moved']:+.4f}", file=sys.stderr)
             store.write_rows(out / "rows.csv", rows)
+    if not rows:
+        raise StorageError(f"no stop kept in {plan.cells[:100]!r} was judged by {JUDGE}; there is nothing to compare")
     table = markdown.printed(blocks(pd.DataFrame(rows)), TITLE)
     store.write(out / "table.md", table)
     print(table)
@@ -88,12 +90,10 @@ def judged(plan: Plan, folder: Path, loaded: dict[str, Data], data_dir: Path | N
             now, stderr = found.mean()
             was = float(before.loc[(step * per_step, split), "value"])
             again = np.asarray((found.diagnostics or {}).get("again", np.zeros(found.points, bool)))
-            yield {
-                "cell": cell, "backend": experiment.backend, "method": method(experiment), "n_train": len(data.train),
-                "n_seen": step * per_step, "split": split, "before": was, "now": now,
-                "moved": now - was, "stderr": stderr, "n_points": found.points,
-                "again": float(again.mean()), "flagged": found.flagged,
-            }  # fmt: skip
+            named = {"cell": cell, "backend": experiment.backend, "method": method(experiment)}
+            where = {"n_train": len(data.train), "n_seen": step * per_step, "split": split}
+            found_now = {"before": was, "now": now, "moved": now - was, "stderr": stderr, "n_points": found.points}
+            yield {**named, **where, **found_now, "again": float(again.mean()), "flagged": found.flagged}
 
 
 def blocks(rows: pd.DataFrame) -> list[Block]:

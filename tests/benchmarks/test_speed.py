@@ -61,9 +61,8 @@ def test_growth_is_followed_on_the_backend_that_it_shows_on(
     values = {"n_train": (150, 200, 300), "n_latent": (1, 2, 3), "leapfrog_steps": (1, 2, 3)}
     monkeypatch.setattr(speed, "GROWTH", {axis: (TINY, each) for axis, each in values.items()})
     rows = pd.DataFrame(speed.growth(PLAN))
-    assert dict(zip(rows.axis, rows.contestant, strict=True)) == {
-        "n_train": "mean_field", "n_latent": "aevb", "leapfrog_steps": "monte_carlo_em",
-    }  # fmt: skip
+    shown = rows.groupby("axis", sort=False).contestant.unique().map(list).to_dict()
+    assert shown == {"n_train": ["mean_field"], "n_latent": ["aevb"], "leapfrog_steps": ["monte_carlo_em"]}
     for axis, each in values.items():
         for engine in third:
             mine = rows[(rows.axis == axis) & (rows.engine == engine)]
@@ -77,10 +76,12 @@ def test_growth_and_bound_measure_what_is_there(monkeypatch: pytest.MonkeyPatch,
         monkeypatch.delitem(inference.ENGINES, name)
     monkeypatch.setattr(speed, "SHAPES", (TINY,))
     monkeypatch.setattr(speed, "GROWTH", {"n_hidden": (TINY, (5,))})
+    monkeypatch.setattr(speed, "DRAWS", (2,))
+    monkeypatch.setattr(speed, "leaps", lambda engine, backend: False)
     grown = list(speed.growth(PLAN))
     assert len(grown) == PLAN.repeats and all(row["value"] > 0 and row["axis"] == "n_hidden" for row in grown)
     bounds = [(row["engine"], row["draws"], row["repeat"]) for row in speed.bound(PLAN)]
-    assert bounds == [("third", draws, repeat) for draws in speed.DRAWS for repeat in range(PLAN.repeats)]
+    assert bounds == [("third", 2, repeat) for repeat in range(PLAN.repeats)]
 
 
 def test_a_grids_ways_take_turns_without_our_variables(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,13 +135,11 @@ def test_a_part_takes_the_place_of_its_rows_and_leaves_the_others(
 def measured() -> pd.DataFrame:
     """Rows in which every median is known."""
     rows: list[dict[str, Any]] = []
-    ms = {
-        (speed_report.ROOF, "torch"): 1.0, (f"{speed_report.OWN}monte_carlo_em", "torch"): 5.0,
-        ("by hand", "torch"): 3.0,
-        ("SVI, Trace_ELBO", "pyro"): 8.0, ("SVI, CompiledELBO", "pyro"): 4.0, ("SVI, Python loop", "numpyro"): 2.5,
-        ("aevb", "numpyro"): 1.25, ("aevb", "pyro"): 1.5, ("wake_sleep", "numpyro"): 2.0, ("wake_sleep", "pyro"): 2.4,
-        ("monte_carlo_em", "numpyro"): 9.0, ("monte_carlo_em", "pyro"): 10.0,
-    }  # fmt: skip
+    torch = {speed_report.ROOF: 1.0, f"{speed_report.OWN}monte_carlo_em": 5.0, "by hand": 3.0}
+    pyro = {"SVI, Trace_ELBO": 8.0, "SVI, CompiledELBO": 4.0, "aevb": 1.5, "wake_sleep": 2.4, "monte_carlo_em": 10.0}
+    numpyro = {"SVI, Python loop": 2.5, "aevb": 1.25, "wake_sleep": 2.0, "monte_carlo_em": 9.0}
+    libraries = {"torch": torch, "pyro": pyro, "numpyro": numpyro}
+    ms = {(name, library): value for library, each in libraries.items() for name, value in each.items()}
     told = {"n_hidden": 100, "n_latent": 3, "minibatch": 100, "leapfrog_steps": 0, "n_x": 784}
     for (name, engine), value in ms.items():
         one = {"part": "step", "contestant": name, "engine": engine, **told, "n_train": 50_000}

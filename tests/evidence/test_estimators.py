@@ -9,8 +9,8 @@ from arviz_stats.base import array_stats
 from scipy import special, stats
 
 import inference
-from comparisons.benchmarks.calibration import best_factorised
 from comparisons.benchmarks.scoring import Judged, measured, scored
+from comparisons.benchmarks.truths import best_factorised
 from comparisons.evidence import mixing
 from comparisons.evidence.annealed import (
     AnnealedSettings,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from comparisons.benchmarks.calibration import best_factorised
+from comparisons.benchmarks.truths import best_factorised
 from comparisons.data import load
 from comparisons.evidence.base import Estimate, Target
 from comparisons.evidence.elbo import elbo

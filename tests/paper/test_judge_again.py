@@ -6,20 +6,23 @@ import pandas as pd
 import pytest
 
 from comparisons import marginal_likelihood
-from comparisons.errors import StorageError
+from comparisons.errors import DataError, StorageError
 from comparisons.paper import judge_again
 from comparisons.runner import store
 
-SMALL = (
-    "--backend", "aevb", "--engine", "numpyro", "--n-train", "100", "--n-latent", "2", "--n-hidden", "4",
-    "--samples", "2000", "--step-size", "0.05", "--eval-points", "10",
-)  # fmt: skip
+SIZES = {"n-train": 100, "n-latent": 2, "n-hidden": 4, "samples": 2000, "step-size": 0.05, "eval-points": 10}
+SMALL = [word for name, value in SIZES.items() for word in (f"--{name}", str(value))]
 
 
 @pytest.fixture(scope="module")
 def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("cells")
-    assert marginal_likelihood.main([*SMALL, "--keep-stops", "--out", str(out)]) == 0
+    assert (
+        marginal_likelihood.main(
+            ["--backend", "aevb", "--engine", "numpyro", *SMALL, "--keep-stops", "--out", str(out)]
+        )
+        == 0
+    )
     return out
 
 
@@ -49,4 +52,24 @@ def test_what_moved_is_told(cells: Path, tmp_path: Path) -> None:
 
 def test_a_folder_without_stops_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="--keep-stops"):
+        judge_again.main(["--cells", str(tmp_path), "--out", str(tmp_path / "out")])
+
+
+def test_where_no_stop_was_judged_by_it_there_is_nothing_to_compare(cells: Path, tmp_path: Path) -> None:
+    """A table of no rows would say that nothing moved."""
+    (cell,) = (cells / "cells").iterdir()
+    manifest = store.read_manifest(cells, cell.name)
+    settings = {**manifest["settings"], "evidence": ["none"]}
+    store.save_cell(tmp_path, cell.name, [], {**manifest, "settings": settings}, {})
+    (tmp_path / "cells" / cell.name / "stops").symlink_to(cell / "stops")
+    with pytest.raises(StorageError, match="nothing to compare"):
+        judge_again.main(["--cells", str(tmp_path), "--out", str(tmp_path / "out")])
+
+
+def test_cells_of_other_data_are_refused(cells: Path, tmp_path: Path) -> None:
+    (cell,) = (cells / "cells").iterdir()
+    rows, manifest = store.read_rows(cell / "rows.csv"), store.read_manifest(cells, cell.name)
+    store.save_cell(tmp_path, cell.name, rows.to_dict("records"), {**manifest, "data_digest": "other"}, {})
+    (tmp_path / "cells" / cell.name / "stops").symlink_to(cell / "stops")
+    with pytest.raises(DataError, match="is not the data of"):
         judge_again.main(["--cells", str(tmp_path), "--out", str(tmp_path / "out")])

@@ -1,0 +1,86 @@
+"""A q(z_i) = N(mu_i, diag sigma_i^2) of its own for each datapoint, and its fit with theta held fast.
+
+    mu_i, sigma_i = argmax E_q[log p(x_i, z | theta) - log q(z)]                     (equation 2)
+
+by the library's SVI: what mean-field VI is made of, and the best that a recognition network could say.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from inference.base import Array, Engine, Key, Params, Posterior, Settings, State, setting
+from inference.optim import adam
+from inference.theta import sampled
+from models.base import Model, Ppl
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalSettings(Settings):
+    """What a method with a q(z_i) for each datapoint may be told besides."""
+
+    local_steps: int = setting(
+        10, "mean_field: Adam steps on a minibatch's own q(z_i) before each step of theta [steps]", low=1, high=100_000
+    )
+    local_step_size: float = setting(0.1, "mean_field: step size of those", above=0.0, high=10.0)
+    fit_steps: int = setting(
+        500, "mean_field: steps of the local fit of points outside the training set, theta frozen [steps]", low=1
+    )
+
+
+def improvement(
+    engine: Engine, model: Model, settings: LocalSettings
+) -> Callable[[Key, Params, Params, Array, Array], Params]:
+    """Return improve(key, local, params, x [n, n_x], step_sizes [s]) -> local, one step of Adam for each step size.
+
+    `params` hold theta, or q(theta), of which each step sees a draw of its own.
+    """
+
+    def local_model(ppl: Ppl, local: Params, theta: Params, x: Array) -> None:
+        ppl.condition(model.generative, {"x": x})(ppl, theta, x.shape[0])
+
+    def local_guide(ppl: Ppl, local: Params, theta: Params, x: Array) -> None:
+        normal(ppl, local)
+
+    local_svi = engine.svi(local_model, local_guide, adam(), settings.estimator, settings.particles)
+
+    def improve(key: Key, local: Params, params: Params, x: Array, step_sizes: Array) -> Params:
+        def one(state: State, step: tuple[Key, Array]) -> tuple[State, None]:
+            key, step_size = step
+            state = {**state, "optimizer": {**state["optimizer"], "step_size": step_size}}
+            theta = sampled(engine, model, settings.theta, key, params)
+            return local_svi.update(key, state, theta, x)[0], None
+
+        state = local_svi.init(local, step_sizes[0])
+        state, _ = engine.scan(one, state, (engine.split(key, len(step_sizes)), step_sizes))
+        return state["params"]
+
+    return improve
+
+
+def local_fit(engine: Engine, model: Model, settings: LocalSettings) -> Callable[[Key, Params, Array], Posterior]:
+    """Return fit(key, params, x [n, n_x]) -> q(z | x), from the prior in `fit_steps` steps."""
+    improve = engine.compile(improvement(engine, model, settings))
+    sizes = decaying(settings.local_step_size, settings.fit_steps)
+
+    def fit(key: Key, params: Params, x: Array) -> Posterior:
+        local = improve(key, prior(engine, x, model.n_latent), params, x, engine.array(sizes))
+        return Posterior(normal, (local,), settings.fit_steps)
+
+    return fit
+
+
+def decaying(step_size: float, steps: int) -> list[float]:
+    """Return step sizes that fall to zero, which leaves a local fit without the noise of its last steps."""
+    return [step_size * (1.0 - i / steps) for i in range(steps)]
+
+
+def normal(ppl: Ppl, local: Params) -> None:
+    """Sample z ~ N(loc, diag exp(log_scale)^2), both [n, n_latent]."""
+    with ppl.plate("data", local["loc"].shape[0]):
+        ppl.sample("z", ppl.dist.Normal(local["loc"], ppl.xp.exp(local["log_scale"])).to_event(1))
+
+
+def prior(engine: Engine, x: Array, n_latent: int) -> Params:
+    """Start at q(z_i) = p(z): the exact posterior of a decoder that does not look at z yet, as the initial one."""
+    like = x[:, :1] @ engine.array([[0.0] * n_latent])
+    return {"loc": like, "log_scale": like}
