@@ -51,6 +51,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "fault(injection, expected): does some harm; a row of reports/reliability")
     config.addinivalue_line("markers", "gpu: needs an engine that has a GPU; skipped where there is none")
+    # Of a program that another process is just writing down; it is then compiled here.
+    config.addinivalue_line("filterwarnings", "ignore:Error reading persistent compilation cache entry:UserWarning")
     if JAX_CACHE not in os.environ:  # workers find it set
         config.stash[CACHE] = os.environ[JAX_CACHE] = tempfile.mkdtemp(prefix="jax-")
         os.environ |= JAX_CACHES_ALL

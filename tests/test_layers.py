@@ -60,10 +60,16 @@ def module(path: Path) -> str:
 
 
 @cache
+def nodes(path: Path) -> list[ast.AST]:
+    """Return what a file's syntax tree consists of."""
+    return [*ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+
+
+@cache
 def imported(path: Path) -> frozenset[str]:
     """Return the modules that a file imports, wherever in it, by their dotted names."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -79,7 +85,7 @@ MODULES = {module(path) for path in FILES}
 def names(path: Path) -> set[str]:
     """Return every identifier of a file: variables, attributes, arguments and imports, not words in strings."""
     found = {name.partition(".")[0] for name in imported(path)}
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(path):
         if isinstance(node, ast.Name):
             found.add(node.id)
         elif isinstance(node, ast.arg):
@@ -128,7 +134,7 @@ def test_no_file_imports_itself_in_a_circle() -> None:
 def test_a_function_is_read_at_a_glance(path: Path) -> None:
     larger: set[str] = set()
     limits = {ast.FunctionDef: 60, ast.AsyncFunctionDef: 60, ast.ClassDef: 120}
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(path):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             lines = (node.end_lineno or 0) - node.lineno + 1
             assert node.name in larger or lines <= limits[type(node)], (
