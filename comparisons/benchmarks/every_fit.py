@@ -41,7 +41,7 @@ def paper(plan: Plan, engine: Engine, data: Data | None, out: Path) -> Iterator[
 def _paper(plan: Plan, data: Data | None, out: Path, n_train: int, backend: str) -> Iterator[Row]:
     assert data is not None
     experiment = experiment_of(plan, 3, 100, n_train=n_train, backend=backend, eval_points=plan.points)
-    fit, chains = followed(experiment, take(data, n_train), out)
+    fit, chains = followed(experiment, "appendix_d", take(data, n_train), out)
     for split in ("train", "test"):
         target = target_of(fit, data, split, plan.points)
         truth = estimated(target, plan.seed, "quadrature", tolerance=0.03).value

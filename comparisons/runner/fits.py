@@ -68,17 +68,17 @@ def fitted(experiment: Experiment, data: Data, out: Path, look_in: Sequence[Path
     return restored(unjudged, store.load_state(out, unjudged.name))
 
 
-def followed(experiment: Experiment, data: Data, out: Path) -> tuple[Fit, dict[str, Any]]:
-    """Return a fit, and what its estimator kept along its training, by split.
+def followed(experiment: Experiment, estimator: str, data: Data, out: Path) -> tuple[Fit, dict[str, Any]]:
+    """Return a fit, and what an estimator of log p(x) kept along its training, by split.
 
     Trained here unless it lies in `out` with them. Raises UserError.
     """
-    cell = on(experiment, data)
+    cell = on(replace(experiment, evidence=(estimator,)), data)
     kept = store.load_stop(out, cell.name, cell.last) if store.finished(out, cell.name) else None
     if kept is None:
         _train(Job("fit", cell, out, store.environment(), keep_stops=True), data)
         kept = store.load_stop(out, cell.name, cell.last)
-    _, keeper = keeper_of(experiment)
+    _, keeper = keeper_of(cell.experiment)
     assert kept  # written before the cell was finished
     assert keeper
     arrays_of, _ = kept

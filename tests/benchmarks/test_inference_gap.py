@@ -113,7 +113,8 @@ def test_those_with_a_recognition_network_are_taken_apart(
     errors = {f"{name}_stderr": 0.1 for name in (*row, "iwae")}
 
     def known(plan: Plan, fit: Experiment, data: Data) -> Any:
-        yield {"backend": fit.backend, "n_latent": fit.n_latent, "split": "test", "evidence": "exact", **told}
+        of = {"backend": fit.backend, "n_latent": fit.n_latent, "split": "test", "evidence": "exact"}
+        yield {**of, "data": plan.data, "n_points": 10, **told}
 
     told = {**row, **errors, "iwae": -2.5}
     monkeypatch.setattr(inference_gap, "fitted", lambda experiment, *_: experiment)

@@ -68,14 +68,14 @@ def test_a_fit_moves_to_the_other_engine(backend: str, tmp_path: Path, engines: 
 def test_a_fit_comes_with_the_chains_that_followed_it(tmp_path: Path) -> None:
     """Trained once, with the chains of both splits as they were before the last look; found again where it lies."""
     experiment, data = tiny(samples=400, minibatch=10, eval_points=10), small()
-    fit, chains = followed(experiment, data, tmp_path)
+    fit, chains = followed(experiment, "appendix_d", data, tmp_path)
     assert {split: kept.z.shape for split, kept in chains.items()} == {"train": (1, 10, 2), "test": (1, 10, 2)}
     (folder,) = (tmp_path / "cells").iterdir()
     written = (folder / "manifest.json").stat().st_mtime_ns
-    again, same = followed(experiment, data, tmp_path)
+    again, same = followed(experiment, "appendix_d", data, tmp_path)
     assert (folder / "manifest.json").stat().st_mtime_ns == written
     np.testing.assert_array_equal(same["test"].z, chains["test"].z)
     assert fit.cell.name == again.cell.name == folder.name
     (folder / "stops" / "40.safetensors").unlink()  # gone: trained again, to the same bits
-    _, once_more = followed(experiment, data, tmp_path)
+    _, once_more = followed(experiment, "appendix_d", data, tmp_path)
     np.testing.assert_array_equal(once_more["train"].z, chains["train"].z)
