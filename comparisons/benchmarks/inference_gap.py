@@ -23,6 +23,7 @@ from comparisons.runner.fits import Fit, fitted
 from inference.base import Posterior, Settings, join, setting
 from inference.mean_field import mean_field
 
+ABOUT = "What of log p(x) minus the bound is the recognition network's."
 TITLE = "Where the lower bound loses"
 BACKENDS = ("aevb", "wake_sleep")  # those with a recognition network
 GAPS = {"approximation_gap": ("log_px", "local_elbo"), "amortization_gap": ("local_elbo", "elbo")}

@@ -97,13 +97,34 @@ def test_the_gaps_add_up(backend: str, k: int, tmp_path: Path) -> None:
 
 def row(**changes: Any) -> dict[str, Any]:
     return {
-        "part": "paper", "model": "vae_bernoulli", "n_latent": 3, "estimator": "appendix_d", "settings": "",
-        "n_points": 100, "repeats": 1, "estimate": -10.0, "bias": 0.1, "bias_stderr": 0.01, "median": 0.1,
+        "part": "paper",
+        "model": "vae_bernoulli",
+        "n_latent": 3,
+        "estimator": "appendix_d",
+        "settings": "",
+        "n_points": 100,
+        "repeats": 1,
+        "estimate": -10.0,
+        "bias": 0.1,
+        "bias_stderr": 0.01,
+        "median": 0.1,
         "bias_trusted": 0.1,
-        "sd": 0.2, "rmse": 0.2, "stderr": 0.2, "coverage": 0.95, "flagged": 0.1, "bad": 0.0, "bad_flagged": np.nan,
-        "seconds_per_1000": 1.0, "peak_megabytes": 1.0, "n_train": 1000, "backend": "aevb", "split": "test",
-        "truth": -10.1, "level": 1, **changes,
-    }  # fmt: skip
+        "sd": 0.2,
+        "rmse": 0.2,
+        "stderr": 0.2,
+        "coverage": 0.95,
+        "flagged": 0.1,
+        "bad": 0.0,
+        "bad_flagged": np.nan,
+        "seconds_per_1000": 1.0,
+        "peak_megabytes": 1.0,
+        "n_train": 1000,
+        "backend": "aevb",
+        "split": "test",
+        "truth": -10.1,
+        "level": 1,
+        **changes,
+    }
 
 
 def test_an_ordering_that_turns_is_named() -> None:
@@ -123,13 +144,18 @@ def test_an_ordering_that_turns_is_named() -> None:
 def test_the_report_has_a_table_for_each_part_and_a_figure() -> None:
     names = list(calibration.SWEEP)
     rows = pd.DataFrame(
-        [row(part=part, n_latent=k, estimator=name, level=level, rmse=0.1 / (level + 1), seconds_per_1000=level + 1.0)
-         for part, k in (("linear", 2), ("linear", 20), ("mnist", 3), ("simulated", 20))
-         for name in names for level in (0, 1, 2)]
+        [
+            row(
+                part=part, n_latent=k, estimator=name, level=level, rmse=0.1 / (level + 1), seconds_per_1000=level + 1.0
+            )
+            for part, k in (("linear", 2), ("linear", 20), ("mnist", 3), ("simulated", 20))
+            for name in names
+            for level in (0, 1, 2)
+        ]
         + [row(part="simulated", n_latent=20, estimator="bidirectional", gap=0.05)]
         + [row(), row(estimator="lower bound")]
         + [row(part="engines", difference=0.001, mean_in_errors=0.5, worst_in_errors=2.0)]
-    )  # fmt: skip
+    )
     text = markdown.printed(calibration_report.blocks(rows))
     for title in (*calibration_report.TITLES.values(), "The paper's estimator", "Both engines"):
         assert title in text

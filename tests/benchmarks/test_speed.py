@@ -80,12 +80,19 @@ def measured() -> pd.DataFrame:
     """Rows in which every median is known."""
     rows: list[dict[str, Any]] = []
     ms = {
-        (speed_report.ROOF, "torch"): 1.0, (f"{speed_report.OWN}monte_carlo_em", "torch"): 5.0,
+        (speed_report.ROOF, "torch"): 1.0,
+        (f"{speed_report.OWN}monte_carlo_em", "torch"): 5.0,
         ("by hand", "torch"): 3.0,
-        ("SVI, Trace_ELBO", "pyro"): 8.0, ("SVI, CompiledELBO", "pyro"): 4.0, ("SVI, Python loop", "numpyro"): 2.5,
-        ("aevb", "numpyro"): 1.25, ("aevb", "pyro"): 1.5, ("wake_sleep", "numpyro"): 2.0, ("wake_sleep", "pyro"): 2.4,
-        ("monte_carlo_em", "numpyro"): 9.0, ("monte_carlo_em", "pyro"): 10.0,
-    }  # fmt: skip
+        ("SVI, Trace_ELBO", "pyro"): 8.0,
+        ("SVI, CompiledELBO", "pyro"): 4.0,
+        ("SVI, Python loop", "numpyro"): 2.5,
+        ("aevb", "numpyro"): 1.25,
+        ("aevb", "pyro"): 1.5,
+        ("wake_sleep", "numpyro"): 2.0,
+        ("wake_sleep", "pyro"): 2.4,
+        ("monte_carlo_em", "numpyro"): 9.0,
+        ("monte_carlo_em", "pyro"): 10.0,
+    }
     told = {"n_hidden": 100, "n_latent": 3, "minibatch": 100, "leapfrog_steps": 0, "n_x": 784}
     for (name, engine), value in ms.items():
         one = {"part": "step", "contestant": name, "engine": engine, **told, "n_train": 50_000}

@@ -45,12 +45,25 @@ def test_the_results_in_the_readme_are_what_the_rows_give(found: Found) -> None:
 
 # Every number outside the marks and outside commands and code, and what holds it.
 TYPED = {
-    "2013": "the paper's year", "1312.6114": "the paper's number on arXiv", "3.11": "pyproject.toml",
-    "2": "the paper's Figure 2", "3": "the paper's Figure 3", "0": "N(0, I), exit codes, a decoder for 0 and 1",
-    "1": "exit codes", "4": "exit codes", "5": "exit codes", "130": "exit codes", "6": "the paper's equation 6",
-    "7": "the paper's equation 7", "0.01": "STEP_SIZES", "0.02": "STEP_SIZES", "0.1": "STEP_SIZES",
-    "5000": "experiment.LONG", "40": "CONTRIBUTING.md: lines of the examples", "2.0": "the licence's version",
-}  # fmt: skip
+    "2013": "the paper's year",
+    "1312.6114": "the paper's number on arXiv",
+    "3.11": "pyproject.toml",
+    "2": "the paper's Figure 2",
+    "3": "the paper's Figure 3",
+    "0": "N(0, I), exit codes, a decoder for 0 and 1",
+    "1": "exit codes",
+    "4": "exit codes",
+    "5": "exit codes",
+    "130": "exit codes",
+    "6": "the paper's equation 6",
+    "7": "the paper's equation 7",
+    "0.01": "STEP_SIZES",
+    "0.02": "STEP_SIZES",
+    "0.1": "STEP_SIZES",
+    "5000": "experiment.LONG",
+    "40": "CONTRIBUTING.md: lines of the examples",
+    "2.0": "the licence's version",
+}
 
 
 def test_no_result_is_typed_outside_the_marks() -> None:
@@ -188,8 +201,12 @@ def result_table(rows: Rows) -> str:
 def test_the_result_table_shows_the_papers_estimator_only_where_its_chains_are_kept() -> None:
     def fits(method: str) -> list[dict[str, Any]]:
         metrics = ("log_px_quadrature_nats", "log_px_appendix_d_nats")
-        return [one for m, value in zip(metrics, (-140.0, -141.0), strict=True) for split in ("train", "test")
-                for one in small({1e7: value}, backend="aevb", metric=m, split=split, method=method)]  # fmt: skip
+        return [
+            one
+            for m, value in zip(metrics, (-140.0, -141.0), strict=True)
+            for split in ("train", "test")
+            for one in small({1e7: value}, backend="aevb", metric=m, split=split, method=method)
+        ]
 
     assert "| -140.0 | -140.0 | -141.0 | -143.0 |" in result_table(rows3(*fits("chains=kept")))
     assert "| -140.0 | -140.0 | - | -143.0 |" in result_table(rows3(*fits("")))
@@ -271,17 +288,25 @@ def test_what_attempts_say_of_withdrawn_findings() -> None:
         [
             {**told, "finding": "frey", "attempt": name, "metric": "elbo_nats", "n_seen": n, "value": value}
             for name, n, value in (
-                ("minibatches of 500", 500_000, 677.0), ("minibatches of 500", 1_000_000, 800.0),
-                ("minibatches of 500, 2 latent variables", 1_000_000, 686.0), ("plain", 1_000_000, 988.0),
+                ("minibatches of 500", 500_000, 677.0),
+                ("minibatches of 500", 1_000_000, 800.0),
+                ("minibatches of 500, 2 latent variables", 1_000_000, 686.0),
+                ("plain", 1_000_000, 988.0),
                 ("minibatches of 500, ten million points", 10_000_000, 1133.0),
             )
         ]
         + [
-            {**told, "finding": "em_large", "attempt": name, "metric": "log_px_plain_nats", "n_seen": 500_000,
-             "value": value}
+            {
+                **told,
+                "finding": "em_large",
+                "attempt": name,
+                "metric": "log_px_plain_nats",
+                "n_seen": 500_000,
+                "value": value,
+            }
             for name, value in (("plain AEVB", -146.5), ("seed 1", -156.5))
         ]
-    )  # fmt: skip
+    )
     rows = rows3()._replace(attempts=attempts)
     two, ten, later = corrections.frey_face(rows, {})
     assert "with 2 latent variables: 686 on test after 1 million points, the paper's curve at 673" in two

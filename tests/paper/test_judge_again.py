@@ -11,9 +11,23 @@ from comparisons.paper import judge_again
 from comparisons.runner import store
 
 SMALL = (
-    "--backend", "aevb", "--engine", "numpyro", "--n-train", "100", "--n-latent", "2", "--n-hidden", "4",
-    "--samples", "2000", "--step-size", "0.05", "--eval-points", "10",
-)  # fmt: skip
+    "--backend",
+    "aevb",
+    "--engine",
+    "numpyro",
+    "--n-train",
+    "100",
+    "--n-latent",
+    "2",
+    "--n-hidden",
+    "4",
+    "--samples",
+    "2000",
+    "--step-size",
+    "0.05",
+    "--eval-points",
+    "10",
+)
 
 
 @pytest.fixture(scope="module")

@@ -119,9 +119,11 @@ def test_log_px_is_that_of_a_grid() -> None:
     """Two latent variables, a decoder with narrow and separate modes: brute force on a grid of spacing 0.02."""
     rng = np.random.default_rng(3)
     theta = {
-        "w1": rng.normal(0, 2, (2, 20)), "b1": rng.normal(0, 1, 20), "w2": rng.normal(0, 1.5, (20, 60)),
+        "w1": rng.normal(0, 2, (2, 20)),
+        "b1": rng.normal(0, 1, 20),
+        "w2": rng.normal(0, 1.5, (20, 60)),
         "b2": rng.normal(0, 1, 60),
-    }  # fmt: skip
+    }
     x = plain.dream(theta, rng.standard_normal((10, 2)), rng)
     axis = np.arange(-5.5, 5.5, 0.02)
     z = np.stack(np.meshgrid(axis, axis, indexing="ij"), -1).reshape(-1, 2)
