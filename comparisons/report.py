@@ -28,11 +28,12 @@ from comparisons.paper import (
 )
 from comparisons.paper.comparison import Comparison
 from comparisons.paper.report import Part, index, page
-from comparisons.reporting import outcomes, reliability
+from comparisons.reporting import reliability
 from comparisons.reporting.blocks import Section, figures
 from comparisons.runner import store
 
-# A section is a file and a line here: its name, title, word in the navigation, and what builds it.
+RUN = "python -m comparisons"
+# A section is a file and a line here: its name, its title, its word in the navigation, and the file.
 SECTIONS = (
     Part("changed", "What changed, and why", "What changed", corrections.blocks),
     Part("answer", "The answer", "Answer", answer.blocks),
@@ -40,64 +41,15 @@ SECTIONS = (
     Part("figure3", "Figure 3: log p(x)", "Figure 3", figure3.blocks),
     Part("appendix_d", "Appendix D: the paper's estimator, stop by stop", "Appendix D", appendix_d.blocks),
     Part("appendix_e", "Appendix E: which reading gives the paper's Monte Carlo EM", "Appendix E", readings.blocks),
-    Comparison(
-        "attempts",
-        "Attempts to break the findings",
-        "Attempts",
-        "Each finding that contradicts the paper, an independent attempt at breaking it, and what came of that.",
-        lambda one: attempts_report.blocks(one.rows),
-        "python -m comparisons.paper.attempts",
-    ),
+    Comparison("attempts", "Attempts to break the findings", "Attempts", attempts_report, f"{RUN}.paper.attempts"),
     Part("figure4", "Figure 4: learned manifolds", "Figure 4", sheets.manifold),
     Part("figure5", "Figure 5: random samples", "Figure 5", sheets.samples),
-    Comparison(
-        "judge_again",
-        "Judged again",
-        "Judged again",
-        "The fits of Figure 3 that were kept, under the quadrature that sees oblique narrow posteriors.",
-        lambda one: judge_again.blocks(one.rows),
-        "python -m comparisons.paper.judge_again",
-    ),
-    Comparison(
-        "full_vb",
-        "Appendix F: a posterior over the weights",
-        "Appendix F",
-        "Maximum likelihood, MAP and full variational Bayes are one model with three answers for theta.",
-        lambda one: full_vb_report.blocks(one.rows, outcomes.reasons(one.folder)),
-        "python -m comparisons.full_vb",
-    ),
-    Comparison(
-        "calibration",
-        "The judge, calibrated",
-        "Calibration",
-        "How far each estimator of log p(x) is from the truth, where it is known.",
-        lambda one: calibration_report.blocks(one.rows),
-        "python -m comparisons.calibration",
-    ),
-    Comparison(
-        "inference_gap",
-        "Where the lower bound loses",
-        "Inference gap",
-        "What of log p(x) minus the bound is the recognition network's.",
-        lambda one: inference_gap.blocks(one.rows),
-        "python -m comparisons.inference_gap",
-    ),
-    Comparison(
-        "reliability",
-        "What the suite survives",
-        "Reliability",
-        "Runs were killed, stopped and starved of disk, and went on.",
-        lambda one: reliability.blocks(one.rows),
-        "make torture",
-    ),
-    Comparison(
-        "speed",
-        "Speed",
-        "Speed",
-        "What the same work costs, engine by engine.",
-        lambda one: speed_report.blocks(one.rows),
-        "python -m comparisons.speed",
-    ),
+    Comparison("judge_again", "Judged again", "Judged again", judge_again, f"{RUN}.paper.judge_again"),
+    Comparison("full_vb", "Appendix F: a posterior over the weights", "Appendix F", full_vb_report, f"{RUN}.full_vb"),
+    Comparison("calibration", "The judge, calibrated", "Calibration", calibration_report, f"{RUN}.calibration"),
+    Comparison("inference_gap", "Where the lower bound loses", "Inference gap", inference_gap, f"{RUN}.inference_gap"),
+    Comparison("reliability", "What the suite survives", "Reliability", reliability, "make torture"),
+    Comparison("speed", "Speed", "Speed", speed_report, f"{RUN}.speed"),
     Part("reading", "How to read this", "How to read", reading.blocks),
 )
 
@@ -118,18 +70,14 @@ def main(arguments: list[str] | None = None) -> int:
         raise FlagError(f"there is no folder {given[:100]!r}; name the one that comparisons wrote to with --out")
     there = found.read(out)
     sections = [Section(part.name, part.title, part.blocks(there)) for part in SECTIONS]
-    drawn = {
-        Path(one.file).name: one
-        for section in sections
-        for one in figures(section.blocks)
-        if one.file.startswith("figures/")
-    }
-    readmes = readme.read(flags.readme, readme.parts(there.rows, there.claims)) if flags.readme is not None else ""
-    for one in drawn.values():
-        store.write(out / one.file, one.content)
-    for path in (out / "figures").glob("*.svg"):  # of rows that are there no longer
-        if path.name not in drawn:
-            path.unlink()
+    drawn = {out / one.file: one for section in sections for one in figures(section.blocks) if one.ours}
+    readmes = ""
+    if flags.readme is not None:
+        readmes = readme.read(flags.readme, readme.parts(there.rows, there.claims))
+    for path, one in drawn.items():
+        store.write(path, one.content)
+    for path in {*(out / "figures").glob("*.svg")} - drawn.keys():  # of rows that are there no longer
+        path.unlink()
     store.write(out / "verdicts.csv", verdicts.to_csv(there.verdicts))
     store.write(out / "index.html", page(sections, SECTIONS))
     store.write(out / "README.md", index(sections, SECTIONS, there))

@@ -40,9 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
         fit = fitted(experiment, data, out, [Path(folder) for folder in pictures.FOLDERS])
         pixels = pictures.sheet(pictures.decoder_means(fit, prior(plan.seed, k, plan.grid**2)), data.shape, plan.grid)
         latents = f"{plan.grid**2} draws of z from the prior N(0, I), by NumPy from the seeds {plan.seed} and {k}"
-        pictures.keep(
-            out, f"{plan.data}-{k}", f"Random samples, {k} latent variables", pixels, latents, fit, data
-        )  # fmt: skip
+        title = f"Random samples, {k} latent variables"
+        pictures.keep(out, f"{plan.data}-{k}", title, pixels, latents, fit, data)
         store.write(out / "table.md", pictures.table("Random samples", pictures.read(out)))
     print(f"written: {out / 'table.md'}")
     return 0

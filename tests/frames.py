@@ -1,6 +1,5 @@
 """Rows, curves and names that tests of tables, verdicts and reports are made of."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,13 +16,29 @@ def row(**changes: Any) -> dict[str, Any]:
     """One row of a cell that went well, with the given changes."""
     cell = {"backend": "aevb", "engine": "pyro", "seed": 0, "n_latent": 3, "method": "", "data": "digits", **changes}
     return {
-        "comparison": "marginal_likelihood", "model": "vae_bernoulli", "n_train": 1000, "n_hidden": 100,
-        "samples": 100_000, "n_seen": 100_000, "split": "train", "metric": "elbo_nats", "value": -10.0, "stderr": 0.5,
-        "seconds": 2.0, "status": "ok", "n_points": 50, "step_size": 0.02, "decoder_evals": 1000, "fit_steps": 0,
-        "eval_seconds": 0.1, "flagged": 0.0, "device": "cpu", "threads": 1,
+        "comparison": "marginal_likelihood",
+        "model": "vae_bernoulli",
+        "n_train": 1000,
+        "n_hidden": 100,
+        "samples": 100_000,
+        "n_seen": 100_000,
+        "split": "train",
+        "metric": "elbo_nats",
+        "value": -10.0,
+        "stderr": 0.5,
+        "seconds": 2.0,
+        "status": "ok",
+        "n_points": 50,
+        "step_size": 0.02,
+        "decoder_evals": 1000,
+        "fit_steps": 0,
+        "eval_seconds": 0.1,
+        "flagged": 0.0,
+        "device": "cpu",
+        "threads": 1,
         "cell": "-".join(str(cell[name]) for name in ("data", "backend", "method", "engine", "seed", "n_latent")),
         **cell,
-    }  # fmt: skip
+    }
 
 
 def frame(*rows: dict[str, Any]) -> pd.DataFrame:
@@ -34,9 +49,9 @@ def seeds(engine: str, values: list[float], **changes: Any) -> list[dict[str, An
     return [row(engine=engine, seed=seed, value=value, **changes) for seed, value in enumerate(values)]
 
 
-def table_of(rows: pd.DataFrame, reasons: Mapping[str, str] = {}) -> str:
+def table_of(rows: pd.DataFrame) -> str:
     """The tables of a grid's rows, as its table.md has them."""
-    return markdown.printed(tables.blocks(rows, reasons))
+    return markdown.printed(tables.blocks(rows))
 
 
 def pipes(text: str) -> list[list[str]]:
@@ -57,9 +72,17 @@ NONE = frame()
 def curve(**changes: Any) -> Curve:
     """Return a curve that is -100 at 1e5 and falls by 10 each decade, with the given changes."""
     fields = {
-        "figure": "figure2", "data": "mnist", "n_latent": 3, "n_train": 50_000, "backend": "aevb", "split": "test",
-        "metric": "elbo_nats", "n_seen": np.array([1e5, 1e8]), "value": np.array([-100.0, -130.0]), **changes,
-    }  # fmt: skip
+        "figure": "figure2",
+        "data": "mnist",
+        "n_latent": 3,
+        "n_train": 50_000,
+        "backend": "aevb",
+        "split": "test",
+        "metric": "elbo_nats",
+        "n_seen": np.array([1e5, 1e8]),
+        "value": np.array([-100.0, -130.0]),
+        **changes,
+    }
     return Curve(**fields)
 
 

@@ -28,6 +28,7 @@ from inference import BACKENDS
 from inference.base import join, setting
 from inference.local import LocalSettings, local_fit
 
+ABOUT = "What of log p(x) minus the bound is the recognition network's."
 TITLE = "Where the lower bound loses"
 GAPS = {"approximation_gap": ("log_px", "local_elbo"), "amortization_gap": ("local_elbo", "elbo")}
 IWAE = 50  # draws of the tighter bound that stands beside

@@ -11,6 +11,7 @@ from comparisons.reporting.blocks import Block, Heading, Paragraph, Table
 from comparisons.runner.experiment import Experiment
 from inference import BACKENDS
 
+ABOUT = "What the same work costs, engine by engine."
 DEFAULT = Experiment.backend  # which the peers are held against: they climb its bound
 ROOF, SVI, HAND = "matrix products", "SVI, Trace_ELBO", "by hand"
 OWN = f"{ROOF} of "
@@ -185,27 +186,32 @@ def _growth_table(rows: pd.DataFrame) -> Iterator[Block]:
 
 
 def _seeds(rows: pd.DataFrame) -> Iterator[Block]:
-    found = medians(rows, "seeds", "step_ms", ["contestant", *TOLD])
-    body = [[*_shape(line), line.contestant, f"{line.median:.2f}"] for line in found.itertuples()]
-    if body:
-        yield Heading("Seeds as one vectorised axis (NumPyro, AEVB)")
-        yield Table(["hidden units", "latent variables", "", "ms a step and seed"], body)
+    title, head = "Seeds as one vectorised axis (NumPyro, AEVB)", ["hidden units", "latent variables", ""]
+    yield from _medians(rows, "seeds", "step_ms", [*TOLD, "contestant"], title, [*head, "ms a step and seed"], 2)
 
 
 def _bounds(rows: pd.DataFrame) -> Iterator[Block]:
-    if "draws" in rows:
-        found = medians(rows, "bound", "bound_s", ["engine", *TOLD, "draws"])
-        body = [[*_shape(line), line.engine, f"{int(line.draws)}", f"{line.median:.2f}"] for line in found.itertuples()]
-        yield Heading("The lower bound of 10,000 points, once compiled")
-        yield Table(["hidden units", "latent variables", "engine", "draws of z for each", "seconds"], body)
+    title, by = "The lower bound of 10,000 points, once compiled", [*TOLD, "engine", "draws"]
+    head = ["hidden units", "latent variables", "engine", "draws of z for each", "seconds"]
+    yield from _medians(rows, "bound", "bound_s", by, title, head, 2)
 
 
 def _memory(rows: pd.DataFrame) -> Iterator[Block]:
-    found = medians(rows, "memory", "peak_mb", ["contestant", "engine", *TOLD])
-    body = [[line.contestant, line.engine, *_shape(line), f"{line.median:.0f}"] for line in found.itertuples()]
-    if body:
-        yield Heading("Peak memory of a run on data of MNIST's size")
-        yield Table(["backend", "engine", "hidden units", "latent variables", "MB"], body)
+    title, by = "Peak memory of a run on data of MNIST's size", ["contestant", "engine", *TOLD]
+    head = ["backend", "engine", "hidden units", "latent variables", "MB"]
+    yield from _medians(rows, "memory", "peak_mb", by, title, head, 0)
+
+
+def _medians(
+    rows: pd.DataFrame, part: str, quantity: str, by: list[str], title: str, head: list[str], digits: int
+) -> Iterator[Block]:
+    """Yield a table of one part: what tells its lines apart, and the median."""
+    if rows.part.eq(part).any():
+        found = medians(rows, part, quantity, by)
+        cells = [[name if isinstance(name, str) else f"{int(name)}" for name in line] for line in found[by].to_numpy()]
+        body = [[*line, f"{value:.{digits}f}"] for line, value in zip(cells, found["median"], strict=True)]
+        yield Heading(title)
+        yield Table(head, body)
 
 
 def _grid(rows: pd.DataFrame) -> Iterator[Block]:
@@ -219,10 +225,6 @@ def _grid(rows: pd.DataFrame) -> Iterator[Block]:
         ]
         yield Heading(f"A grid of {cells} cells on digits: four backends, two engines")
         yield Table(["", "seconds, median", "least to most", "cells per hour"], body)
-
-
-def _shape(line: Any) -> list[str]:
-    return [f"{int(line.n_hidden)}", f"{int(line.n_latent)}"]
 
 
 def _roof(ms: dict[str, float], contestant: str) -> float:

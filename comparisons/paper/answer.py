@@ -3,19 +3,7 @@
 from comparisons.paper import reproduction_figures as figures
 from comparisons.paper.found import Found
 from comparisons.paper.verdicts import JUDGED, TRUSTED, Claim
-from comparisons.reporting.blocks import (
-    Beside,
-    Block,
-    Figure,
-    Fold,
-    Heading,
-    HtmlOnly,
-    Item,
-    Items,
-    MarkdownOnly,
-    Paragraph,
-    Word,
-)
+from comparisons.reporting.blocks import Beside, Block, Figure, Fold, Heading, Item, Items, Long, Paragraph, Short, Word
 
 TOLERANCE = (
     "Reproduced means within 2 nats on MNIST and within 5 % on Frey Face, of the paper's curve at the same number of "
@@ -25,6 +13,7 @@ CAPTION = (
     "Ours minus the paper's at the furthest point that both have; the grey band is what counts as reproduced. A "
     "triangle lies beyond the axis."
 )
+OVERVIEW = "figures/overview.svg"
 CONCLUDED = "What the paper concluded"
 TONES = {"reproduced": "good", "better": "good", "holds": "good", "worse": "bad", "does not hold": "bad"}
 FEW = 3  # lines of evidence that are shown at once
@@ -35,11 +24,11 @@ def blocks(found: Found) -> list[Block]:
     answer = summary(found)
     claims = Items([_item(claim) for claim in found.claims])
     return [
-        HtmlOnly([Paragraph(answer), Paragraph(TOLERANCE)]),
-        MarkdownOnly([Paragraph(f"{answer} {TOLERANCE}")]),
+        Long([Paragraph(answer), Paragraph(TOLERANCE)]),
+        Short([Paragraph(f"{answer} {TOLERANCE}")]),
         Beside(
             [overview(found)],
-            [HtmlOnly([Heading(CONCLUDED)]), MarkdownOnly([Heading(CONCLUDED, 2)]), claims],
+            [Long([Heading(CONCLUDED)]), Short([Heading(CONCLUDED, 2)]), claims],
         ),
     ]
 
@@ -51,7 +40,7 @@ def overview(found: Found) -> Figure:
         "The difference between ours and the paper's value for each curve of Figures 2 and 3, at the most points seen "
         f"that both have: {words['reproduced']} reproduced, {words['better']} better, {words['worse']} worse."
     )
-    return Figure(figures.overview(found.verdicts).encode(), "figures/overview.svg", alt, CAPTION)
+    return Figure(figures.overview(found.verdicts).encode(), OVERVIEW, alt, CAPTION)
 
 
 def _item(claim: Claim) -> Item:

@@ -18,6 +18,7 @@ from comparisons.reporting import markdown
 from comparisons.reporting.blocks import Block, Code, Gap, Heading, Paragraph, Strong, Table, Text
 from comparisons.runner import store
 
+ABOUT = "Each finding that contradicts the paper, an independent attempt at breaking it, and what came of that."
 TITLE = "Attempts to break the findings"
 
 REPORTS = Path(__file__).parents[2] / "reports"

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from itertools import takewhile
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
+
+import pandas as pd
 
 from comparisons.paper import findings, made
-from comparisons.paper.found import Extra, Found
+from comparisons.paper.found import Found
 from comparisons.reporting.blocks import (
     Block,
     Figure,
@@ -24,22 +26,31 @@ from comparisons.reporting.blocks import (
 LEAD = 10  # items of a list that are shown before the rest is folded away
 
 
+class Report(Protocol):
+    """What a comparison's file holds: a sentence about it, and what makes blocks of its rows."""
+
+    @property
+    def ABOUT(self) -> str: ...  # noqa: N802
+
+    @property
+    def blocks(self) -> Callable[[pd.DataFrame], list[Block]]: ...
+
+
 class Comparison(NamedTuple):
-    """A comparison as a section: its folder's name, titles, a sentence, and what makes blocks of what it left."""
+    """A comparison as a section: its folder's name, its title, its word in the navigation, its file and command."""
 
     name: str
     title: str
-    word: str  # in the navigation
-    text: str
-    tables: Callable[[Extra], list[Block]]
+    word: str
+    report: Report
     command: str
 
     def blocks(self, found: Found) -> list[Block]:
         """Return the section: what the rows say, the figure, and the tables."""
         if self.name not in found.extras:
-            return [Paragraph(self.text), *not_run(self.command)]
+            return [Paragraph(self.report.ABOUT), *not_run(self.command)]
         extra = found.extras[self.name]
-        tables = self.tables(extra)
+        tables = self.report.blocks(extra.rows)
         lead = list(takewhile(lambda block: not isinstance(block, Heading | Table), tables))
         long = any(isinstance(block, Items) and len(block.items) > LEAD for block in lead)
         shown = [] if long else lead
@@ -47,7 +58,7 @@ class Comparison(NamedTuple):
         alt = f"{self.title}: the figure of this comparison; its numbers are in the tables below."
         figure = Figures([Figure(extra.figure, f"{self.name}/figure.svg", alt)], "wide")
         return [
-            Paragraph(self.text),
+            Paragraph(self.report.ABOUT),
             Items(findings.of_comparison(self.name, found.rows)),
             *shown,
             *([figure] if extra.figure else []),
@@ -61,4 +72,4 @@ class Comparison(NamedTuple):
         there = self.name in found.extras
         title: Text = Link(f"{self.name}/table.md", self.title) if there else self.title
         said = findings.of_comparison(self.name, found.rows)
-        return Item((title, f": {self.text}{'' if there else ' Not run yet.'}"), [Items(said)])
+        return Item((title, f": {self.report.ABOUT}{'' if there else ' Not run yet.'}"), [Items(said)])

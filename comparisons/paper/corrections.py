@@ -153,17 +153,16 @@ CORRECTIONS = (
         "It was said of one seed. Runs fall into one of two branches, and another seed is in the other one.",
         one_seed,
     ),
-)  # fmt: skip
+)
 
 
 def blocks(found: Found) -> list[Block]:
     """Return the section: for each fault what was said, why it is withdrawn, and what the rows say now."""
     opening = (
-        "An earlier version of this report (commit ", Code(EARLIER), ") was wrong in two of its headline findings and "
-        "in a judge that others were held against, and it said more than it had tried in two. What is withdrawn, why, "
-        "and what the rows of today say:",
-    )  # fmt: skip
-    parts: list[Block] = [Paragraph(opening)]
+        ") was wrong in two of its headline findings and in a judge that others were held against, and it said more "
+        "than it had tried in two. What is withdrawn, why, and what the rows of today say:"
+    )
+    parts: list[Block] = [Paragraph(("An earlier version of this report (commit ", Code(EARLIER), opening))]
     for one in CORRECTIONS:
         now = one.now(found.rows, found.manifests["figure3"]) or [AGAIN]
         withdrawn = [f'Withdrawn: "{said}"' for said in one.withdrawn]

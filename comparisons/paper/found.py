@@ -11,6 +11,7 @@ from comparisons.paper import pictures, verdicts
 from comparisons.paper.curves import curves
 from comparisons.paper.pictures import Sheet
 from comparisons.paper.verdicts import Claim, Verdict
+from comparisons.reporting import outcomes
 from comparisons.runner import store
 from comparisons.runner.rows import COLUMNS
 
@@ -35,7 +36,6 @@ class Rows(NamedTuple):
 class Extra(NamedTuple):
     """What another comparison left in its folder: its rows, its figure.svg where it has one, and its manifests."""
 
-    folder: Path
     rows: pd.DataFrame
     figure: bytes
     manifests: list[dict[str, Any]]
@@ -67,7 +67,8 @@ def read(out: Path) -> Found:
     rows, manifests = {}, {}
     for figure, name in FIGURES.items():
         path = out / name / "rows.csv"
-        rows[figure] = store.read_rows(path) if path.exists() else pd.DataFrame(columns=list(COLUMNS))
+        there = store.read_rows(path) if path.exists() else pd.DataFrame(columns=list(COLUMNS))
+        rows[figure] = outcomes.explained(there, out / name)
         cells = sorted((out / name).glob("cells/*/manifest.json"))
         manifests[figure] = {cell.parent.name: _manifest(cell) for cell in cells}
     both = rows["figure2"], rows["figure3"]
@@ -85,11 +86,13 @@ def extra(folder: Path) -> Extra:
     manifests = [path for path in manifests if path.exists()] + sorted(folder.glob("cells/*/manifest.json"))
     figure = folder / "figure.svg"
     try:
-        rows = (store.read_rows if folder.name in LONG else pd.read_csv)(folder / "rows.csv")
+        long = folder.name in LONG
+        rows = (store.read_rows if long else pd.read_csv)(folder / "rows.csv")
+        rows = outcomes.explained(rows, folder) if long else rows
         drawn = figure.read_bytes() if figure.exists() else b""
     except (OSError, ValueError) as error:
         raise StorageError(f"cannot read {folder} ({error}); run its comparison again") from error
-    return Extra(folder, rows, drawn, [_manifest(path) for path in manifests])
+    return Extra(rows, drawn, [_manifest(path) for path in manifests])
 
 
 def _manifest(path: Path) -> dict[str, Any]:

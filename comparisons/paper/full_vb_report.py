@@ -1,6 +1,6 @@
 """The report of `full_vb`: what a point theta and a q(theta) are worth on training and on test data."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from comparisons.reporting.tables import BOUND, CELL, EVIDENCE, note, over_seeds
 from comparisons.runner import store
 from comparisons.runner.rows import PANEL
 
+ABOUT = "Maximum likelihood, MAP and full variational Bayes are one model with three answers for theta."
 TITLE = "A point or a distribution over theta"
 KINDS = ("ml", "map", "vb")
 TITLES = {"ml": "ml, a point", "map": "map, a point", "vb": "vb, at the mean of q"}
@@ -23,7 +24,7 @@ COLOURS = {"ml": drawing.VERMILION, "map": drawing.BLUE, "vb": drawing.SKY, "vb,
 def report(rows: Any, out: Path, mine: Any) -> str:
     """Write table.md and figure.svg of all rows; return the table of `mine` for a terminal."""
 
-    store.write(out / "table.md", markdown.printed(blocks(rows, outcomes.reasons(out)), TITLE))
+    store.write(out / "table.md", markdown.printed(blocks(outcomes.explained(rows, out)), TITLE))
     store.write(out / "figure.svg", figure(rows))
     return tables.plain(mine)
 
@@ -35,17 +36,14 @@ def by_theta(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(theta=theta, method=rest)
 
 
-def blocks(rows: pd.DataFrame, reasons: Mapping[str, str] = {}) -> list[Block]:
-    """Return the table, a part for each model and data: five lines for ml, map and the three readings of vb.
-
-    `reasons` says by cell why runs failed.
-    """
+def blocks(rows: pd.DataFrame) -> list[Block]:
+    """Return the table, a part for each model and data: five lines for ml, map and the three readings of vb."""
     rows = by_theta(rows)
     last = rows[rows.n_seen == rows.groupby("cell").n_seen.transform("max")]
-    return [block for _, panel in last.groupby(PANEL, sort=True) for block in _of_panel(panel, reasons)]
+    return [block for _, panel in last.groupby(PANEL, sort=True) for block in _of_panel(panel)]
 
 
-def _of_panel(panel: pd.DataFrame, reasons: Mapping[str, str]) -> Iterator[Block]:
+def _of_panel(panel: pd.DataFrame) -> Iterator[Block]:
     p = panel.iloc[0]
     yield Heading(
         f"{p['data']}, {p['n_train']} training points, {p['n_latent']} latent variables, "
@@ -67,7 +65,7 @@ def _of_panel(panel: pd.DataFrame, reasons: Mapping[str, str]) -> Iterator[Block
     head = [*shown, "theta", "lower bound, train", "lower bound, test", "log p(x), train", "log p(x), test"]
     yield Table([*head, "train - test", "step size", "seconds"], body)
     yield from map(Paragraph, sentences)
-    yield from outcomes.blocks(panel, reasons)
+    yield from outcomes.blocks(panel)
     yield Paragraph(note(summary(panel.drop(columns="theta")), p["data"]))
 
 

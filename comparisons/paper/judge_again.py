@@ -26,6 +26,7 @@ from comparisons.runner.fits import restored
 from comparisons.runner.identity import completed, method
 from inference.base import setting
 
+ABOUT = "The fits of Figure 3 that were kept, under the quadrature that sees oblique narrow posteriors."
 TITLE = "Judged again by quadrature"
 JUDGE = "quadrature"
 METRIC = f"log_px_{JUDGE}_nats"
@@ -99,13 +100,12 @@ def judged(plan: Plan, folder: Path, loaded: dict[str, Data], data_dir: Path | N
 def blocks(rows: pd.DataFrame) -> list[Block]:
     """Return the table: what of each fit moved, in nats per datapoint."""
     moved = rows[rows.moved != 0].moved.abs()
-    body = [
-        [row.backend, row.method, f"{row.n_train:,}", row.split, f"{row.n_seen:,}", f"{row.before:.4f}",
-         f"{row.now:.4f}", f"{row.moved:+.4f}", f"{row.again:.1%}", f"{row.flagged:.1%}"]
-        for row in rows.fillna({"method": ""}).itertuples()
-    ]  # fmt: skip
-    head = ["backend", "method", "training points", "split", "points seen", "log p(x) before", "now", "moved",
-            "integrated again", "flagged"]  # fmt: skip
+    body = []
+    for row in rows.fillna({"method": ""}).itertuples():
+        numbers = [f"{row.before:.4f}", f"{row.now:.4f}", f"{row.moved:+.4f}", f"{row.again:.1%}", f"{row.flagged:.1%}"]
+        body.append([row.backend, row.method, f"{row.n_train:,}", row.split, f"{row.n_seen:,}", *numbers])
+    head = ["backend", "method", "training points", "split", "points seen"]
+    head += ["log p(x) before", "now", "moved", "integrated again", "flagged"]
     far = f", by at most {moved.max():.4f} nats" if len(moved) else ", not by a bit"
     return [
         Paragraph(

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from typing import Any
 
-from comparisons.reporting.blocks import Block, Command, Fold, Heading, HtmlOnly, Paragraph
+from comparisons.paper.pictures import VERSIONS
+from comparisons.reporting.blocks import Block, Command, Fold, Heading, Long, Paragraph
 
-VERSIONS = ("numpyro", "jax", "pyro-ppl", "torch", "numpy")
 FEW = 2  # commands that are shown at once
 
 
@@ -20,7 +20,7 @@ def blocks(manifests: Iterable[dict[str, Any]]) -> list[Block]:
     if not shown:
         return []
     title = "The exact command" if len(machines) == 1 else f"The exact commands ({len(machines)})"
-    return [HtmlOnly([Heading(title), *shown] if len(machines) <= FEW else [Fold(title, shown)])]
+    return [Long([Heading(title), *shown] if len(machines) <= FEW else [Fold(title, shown)])]
 
 
 def _told(manifest: dict[str, Any]) -> tuple[str, str, str]:

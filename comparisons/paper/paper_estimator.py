@@ -22,7 +22,7 @@ from comparisons.paper.verdicts import (
     main,
     of,
     panel,
-)  # fmt: skip
+)
 
 EVALS = "appendix_d_evals"  # decoder evaluations that kept chains have taken up to a stop
 SIZES = (1000, 50_000)  # training points of Figure 3
@@ -120,9 +120,8 @@ def table(figure3: pd.DataFrame, n_train: int, split: str) -> tuple[list[str], l
         cost = "-" if np.isnan(last.evals) else f"{last.evals:.2g}"
         told = [one.name, READINGS[one.kept], *(at.get(stop, "-") for stop in stops)]
         body.append([*told, f"{last.flagged:.0%}", cost, f"{one.rows.decoder_evals.max():.2g}", str(last.seeds)])
-    head = ["method", "chains", *(count(stop) for stop in stops), "flagged, at the end",
-            "decoder evaluations of the chains", "of training", "seeds"]  # fmt: skip
-    return head, body
+    costs = ["flagged, at the end", "decoder evaluations of the chains", "of training", "seeds"]
+    return ["method", "chains", *(count(stop) for stop in stops), *costs], body
 
 
 def sentences(figure3: pd.DataFrame) -> list[str]:

@@ -22,6 +22,7 @@ from comparisons.runner.identity import numbers_version
 
 FOLDERS = ("reports/lower_bound", "reports/manifold", "reports/samples")  # where fits may lie already
 Sheet = tuple[Path, dict[str, Any]]  # a PNG, and the facts beside it
+VERSIONS = ("numpyro", "jax", "pyro-ppl", "torch", "numpy")  # of the libraries that people ask about
 HIDDEN = {"mnist": 500, "frey": 200}  # the paper's section 5
 
 
@@ -30,10 +31,9 @@ def experiment(plan: Any, data: str, n_latent: int, n_hidden: int) -> Experiment
 
     So each takes up the fits of the other. `plan` has the backend, engine, seed, threads and samples.
     """
-    return Experiment(
-        data=data, n_latent=n_latent, n_hidden=n_hidden, backend=plan.backend, engine=plan.engine, seed=plan.seed,
-        samples=plan.samples, threads=plan.threads, eval_points=10_000, evidence=("none",), **FIGURE2,
-    )  # fmt: skip
+    planned = {name: getattr(plan, name) for name in ("backend", "engine", "seed", "samples", "threads")}
+    judged: dict[str, Any] = {"eval_points": 10_000, "evidence": ("none",), **FIGURE2}
+    return Experiment(data=data, n_latent=n_latent, n_hidden=n_hidden, **planned, **judged)
 
 
 def decoder_means(fit: Fit, z: np.ndarray) -> np.ndarray:
@@ -58,9 +58,9 @@ def png(pixels: np.ndarray) -> bytes:
     lines = np.pad(pixels, ((0, 0), (1, 0)))  # each line starts with its filter: 0, none
     header = struct.pack(">2I5B", width, height, 8, 0, 0, 0, 0)  # 8 bits, grey
     parts = [(b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes(), 9)), (b"IEND", b"")]
-    chunks = (struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-              for name, body in parts)  # fmt: skip
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in parts
+    )
 
 
 def keep(out: Path, name: str, title: str, pixels: np.ndarray, latents: str, fit: Fit, data: Data) -> None:
@@ -69,13 +69,11 @@ def keep(out: Path, name: str, title: str, pixels: np.ndarray, latents: str, fit
     `latents` says in words which z were decoded. Raises StorageError.
     """
     store.write(out / f"{name}.png", png(pixels))
-    facts = {
-        **store.environment(), "title": title, "latents": latents, "cell": fit.cell.name, "data_digest": digest(data),
-        "settings": asdict(fit.experiment), "numbers_version": numbers_version(fit.experiment),
-        "shape": list(pixels.shape),
-        "pixels_sha256": hashlib.sha256(pixels.tobytes()).hexdigest(), "fit": _fit(out, fit.cell.name),
-    }  # fmt: skip
-    store.write_json(out / f"{name}.json", facts)
+    shown = {"title": title, "latents": latents, "cell": fit.cell.name, "data_digest": digest(data)}
+    made = {"settings": asdict(fit.experiment), "numbers_version": numbers_version(fit.experiment)}
+    sha256 = hashlib.sha256(pixels.tobytes()).hexdigest()
+    image = {"shape": list(pixels.shape), "pixels_sha256": sha256, "fit": _fit(out, fit.cell.name)}
+    store.write_json(out / f"{name}.json", {**store.environment(), **shown, **made, **image})
 
 
 def read(out: Path) -> list[Sheet]:
@@ -112,8 +110,7 @@ def settings(facts: dict[str, Any]) -> list[list[str]]:
     """Return what made a sheet, as pairs of name and value, for people."""
     s = facts["settings"]
     versions = facts.get("versions") or {}
-    shown = ", ".join(f"{name} {versions[name]}" for name in ("numpyro", "jax", "pyro-ppl", "torch", "numpy")
-                      if name in versions)  # fmt: skip
+    shown = ", ".join(f"{name} {versions[name]}" for name in VERSIONS if name in versions)
     fit = (
         f"{s['backend']} on {s['engine']}, {s['n_latent']} latent variables, {s['n_hidden']} hidden units, "
         f"{s['samples']:,} points seen, seed {s['seed']}, theta={s['theta']}"

@@ -3,7 +3,7 @@
 from comparisons.data import GREY
 from comparisons.paper.answer import TOLERANCE
 from comparisons.paper.found import Found
-from comparisons.reporting.blocks import Block, HtmlOnly, Items
+from comparisons.reporting.blocks import Block, Items, Long
 
 ERRORS = (
     "± is the standard deviation over seeds: what a single run, such as the paper's, scatters by. For one seed it is "
@@ -26,4 +26,4 @@ def blocks(found: Found) -> list[Block]:
         "chain moves counts once, and decoder evaluations stand beside.",
         "Seconds were taken on machines shared by several runs: read them as upper bounds.",
     ]
-    return [HtmlOnly([Items(texts)])]
+    return [Long([Items(texts)])]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from comparisons.paper.comparison import Comparison
 from comparisons.paper.found import Found
 from comparisons.reporting import html, markdown
-from comparisons.reporting.blocks import Block, Code, Gap, Heading, HtmlOnly, Items, Link, Paragraph, Section
+from comparisons.reporting.blocks import Block, Code, Gap, Heading, Items, Link, Long, Paragraph, Section
 
 TITLE = "Auto-Encoding Variational Bayes, run again"
 QUESTION = (
@@ -14,15 +14,12 @@ QUESTION = (
     "auto-encoding variational Bayes (AEVB), wake-sleep and Monte Carlo EM. They showed single runs, without error "
     "bars. Do the curves come out again, and do the conclusions stand?"
 )
-INDEX = (
-    Code("index.html"), " in this folder says the same at length, and opens offline. Both are built by ",
-    Code("python -m comparisons.report"), " from the rows and files here.",
-)  # fmt: skip
+COMMAND = Code("python -m comparisons.report")
+BOTH = " in this folder says the same at length, and opens offline. Both are built by "
+INDEX = (Code("index.html"), BOTH, COMMAND, " from the rows and files here.")
 PAPER = Link("https://arxiv.org/abs/1312.6114v10", "arXiv 1312.6114v10")
-FOOTER = (
-    "The paper is ", PAPER, ". This page is built from the rows and files beside it by ",
-    Code("python -m comparisons.report"), ", and from nothing else.",
-)  # fmt: skip
+BUILT = ". This page is built from the rows and files beside it by "
+FOOTER = ("The paper is ", PAPER, BUILT, COMMAND, ", and from nothing else.")
 
 
 NAMED_BEFORE = {"judge_again": "figure4"}  # sections that the navigation names before one that stands above them
@@ -50,7 +47,7 @@ def index(sections: Sequence[Section], parts: Sequence[Part | Comparison], found
     """Return the same for those who read on a code host: the answer, the figures, and where the rest lies."""
     blocks: list[Block] = [Heading(TITLE, 1), Paragraph(QUESTION), Paragraph(INDEX)]
     for part, section in zip(parts, sections, strict=True):
-        if isinstance(part, Part) and not all(isinstance(block, HtmlOnly) for block in section.blocks):
+        if isinstance(part, Part) and not all(isinstance(block, Long) for block in section.blocks):
             gap = [] if part.name == "answer" else [Gap()]  # the answer belongs to the opening
             blocks += [*gap, Heading(section.title, 2), *section.blocks]
     more = Items([part.item(found) for part in parts if isinstance(part, Comparison)])

@@ -45,11 +45,11 @@ from comparisons.reporting.blocks import (
     Figures,
     Fold,
     Heading,
-    HtmlOnly,
     Items,
     Link,
-    MarkdownOnly,
+    Long,
     Paragraph,
+    Short,
     Table,
     Text,
     not_run,
@@ -68,7 +68,7 @@ def blocks(found: Found, figure: str, text: str, drawn: list[Figure]) -> list[Bl
     shown = [Figures(drawn)] if drawn else not_run(f"python -m comparisons.{folder} --help")
     data = "Data: ", Link(f"{folder}/rows.csv", "every row"), ", ", Link(f"{folder}/table.md", "all runs as a table")
     return [
-        HtmlOnly([Paragraph(text)]),
+        Long([Paragraph(text)]),
         *shown,
         *_said(found, figure),
         *_verdicts(found, figure),
@@ -77,7 +77,7 @@ def blocks(found: Found, figure: str, text: str, drawn: list[Figure]) -> list[Bl
         *_causes(found, figure),
         *_engines(found, figure),
         *made.blocks(_manifests(found, figure)),
-        *([HtmlOnly([Paragraph((*data, ", ", Link("verdicts.csv", "the verdicts"), "."), "note")])] if drawn else []),
+        *([Long([Paragraph((*data, ", ", Link("verdicts.csv", "the verdicts"), "."), "note")])] if drawn else []),
     ]
 
 
@@ -113,7 +113,7 @@ def _papers(papers: Sequence[Any], ours: list[figures.Line]) -> str:
 def _said(found: Found, figure: str) -> Iterator[Block]:
     said = findings.said(findings.FIGURE2 if figure == "figure2" else findings.FIGURE3, found.rows)
     if said:
-        yield HtmlOnly([Heading("What the rows say")])
+        yield Long([Heading("What the rows say")])
         yield Items(said) if len(said) <= LEAD else Fold(f"{len(said)} findings", [Items(said)])
 
 
@@ -131,11 +131,11 @@ def _verdicts(found: Found, figure: str) -> Iterator[Block]:
     if test:
         yield test
     if train:
-        yield HtmlOnly([Fold("The same on the training set", [train])])
+        yield Long([Fold("The same on the training set", [train])])
     if test:
         yield Paragraph(f"Nats per datapoint, higher is better. {ERRORS} {GREY_NOTE}", "note")
         links = Link(f"{folder}/rows.csv", "Every row"), ", ", Link(f"{folder}/table.md", "all runs"), "."
-        yield MarkdownOnly([Paragraph(links)])
+        yield Short([Paragraph(links)])
 
 
 def _status(found: Found, figure: str, drawn: bool) -> Iterator[Block]:
@@ -143,21 +143,20 @@ def _status(found: Found, figure: str, drawn: bool) -> Iterator[Block]:
     rows = getattr(found, figure)
     if (rows.status == "contradicted").any():
         yield Paragraph(outcomes.CONTRADICTED, "note")
-    reasons = {cell: str(facts.get("reason", "")) for cell, facts in found.manifests[figure].items()}
-    lost = outcomes.failures(rows, reasons)
+    lost = outcomes.failures(rows)
     if lost:
         yield Fold(f"{len(lost)} runs failed", [Paragraph(outcomes.FAILED), Items(lost)])
     missing = gaps(v for v in found.verdicts if v.curve.figure == figure)
     if missing and drawn:
-        yield HtmlOnly([Fold(f"Not run: {len(missing)} panels have gaps", [Items(missing)])])
+        yield Long([Fold(f"Not run: {len(missing)} panels have gaps", [Items(missing)])])
 
 
 def _experiments(found: Found, figure: str) -> Iterator[Block]:
     others = experiments(found, figure)
     if others:
         same = "The same curves under other settings, engines or lengths"
-        yield HtmlOnly([Heading(CAUSE), Paragraph(f"{same}: what a difference from the paper hangs on.")])
-        yield MarkdownOnly([Paragraph(f"{CAUSE}: {same[0].lower()}{same[1:]}.")])
+        yield Long([Heading(CAUSE), Paragraph(f"{same}: what a difference from the paper hangs on.")])
+        yield Short([Paragraph(f"{CAUSE}: {same[0].lower()}{same[1:]}.")])
         by = [] if figure == "figure2" else ["judged by"]
         head = ["data", "panel", "method", *by, "settings", "engine", "points seen", "ours, test", "paper"]
         yield Table([*head, "ours - paper", "step size", "seeds"], others, CAUSE, NUMBERS)
@@ -166,7 +165,7 @@ def _experiments(found: Found, figure: str) -> Iterator[Block]:
 def _causes(found: Found, figure: str) -> Iterator[Block]:
     worse = causes(found, figure)
     if worse:
-        yield MarkdownOnly([Paragraph("Where ours is worse than the paper's or not trusted, and what is known there:")])
+        yield Short([Paragraph("Where ours is worse than the paper's or not trusted, and what is known there:")])
         summary = f"Worse than the paper, or not trusted, at {len(worse)} points of its curves: what is known there"
         yield Fold(summary, [Items(worse)])
 
@@ -181,14 +180,13 @@ def _engines(found: Found, figure: str) -> Iterator[Block]:
             "numbers. Do they end at the same value, as far as seeds can tell? Nats per datapoint, ± is the standard "
             f"error over seeds. {verdict(compared)}"
         )
-        yield HtmlOnly([Heading("The two engines"), Paragraph(text)])
-        yield MarkdownOnly([Paragraph(f"The two engines. {text}")])
-        body = [
-            [TITLES.get(c.data, c.data), f"{c.n_train:,}", count(c.samples), NAMES.get(c.backend, c.backend),
-             c.method or "defaults", _quantity(c.quantity), f"{c.difference:+.2f} ± {c.stderr:.2f}", f"{c.z:+.1f}",
-             str(c.seeds)]
-            for c in compared.itertuples()
-        ]  # fmt: skip
+        yield Long([Heading("The two engines"), Paragraph(text)])
+        yield Short([Paragraph(f"The two engines. {text}")])
+        body = []
+        for c in compared.itertuples():
+            panel = [TITLES.get(c.data, c.data), f"{c.n_train:,}", count(c.samples), NAMES.get(c.backend, c.backend)]
+            off = [f"{c.difference:+.2f} ± {c.stderr:.2f}", f"{c.z:+.1f}", str(c.seeds)]
+            body.append([*panel, c.method or "defaults", _quantity(c.quantity), *off])
         numbers = ["training points", f"{one} - {other}", "in standard errors", "runs"]
         head = ["data", numbers[0], "points seen", "method", "settings", "quantity", *numbers[1:]]
         yield Fold("Each difference", [Table(head, body, f"{one} minus {other}", numbers)])
@@ -205,10 +203,9 @@ def verdict_rows(found: Iterable[Verdict]) -> list[list[Text]]:
         ours = "diverged" if np.isnan(v.point.value) else f"{v.point.value:.2f} ± {_error(v.point.error)}"
         ours += outcomes.mark(v.point.contradicted) + doubt(v.point)
         paper = "-" if np.isnan(v.paper) else f"{v.paper:.1f}"
-        body.append(
-            [TITLES[c.data], panel_name(c), NAMES[c.backend], c.split, *by, count(v.n_seen), ours, paper, difference(v),
-             word(said(v.word)), run_of(v.configuration), steps(v.point), str(v.point.seeds)]
-        )  # fmt: skip
+        place = [TITLES[c.data], panel_name(c), NAMES[c.backend], c.split, *by, count(v.n_seen)]
+        run = [run_of(v.configuration), steps(v.point), str(v.point.seeds)]
+        body.append([*place, ours, paper, difference(v), word(said(v.word)), *run])
     return body
 
 
@@ -267,11 +264,10 @@ def experiments(found: Found, figure: str) -> list[list[str]]:
                 paper = value_at(curve, end.n_seen)
                 off = "-" if np.isnan(end.value - paper) else f"{end.value - paper:+.1f}"
                 by = [] if figure == "figure2" else [ESTIMATORS[metric]]
-                body.append(
-                    [TITLES[curve.data], panel_name(curve), NAMES[curve.backend], *by, other.method or "defaults",
-                     other.engine, count(end.n_seen), number(end) + doubt(end),
-                     "-" if np.isnan(paper) else f"{paper:.1f}", off, steps(end), str(end.seeds)]
-                )  # fmt: skip
+                place = [TITLES[curve.data], panel_name(curve), NAMES[curve.backend], *by]
+                run = [other.method or "defaults", other.engine, count(end.n_seen), number(end) + doubt(end)]
+                there = "-" if np.isnan(paper) else f"{paper:.1f}"
+                body.append([*place, *run, there, off, steps(end), str(end.seeds)])
     return body
 
 

@@ -26,7 +26,7 @@ from comparisons.paper.verdicts import (
     points,
     said,
     stands,
-)  # fmt: skip
+)
 from comparisons.reporting import drawing
 from comparisons.reporting.drawing import key, svg
 

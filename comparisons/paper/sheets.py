@@ -12,10 +12,10 @@ from comparisons.reporting.blocks import (
     Figures,
     Fold,
     Heading,
-    HtmlOnly,
     Link,
-    MarkdownOnly,
+    Long,
     Paragraph,
+    Short,
     Table,
     not_run,
 )
@@ -53,8 +53,8 @@ def _blocks(folder: str, text: str, sheets: list[Sheet]) -> list[Block]:
     data = ("Data: ", Link(f"{folder}/table.md", "images and settings"), ".")
     return [
         Paragraph(text),
-        HtmlOnly([Figures(shown), Heading("How they were made"), *facts_of, Paragraph(data, "note")]),
-        MarkdownOnly([Figures(short), Paragraph((Link(f"{folder}/table.md", "How they were made"), "."))]),
+        Long([Figures(shown), Heading("How they were made"), *facts_of, Paragraph(data, "note")]),
+        Short([Figures(short), Paragraph((Link(f"{folder}/table.md", "How they were made"), "."))]),
     ]
 
 

@@ -70,11 +70,12 @@ def table(figure3: pd.DataFrame) -> list[list[str]]:
     groups: dict[tuple[bool, int, str, int], list[Pair]] = {}
     for one in pairs(figure3):
         groups.setdefault((one.kept, one.n_train, one.split, one.n_seen), []).append(one)
-    return [
-        [READINGS[kept], f"{n_train:,}", split, count(n_seen), str(len(group)), str(sum(one.decided for one in group)),
-         str(sum(one.turned for one in group)), _which(group) if kept else "(not listed)"]
-        for (kept, n_train, split, n_seen), group in groups.items()
-    ]  # fmt: skip
+    body = []
+    for (kept, n_train, split, n_seen), group in groups.items():
+        counts = [len(group), sum(one.decided for one in group), sum(one.turned for one in group)]
+        which = _which(group) if kept else "(not listed)"
+        body.append([READINGS[kept], f"{n_train:,}", split, count(n_seen), *map(str, counts), which])
+    return body
 
 
 def sentences(figure3: pd.DataFrame) -> list[str]:

@@ -188,11 +188,9 @@ def _point(told: dict[str, np.ndarray], n_seen: int, lost: int) -> Point:
     else:
         value = float(np.mean(seeds))
         error = float(np.std(seeds, ddof=1)) if count > 1 else float(told["stderr"][0])
-    return Point(
-        n_seen, value, error, error / count**0.5, count, sizes_seen,
-        float(flagged.mean()) if len(flagged) else 0.0,
-        "status" in told and bool((told["status"] == "contradicted").any()),
-    )  # fmt: skip
+    doubted = float(flagged.mean()) if len(flagged) else 0.0
+    contradicted = "status" in told and bool((told["status"] == "contradicted").any())
+    return Point(n_seen, value, error, error / count**0.5, count, sizes_seen, doubted, contradicted)
 
 
 def verdicts(figure2: pd.DataFrame, figure3: pd.DataFrame, curves: Iterable[Curve]) -> list[Verdict]:

@@ -110,6 +110,11 @@ class Figure:
         if not self.alt.strip():
             raise ValueError("an image needs words for those who do not see it")
 
+    @property
+    def ours(self) -> bool:
+        """Whether the report itself draws it, and keeps it in its own folder."""
+        return self.file.startswith("figures/")
+
 
 @dataclass(frozen=True)
 class Figures:
@@ -143,15 +148,15 @@ class Beside:
 
 
 @dataclass(frozen=True)
-class HtmlOnly:
-    """What the page alone says, which has room for it."""
+class Long:
+    """What the page alone says, which has room for it: HTML."""
 
     blocks: Sequence["Block"]
 
 
 @dataclass(frozen=True)
-class MarkdownOnly:
-    """What Markdown alone says, most often in place of more."""
+class Short:
+    """What the index alone says, most often in place of more: Markdown."""
 
     blocks: Sequence["Block"]
 
@@ -162,7 +167,7 @@ class Gap:
 
 
 Shown = Heading | Paragraph | Items | Table | Figure | Figures | Command | Gap
-Block = Shown | Fold | Beside | HtmlOnly | MarkdownOnly
+Block = Shown | Fold | Beside | Long | Short
 
 
 class Section(NamedTuple):
@@ -181,7 +186,7 @@ def figures(blocks: Iterable[Block]) -> Iterator[Figure]:
                 yield block
             case Figures():
                 yield from block.figures
-            case Fold() | HtmlOnly() | MarkdownOnly():
+            case Fold() | Long() | Short():
                 yield from figures(block.blocks)
             case Beside():
                 yield from figures([*block.left, *block.right])
@@ -190,4 +195,4 @@ def figures(blocks: Iterable[Block]) -> Iterator[Figure]:
 def not_run(command: str = "") -> list[Block]:
     """Say that nothing was run, and by which command it would be."""
     told: Text = ("Not run yet. The command: ", Code(command), ".") if command else "Not run yet."
-    return [HtmlOnly([Paragraph(told, "soft")]), MarkdownOnly([Paragraph("Not run yet.")])]
+    return [Long([Paragraph(told, "soft")]), Short([Paragraph("Not run yet.")])]

@@ -12,7 +12,7 @@ def report(rows: "pd.DataFrame", out: Path, mine: "pd.DataFrame") -> str:
     from comparisons.reporting import figures, markdown, outcomes, tables
     from comparisons.runner import store
 
-    store.write(out / "table.md", markdown.printed(tables.blocks(rows, outcomes.reasons(out))))
+    store.write(out / "table.md", markdown.printed(tables.blocks(outcomes.explained(rows, out))))
     store.write(out / "table.csv", tables.summary(rows).to_csv(index=False, lineterminator="\n"))
     store.write(out / "figure.svg", figures.learning_curves(rows))
     return tables.plain(mine)

@@ -10,19 +10,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from comparisons.reporting.blocks import (
-    Block,
-    Figure,
-    Gap,
-    Heading,
-    HtmlOnly,
-    Item,
-    MarkdownOnly,
-    Paragraph,
-    Section,
-    Table,
-    Text,
-)
+from comparisons.reporting.blocks import Block, Figure, Gap, Heading, Item, Long, Paragraph, Section, Short, Table, Text
 
 KINDS = {".svg": "image/svg+xml", ".png": "image/png"}
 
@@ -60,9 +48,9 @@ def _of_page(blocks: Iterable[Block], heading: str = "table") -> Iterator[Block]
     """Yield what the page shows; a table without a label has the heading above it."""
     for block in blocks:
         match block:
-            case HtmlOnly():
+            case Long():
                 yield from _of_page(block.blocks, heading)
-            case MarkdownOnly() | Gap():
+            case Short() | Gap():
                 pass
             case Table(label=""):
                 yield replace(block, label=heading)
@@ -73,10 +61,9 @@ def _of_page(blocks: Iterable[Block], heading: str = "table") -> Iterator[Block]
 
 
 def _macros() -> Any:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, finalize=escape, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
-    )  # fmt: skip
+    loader = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(loader=loader, autoescape=True, finalize=escape, undefined=StrictUndefined)
+    environment.trim_blocks = environment.lstrip_blocks = environment.keep_trailing_newline = True
     environment.filters |= {"show": show, "each": each, "source": source}
     return environment.get_template("page.html.jinja").module
 

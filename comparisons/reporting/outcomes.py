@@ -8,7 +8,7 @@
   two is wrong. The number stays, and bears a mark.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,30 +52,31 @@ def mark(contradicted: bool) -> str:
     return f" {MARK}" if contradicted else ""
 
 
-def failures(rows: "pd.DataFrame", reasons: Mapping[str, str] = {}) -> list[str]:
-    """Return a sentence for each run that failed: which it was, and why, where `reasons` by cell knows."""
+def failures(rows: "pd.DataFrame") -> list[str]:
+    """Return a sentence for each run that failed: which it was, and why, where a column `reason` says so."""
     lost = rows[rows.status == "failed"].drop_duplicates("cell")
     lost = lost.sort_values(["data", "n_train", "n_latent", "backend", "method", "engine", "seed"])
     return [
         f"{one.backend}{f', {one.method},' if one.method else ''} on {one.engine}, {one.data}, {one.n_train} training "
         f"points, {one.n_latent} latent variables, seed {one.seed}: failed "
-        f"({' '.join(reasons.get(str(one.cell), '').split()) or 'the reason was not written down'})."
+        f"({' '.join(getattr(one, 'reason', '').split()) or 'the reason was not written down'})."
         for one in lost.itertuples()
     ]
 
 
-def blocks(rows: "pd.DataFrame", reasons: Mapping[str, str] = {}) -> list[Block]:
+def blocks(rows: "pd.DataFrame") -> list[Block]:
     """Return what is said of the runs that failed, nothing where none did."""
-    lost = failures(rows, reasons)
+    lost = failures(rows)
     return [Paragraph(FAILED), Items(lost, lined=True)] if lost else []
 
 
 FAILED = "A run that failed says nothing about its method: its seed is missing from every mean."
 
 
-def reasons(out: Path) -> dict[str, str]:
-    """Return by cell why runs failed, as the manifests in a folder of results say."""
+def explained(rows: "pd.DataFrame", out: Path) -> "pd.DataFrame":
+    """Return rows with a column `reason`: why runs failed, as the manifests in their folder of results say."""
     from comparisons.runner import store
 
     told = {path.parent.name: store.read_manifest(out, path.parent.name) for path in out.glob("cells/*/manifest.json")}
-    return {cell: str(facts.get("reason", "")) for cell, facts in told.items() if facts.get("status") == "failed"}
+    reasons = {cell: str(facts.get("reason", "")) for cell, facts in told.items() if facts.get("status") == "failed"}
+    return rows.assign(reason=[reasons.get(cell, "") for cell in rows.cell])

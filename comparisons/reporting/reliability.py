@@ -4,6 +4,7 @@ import pandas as pd
 
 from comparisons.reporting.blocks import Block, Code, Paragraph, Table
 
+ABOUT = "Runs were killed, stopped and starved of disk, and went on."
 TITLE = "What the suite survives"
 
 

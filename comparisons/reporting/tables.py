@@ -1,6 +1,6 @@
 """Rows to tables, as numbers, as blocks of a report and for a terminal: pure functions of the rows."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -76,16 +76,16 @@ def estimators(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def blocks(rows: pd.DataFrame, reasons: Mapping[str, str] = {}) -> list[Block]:
-    """Return the report's tables, a part for each panel; `reasons` says by cell why runs failed."""
+def blocks(rows: pd.DataFrame) -> list[Block]:
+    """Return the report's tables, a part for each panel."""
     return [
         block
         for key, panel in summary(rows).groupby(PANEL, sort=True)
-        for block in _of_panel(panel, rows[(rows[PANEL] == list(key)).all(axis=1)], reasons)
+        for block in _of_panel(panel, rows[(rows[PANEL] == list(key)).all(axis=1)])
     ]
 
 
-def _of_panel(panel: pd.DataFrame, rows: pd.DataFrame, reasons: Mapping[str, str]) -> Iterator[Block]:
+def _of_panel(panel: pd.DataFrame, rows: pd.DataFrame) -> Iterator[Block]:
     p = panel.iloc[0]
     yield Heading(
         f"{p['data']}, {p['n_train']} training points, {p['model']}, {p['n_latent']} latent variables, "
@@ -103,15 +103,14 @@ def _of_panel(panel: pd.DataFrame, rows: pd.DataFrame, reasons: Mapping[str, str
         body.append([*names, *_values(line), *cost, line.step_size, seeds])
     yield Table(head, body)
     yield Paragraph(note(panel, p["data"]))
-    yield from outcomes.blocks(rows, reasons)
+    yield from outcomes.blocks(rows)
     yield from _side_by_side(estimators(rows))
     for (one, other), compared in agreement(panel).groupby(PAIR, sort=False):
         yield Paragraph(f"Do the engines agree? {one} minus {other}, in nats, and in standard errors over seeds (z):")
-        differences = [
-            [*(getattr(c, name) for name in ("backend", *method)), c.quantity.replace("_", " "),
-             f"{c.difference:+.3f} ± {c.stderr:.3f}", f"{c.z:+.1f}"]
-            for c in compared.itertuples()
-        ]  # fmt: skip
+        differences = []
+        for c in compared.itertuples():
+            off = [c.quantity.replace("_", " "), f"{c.difference:+.3f} ± {c.stderr:.3f}", f"{c.z:+.1f}"]
+            differences.append([*(getattr(c, name) for name in ("backend", *method)), *off])
         yield Table(["backend", *method, "quantity", "difference", "z"], differences)
 
 

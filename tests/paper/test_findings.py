@@ -179,17 +179,25 @@ def test_what_attempts_say_of_withdrawn_findings() -> None:
         [
             {**told, "finding": "frey", "attempt": name, "metric": "elbo_nats", "n_seen": n, "value": value}
             for name, n, value in (
-                ("minibatches of 500", 500_000, 677.0), ("minibatches of 500", 1_000_000, 800.0),
-                ("minibatches of 500, 2 latent variables", 1_000_000, 686.0), ("plain", 1_000_000, 988.0),
+                ("minibatches of 500", 500_000, 677.0),
+                ("minibatches of 500", 1_000_000, 800.0),
+                ("minibatches of 500, 2 latent variables", 1_000_000, 686.0),
+                ("plain", 1_000_000, 988.0),
                 ("minibatches of 500, ten million points", 10_000_000, 1133.0),
             )
         ]
         + [
-            {**told, "finding": "em_large", "attempt": name, "metric": "log_px_plain_nats", "n_seen": 500_000,
-             "value": value}
+            {
+                **told,
+                "finding": "em_large",
+                "attempt": name,
+                "metric": "log_px_plain_nats",
+                "n_seen": 500_000,
+                "value": value,
+            }
             for name, value in (("plain AEVB", -146.5), ("seed 1", -156.5))
         ]
-    )  # fmt: skip
+    )
     rows = rows3()._replace(attempts=attempts)
     two, ten, later = corrections.frey_face(rows, {})
     assert "with 2 latent variables: 686 on test after 1 million points, the paper's curve at 673" in two

@@ -25,8 +25,10 @@ def test_every_curve_is_there() -> None:
     expected = {("figure2", *panel, b, s) for panel in figure2 for b in ("aevb", "wake_sleep") for s in SPLITS}
     expected |= {
         ("figure3", "mnist", 3, n, b, s)
-        for n in (1000, 50_000) for b in ("aevb", "wake_sleep", "monte_carlo_em") for s in SPLITS
-    }  # fmt: skip
+        for n in (1000, 50_000)
+        for b in ("aevb", "wake_sleep", "monte_carlo_em")
+        for s in SPLITS
+    }
     assert {curve[:6] for curve in curves()} == expected
     assert len(curves()) == len(expected)
 

@@ -145,8 +145,15 @@ def test_a_damaged_description_is_an_error_of_storage(tmp_path: Path) -> None:
 def test_descriptions_are_escaped(tmp_path: Path) -> None:
     settings = {"backend": "<b>|", "engine": "e", "n_latent": 2, "n_hidden": 5, "samples": 1, "seed": 0, "theta": "map"}
     facts = {
-        "settings": settings, "title": "<script>", "latents": "z\n<", "command": "c", "commit": "", "python": "",
-        "cell": "", "shape": [1, 1], "pixels_sha256": "",
-    }  # fmt: skip
+        "settings": settings,
+        "title": "<script>",
+        "latents": "z\n<",
+        "command": "c",
+        "commit": "",
+        "python": "",
+        "cell": "",
+        "shape": [1, 1],
+        "pixels_sha256": "",
+    }
     text = pictures.table("Sheets", [(tmp_path / "a.png", facts)])
     assert "<" not in text and "&lt;script&gt;" in text and "&lt;b&gt;\\|" in text

@@ -8,7 +8,8 @@ from scipy import special
 
 from comparisons.data import load
 from comparisons.runner.training import training
-from inference.base import Batch, Engine, Settings, arrays, join, numpys, pick
+from inference import AllSettings
+from inference.base import Batch, Engine, arrays, join, numpys, pick
 from models.vae import OneHiddenLayer, VaeBernoulli, VaeGaussian
 
 MODELS = {"vae_bernoulli": VaeBernoulli(6, 2, 4), "vae_gaussian": VaeGaussian(6, 2, 4)}
@@ -176,7 +177,7 @@ def test_short_runs_end_where_the_backends_end(engines: dict[str, Engine], metho
 
 def ended_at(engine: Engine | None, method: str, train: np.ndarray, test: np.ndarray, seed: int) -> float:
     """Return the mean of log p(x) over `test` after STEPS steps of a backend on an engine, or, for None, of ours."""
-    settings = Settings(warmup=0, minibatch=M)
+    settings = AllSettings(warmup=0, minibatch=M)
     initial = [{name: 10 * value for name, value in group.items()} for group in DIGITS.init(seed)]
     rng = np.random.default_rng([seed, engine is None])
     rows = np.stack([rng.choice(len(train), M, replace=False) for _ in range(STEPS[method])])

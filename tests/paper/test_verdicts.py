@@ -82,8 +82,10 @@ def test_frey_face_is_reproduced_within_five_per_cent(value: float, word: str) -
 def test_the_end_of_the_run_is_a_point_of_its_own() -> None:
     found = verdict(run({1e6: -110.0, 1e7: -120.0, 5e7: -127.0}))
     assert [(v.at, v.n_seen, v.word) for v in found] == [
-        ("1e6", 10**6, "reproduced"), ("1e7", 10**7, "reproduced"), ("end", 5 * 10**7, "reproduced")
-    ]  # fmt: skip
+        ("1e6", 10**6, "reproduced"),
+        ("1e7", 10**7, "reproduced"),
+        ("end", 5 * 10**7, "reproduced"),
+    ]
     assert [v.at for v in verdict(run({1e6: -110.0, 1e7: -120.0}))] == ["1e6", "1e7"]
 
 
@@ -128,8 +130,9 @@ def test_figure_3_is_held_against_the_truth_and_against_the_papers_estimator() -
     rows = run({1e6: -105.0}, **FIGURE3) + run({1e6: -111.0}, **{**FIGURE3, "metric": "log_px_appendix_d_nats"})
     found = verdicts.verdicts(NONE, frame(*rows), [one])
     assert [(v.metric, v.word) for v in found if v.at == "1e6"] == [
-        ("log_px_quadrature_nats", "better"), ("log_px_appendix_d_nats", "reproduced")
-    ]  # fmt: skip
+        ("log_px_quadrature_nats", "better"),
+        ("log_px_appendix_d_nats", "reproduced"),
+    ]
 
 
 def test_with_no_rows_nothing_was_run() -> None:

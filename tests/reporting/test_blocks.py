@@ -17,13 +17,13 @@ from comparisons.reporting.blocks import (
     Fold,
     Gap,
     Heading,
-    HtmlOnly,
     Item,
     Items,
     Link,
-    MarkdownOnly,
+    Long,
     Paragraph,
     Section,
+    Short,
     Strong,
     Table,
     Word,
@@ -32,13 +32,22 @@ from comparisons.reporting.blocks import (
 
 FIGURE = Figure(b"\x89PNG", "a/b.png", HOSTILE, HOSTILE)
 EVERY: tuple[Block, ...] = (
-    Heading(HOSTILE), Paragraph(HOSTILE, "note"), Paragraph((HOSTILE, Code(HOSTILE), Strong(HOSTILE))),
-    Paragraph((Word(HOSTILE, "good", strong=True), Link("a.csv", HOSTILE))), Items([HOSTILE, HOSTILE]),
+    Heading(HOSTILE),
+    Paragraph(HOSTILE, "note"),
+    Paragraph((HOSTILE, Code(HOSTILE), Strong(HOSTILE))),
+    Paragraph((Word(HOSTILE, "good", strong=True), Link("a.csv", HOSTILE))),
+    Items([HOSTILE, HOSTILE]),
     Items([Item(HOSTILE, [Items([HOSTILE])])], lined=True),
     Table([HOSTILE], [[HOSTILE], [Word(HOSTILE, "bad")]], HOSTILE),
-    FIGURE, Figures([FIGURE]), Command(HOSTILE), Fold(HOSTILE, [Paragraph(HOSTILE)]), HtmlOnly([Paragraph(HOSTILE)]),
-    Beside([Paragraph(HOSTILE)], [Paragraph(HOSTILE)]), MarkdownOnly([Paragraph(HOSTILE)]), Gap(),
-)  # fmt: skip
+    FIGURE,
+    Figures([FIGURE]),
+    Command(HOSTILE),
+    Fold(HOSTILE, [Paragraph(HOSTILE)]),
+    Long([Paragraph(HOSTILE)]),
+    Beside([Paragraph(HOSTILE)], [Paragraph(HOSTILE)]),
+    Short([Paragraph(HOSTILE)]),
+    Gap(),
+)
 
 
 def shown(*blocks: Block) -> str:
@@ -57,7 +66,7 @@ def test_what_comes_from_outside_makes_no_elements(block: Block) -> None:
     """In content, in attributes, in tables and in the words of an image, by both printers."""
     page = shown(block)
     assert "<script" not in page and page.count("<img") == sum(1 for _ in figures([block]))
-    assert isinstance(block, MarkdownOnly | Gap) or html.escape(HOSTILE) in page
+    assert isinstance(block, Short | Gap) or html.escape(HOSTILE) in page
     assert "<" not in markdown.page([block])
 
 
@@ -81,7 +90,7 @@ def test_what_is_empty_is_nothing() -> None:
 
 
 def test_each_printer_has_its_own() -> None:
-    both: list[Block] = [HtmlOnly([Paragraph("page")]), MarkdownOnly([Paragraph("index")])]
+    both: list[Block] = [Long([Paragraph("page")]), Short([Paragraph("index")])]
     assert shown(*both) == "<p>page</p>" and markdown.page(both) == "index\n"
 
 
@@ -97,8 +106,10 @@ def test_a_table_says_what_is_in_it_and_sets_numbers_right() -> None:
 
 def test_a_pipe_ends_no_cell() -> None:
     assert pipes(markdown.page([Table(["a|b", ""], [[Code("c|d"), "e\nf"]])])) == [
-        ["a\\|b", ""], ["---", "---"], ["`c\\|d`", "e f"]
-    ]  # fmt: skip
+        ["a\\|b", ""],
+        ["---", "---"],
+        ["`c\\|d`", "e f"],
+    ]
 
 
 def test_an_image_needs_words() -> None:

@@ -1,7 +1,6 @@
 """A run that failed is no finding about its method: not in a mean, a table, a figure, a verdict or a claim."""
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,8 @@ from comparisons.runner import store
 from comparisons.runner.rows import to_csv
 
 
-def vb_table(rows: pd.DataFrame, reasons: Mapping[str, str] = {}) -> str:
-    return markdown.printed(full_vb_report.blocks(rows, reasons))
+def vb_table(rows: pd.DataFrame) -> str:
+    return markdown.printed(full_vb_report.blocks(rows))
 
 
 LOST: dict[str, Any] = {"value": math.nan, "stderr": math.nan}
@@ -47,8 +46,7 @@ def test_one_word_for_several_seeds(statuses: list[str], word: str) -> None:
 
 def test_a_run_that_failed_is_called_failed_and_its_reason_stands_under_the_table() -> None:
     rows = frame(row(**BROKEN), row(**{**BROKEN, "split": "test"}), row(backend="wake_sleep"))
-    cell = str(rows.cell[0])
-    text = table_of(rows, {cell: "MemoryError: <4 GB>\nin a | line"})
+    text = table_of(rows.assign(reason="MemoryError: <4 GB>\nin a | line"))
     head, _, *lines = pipes(text)
     assert [line[head.index("lower bound, train")] for line in lines] == ["failed", "-10.00 ± 0.50"]
     assert lines[0][head.index("seeds")] == "0 (1 failed)" and lines[0][head.index("seconds")] == "-"
@@ -87,7 +85,7 @@ def test_engines_are_compared_over_the_seeds_that_ran() -> None:
 
 def test_the_table_of_full_vb_says_failed_too() -> None:
     rows = frame(*(row(**BROKEN, method=method) for method in ("", "theta=vb")))
-    text = vb_table(rows, {str(rows.cell[1]): "TypeError"})
+    text = vb_table(rows.assign(reason="TypeError"))
     assert "failed (TypeError)" in text and "vb: failed." in text and "diverged" not in text and "nan" not in text
     both = frame(row(value=-7.0), row(seed=1, **BROKEN))
     assert "-7.00 ± 0.50" in vb_table(both)
@@ -134,7 +132,8 @@ def test_the_report_names_what_failed(tmp_path: Path) -> None:
     out = tmp_path / "marginal_likelihood"
     store.write(out / "rows.csv", to_csv(rows))
     store.write_json(out / "cells" / "lost" / "manifest.json", {"status": "failed", "reason": "TypeError: 'x'"})
-    assert outcomes.reasons(out) == {"lost": "TypeError: 'x'"}
+    explained = outcomes.explained(frame(*rows), out)
+    assert {cell: part.reason.unique().item() for cell, part in explained.groupby("cell")}["lost"] == "TypeError: 'x'"
     assert report.main(["--out", str(tmp_path)]) == 0
     for name in ("README.md", "index.html"):
         text = (tmp_path / name).read_text()
@@ -146,9 +145,11 @@ def test_the_report_names_what_failed(tmp_path: Path) -> None:
 
 def test_a_contradicted_number_keeps_its_value_and_bears_a_mark() -> None:
     rows = frame(
-        row(value=-5.0, status="contradicted"), row(metric="log_px_quadrature_nats", value=-6.0, status="contradicted"),
-        row(split="test", value=-7.0), row(backend="wake_sleep"),
-    )  # fmt: skip
+        row(value=-5.0, status="contradicted"),
+        row(metric="log_px_quadrature_nats", value=-6.0, status="contradicted"),
+        row(split="test", value=-7.0),
+        row(backend="wake_sleep"),
+    )
     text = table_of(rows)
     assert "| -5.00 ± 0.50 † | -7.00 ± 0.50 | -6.00 ± 0.50 † | - |" in text and text.count(outcomes.CONTRADICTED) == 1
     assert outcomes.CONTRADICTED in tables.plain(rows) and outcomes.CONTRADICTED not in table_of(rows[2:])

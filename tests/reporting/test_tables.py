@@ -122,9 +122,7 @@ def test_every_two_of_three_engines_are_compared() -> None:
     rows = [one for engine, each in values.items() for one in seeds(engine, each)] + [row(engine="fourth")]
     found = agreement.agreement(tables.summary(frame(*rows)))
     pairs = {(line.engine, line.other): (line.difference, line.seeds) for line in found.itertuples()}
-    assert pairs == {
-        ("numpyro", "pyro"): (2.0, 6), ("numpyro", "third"): (3.0, 5), ("pyro", "third"): (1.0, 5)
-    }  # fmt: skip
+    assert pairs == {("numpyro", "pyro"): (2.0, 6), ("numpyro", "third"): (3.0, 5), ("pyro", "third"): (1.0, 5)}
     text = table_of(frame(*rows))
     assert all(f"Do the engines agree? {one} minus {other}, in nats" in text for one, other in pairs)
     two = [one for one in rows if one["engine"] in ("numpyro", "pyro")]
@@ -210,9 +208,14 @@ def test_the_order_of_the_rows_does_not_matter() -> None:
 
 def test_a_figure_is_xml_and_names_what_it_shows() -> None:
     rows = frame(
-        *(row(n_seen=n, value=-1e6 / n, seed=s, split=split, backend=b) for n in (10, 100, 1000) for s in (0, 1)
-          for split in ("train", "test") for b in ("aevb", "my_backend")),
-    )  # fmt: skip
+        *(
+            row(n_seen=n, value=-1e6 / n, seed=s, split=split, backend=b)
+            for n in (10, 100, 1000)
+            for s in (0, 1)
+            for split in ("train", "test")
+            for b in ("aevb", "my_backend")
+        ),
+    )
     text = figures.learning_curves(rows)
     root = ElementTree.parse(io.StringIO(text)).getroot()
     assert root.tag.endswith("svg")
