@@ -118,18 +118,21 @@ TABLE: dict[str, tuple[str | float, tuple[str, ...], float, float]] = {
 }
 
 
+def model(name: str) -> Hostile:
+    """Return the model of one of TABLE."""
+    family, shapes, *_ = TABLE[name]
+    return Hostile(len(shapes), "bernoulli" if family == "bernoulli" else "student")
+
+
 @cache
 def problem(name: str) -> Problem:
     """Return one of TABLE, with datapoints drawn from it: the same every time."""
     family, shapes, scale, spread = TABLE[name]
     k = len(shapes)
     rng = np.random.default_rng([len(name), *map(ord, name)])
-    theta = {
-        "rotation": np.linalg.qr(rng.standard_normal((k, k)))[0],
-        "shape": np.eye(len(SHAPES))[[SHAPES.index(shape) for shape in shapes]],
-        "scale": np.full(k, scale), "spread": np.full(k, spread),
-        "df": np.full(k, NORMAL if family == "bernoulli" else family),
-    }  # fmt: skip
+    theta = {"rotation": np.linalg.qr(rng.standard_normal((k, k)))[0]}
+    theta |= {"shape": np.eye(len(SHAPES))[[SHAPES.index(shape) for shape in shapes]], "scale": np.full(k, scale)}
+    theta |= {"spread": np.full(k, spread), "df": np.full(k, NORMAL if family == "bernoulli" else family)}
     theta = {key: value.astype(np.float32) for key, value in theta.items()}
     u = rng.standard_normal((POINTS, k))
     x, truth = np.empty((POINTS, k, len(WEIGHTS)), np.float32), np.zeros(POINTS)
@@ -138,8 +141,7 @@ def problem(name: str) -> Problem:
         x[:, j] = _density(u[:, j], *given).rvs(random_state=rng)
         at = _log_likelihood(x[:, j].astype(np.float64), *given)
         truth += np.logaddexp.reduce(at + stats.norm.logpdf(LINE), 1) + np.log(LINE[1] - LINE[0])
-    model = Hostile(k, "bernoulli" if family == "bernoulli" else "student")
-    return Problem(name, model, theta, x.reshape(POINTS, -1), truth)
+    return Problem(name, model(name), theta, x.reshape(POINTS, -1), truth)
 
 
 def together(problems: list[Problem]) -> Problem:

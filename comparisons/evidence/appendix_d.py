@@ -13,6 +13,7 @@ without limit. So a millionth of q is the prior, a defensive mixture (Hesterberg
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -31,6 +32,7 @@ MAX_LATENT = 10  # beyond, a density fitted to few draws is hopeless
 MAX_RHAT = 1.1
 MIN_ESS = 10.0
 DEFENSE = 1e-6  # of q is the prior
+unflagged = partial(setting, flag=False)  # no cell of a grid was ever told another value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,26 +55,18 @@ class AppendixDSettings(StartSettings):
     hmc_draws: int = setting(
         50, "appendix_d: draws of a chain, half to fit the density and half to average over [draws]", low=8, high=10**6
     )
-    hmc_chains: int = setting(1, "appendix_d: chains of a datapoint", low=1, high=1000, flag=False)
-    hmc_warmup: int = setting(
-        50,
-        "appendix_d, chains anew: moves before the first draw, which tune the step size [moves]",
-        low=0,
-        high=10**6,
-        flag=False,
+    hmc_chains: int = unflagged(1, "appendix_d: chains of a datapoint", low=1, high=1000)
+    hmc_warmup: int = unflagged(
+        50, "appendix_d, chains anew: moves before the first draw, which tune the step size [moves]", low=0, high=10**6
     )
-    hmc_leapfrog: int = setting(4, "appendix_d: leapfrog steps of a move [steps]", low=1, high=10_000, flag=False)
-    density: str = setting(
-        "kde", "appendix_d: what is fitted, a kernel density or one normal", choices=tuple(DENSITIES), flag=False
+    hmc_leapfrog: int = unflagged(4, "appendix_d: leapfrog steps of a move [steps]", low=1, high=10_000)
+    density: str = unflagged(
+        "kde", "appendix_d: what is fitted, a kernel density or one normal", choices=("kde", "normal")
     )
-    reuse_draws: bool = setting(
-        False,
-        "appendix_d: average over the draws that the density was fitted to (wrong: shows by how much)",
-        flag=False,
+    reuse_draws: bool = unflagged(
+        False, "appendix_d: average over the draws that the density was fitted to (wrong: shows by how much)"
     )
-    force: bool = setting(
-        False, "appendix_d: run even above 10 latent variables, where it cannot be trusted", flag=False
-    )
+    force: bool = unflagged(False, "appendix_d: run even above 10 latent variables, where it cannot be trusted")
 
 
 def appendix_d(target: Target, settings: AppendixDSettings, seed: int = 0) -> Estimate:

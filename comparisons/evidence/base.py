@@ -30,6 +30,13 @@ class Target(NamedTuple):
         return _log_joint(self.engine, self.model)(self.theta, z, self.x)
 
     @property
+    def posterior(self) -> Posterior:
+        """Its q(z | x). Raises ValueError where it has none."""
+        if self.q is None:
+            raise ValueError("this method has no q(z | x), and a bound or weights of it cannot be had")
+        return self.q
+
+    @property
     def facts(self) -> "Facts":
         """What an estimator may refuse it for."""
         closed_form = self.model.log_px is not None

@@ -15,9 +15,7 @@ def elbo(target: Target, key: Key, draws: int) -> Estimate:
     Higher is better; never above log p(x) in expectation. Returns nats per datapoint, with the standard error of the
     draws. Raises ValueError for a target without q.
     """
-    engine, x, q = target.engine, target.x, target.q
-    if q is None:
-        raise ValueError("a lower bound needs a q(z | x), and this method has none")
+    engine, x, q = target.engine, target.x, target.posterior
     each = max(1, min(draws, CHUNK // (x.shape[0] * x.shape[1])))
     parts = []
     for part, start in enumerate(range(0, draws, each)):

@@ -5,7 +5,7 @@ A draw of theta is shared by all datapoints, so errors are reckoned over draws a
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -61,18 +61,16 @@ def bound(target: Target, q_theta: Posterior, key: Key, draws: int) -> Average:
     Raises ValueError for a target without q.
     """
     engine, n = target.engine, len(target.x)
-    if target.q is None:
-        raise ValueError("a lower bound needs a q(z | x), and this method has none")
     theta_key, z_key = engine.split(key)
-    evaluate = weigh(engine, target.model, target.q.program, 1)
+    evaluate = weigh(engine, target.model, target.posterior.program, 1)
 
     def one(number: int) -> tuple[np.ndarray, ...]:
         theta = draw(engine, q_theta, theta_key, number)
         total = 0.0
         for block, (rows, count) in enumerate(blocks(n, ROWS)):
-            among: Any = target.take(rows)
+            among = target.take(rows)
             noise = engine.fold_in(engine.fold_in(z_key, number), block)
-            each = engine.numpy(evaluate(noise, theta, among.q.args, among.x))
+            each = engine.numpy(evaluate(noise, theta, among.posterior.args, among.x))
             total += float(each[0, :count].astype(np.float64).sum())
         return (np.array(total / n),)
 

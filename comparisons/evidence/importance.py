@@ -8,7 +8,6 @@ small K the bound of Burda et al. (2016), and it rises to log p(x) as K grows (t
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -108,17 +107,14 @@ def weights_of_q(
     max_memory: float = 1e9,
 ) -> list[tuple[np.ndarray, ...]]:
     """Return what `reduce` makes of log w [draws, block], in float64, of each block of datapoints."""
-    if target.q is None:
-        raise ValueError("weights of q need a q(z | x), and this method has none")
-    engine = target.engine
-    within = pairs_within(max_memory / 2, target.model)
+    engine, within = target.engine, pairs_within(max_memory / 2, target.model)
 
     def block(number: int, rows: np.ndarray, count: int) -> tuple[np.ndarray, ...]:
-        among: Any = target.take(rows)
+        among = target.take(rows)
         own_key, each = engine.fold_in(key, number), max(1, min(draws, within // len(rows)))
-        evaluate = weigh(engine, target.model, among.q.program, each)
+        evaluate = weigh(engine, target.model, among.posterior.program, each)
         parts = [
-            engine.numpy(evaluate(engine.fold_in(own_key, part), among.theta, among.q.args, among.x))
+            engine.numpy(evaluate(engine.fold_in(own_key, part), among.theta, among.posterior.args, among.x))
             for part in range(-(-draws // each))
         ]
         return reduce(np.asarray(np.concatenate(parts)[:draws, :count], np.float64))

@@ -193,25 +193,18 @@ def _block(target: Target, settings: QuadratureSettings, half_width: float) -> _
     doubt = (off > tolerance / 2) | _rounded(scorer, z[log_p.argmax(1)], top, tolerance)
     del log_p, mass
 
-    begun = _Begun(value, error, np.zeros(n, int), np.full(n, len(z)), touching, doubt, seeds, open_, closed, top)
-    ended = _halve(scorer, cells, begun, floor, spacing, tolerance, max_memory)
-    value, levels, doubt = ended.value, ended.levels, ended.doubt
+    found = _Found(value, error, np.zeros(n, int), np.full(n, len(z)), touching, doubt, np.zeros(n), seeds)
+    _halve(scorer, found, _Halving(cells, open_, closed, top), floor, spacing, settings)
     looked = partial(climbed, target, max_memory=max_memory)
-    doubt |= _missed(looked, seen, keep, z, value, spacing, levels, tolerance)
+    doubt |= _missed(looked, seen, keep, z, found, spacing, tolerance)
     doubt &= ~touching & np.isfinite(value)
-    return _Found(value, ended.error, levels, ended.nodes, touching, doubt, _starts(seen, z, doubt), ended.seeds)
+    return found._replace(peaks=_starts(seen, z, doubt))
 
 
-class _Begun(NamedTuple):
-    """The datapoints of a block while their cells are halved, [n] each."""
+class _Halving(NamedTuple):
+    """The cells to be halved, and their datapoints, [n] each."""
 
-    value: np.ndarray
-    error: np.ndarray
-    levels: np.ndarray
-    nodes: np.ndarray
-    touching: np.ndarray
-    doubt: np.ndarray
-    seeds: np.ndarray
+    cells: "_Cells"
     open_: np.ndarray  # two levels have not agreed yet
     closed: np.ndarray  # log of the mass of cells that are not halved
     top: np.ndarray  # the highest node's height
@@ -219,36 +212,40 @@ class _Begun(NamedTuple):
 
 def _halve(
     scorer: Scorer,
-    cells: "_Cells",
-    begun: _Begun,
+    found: _Found,
+    begun: _Halving,
     floor: Callable[..., np.ndarray],
     spacing: float,
-    tolerance: float,
-    max_memory: float,
-) -> _Begun:
-    """Halve cells of this spacing, level by level, until each datapoint's last two agree or MAX_LEVELS are done."""
-    value, error, levels, nodes, touching, doubt, seeds, open_, closed, top = begun
+    settings: QuadratureSettings,
+) -> None:
+    """Halve cells of this spacing, level by level, until each datapoint's last two agree or MAX_LEVELS are done.
+
+    Corrects what was found.
+    """
+    value, error, levels, nodes, _, doubt, _, seeds = found
+    (cells, open_, closed, top), tolerance, max_memory = begun, settings.tolerance, settings.max_memory
     n, k = len(value), cells.z.shape[1]
     log_cell = k * np.log(spacing)
     for level in range(1, MAX_LEVELS + 1):
         crowded = _too_many(cells, n, max_memory)
         if crowded.any():
             _off(cells, top - DEPTH, value - log_cell, crowded, spacing, seeds)
-            open_, doubt, cells = open_ & ~crowded, doubt | crowded, cells.compact(~crowded[cells.owner])
+            doubt |= crowded
+            open_, cells = open_ & ~crowded, cells.compact(~crowded[cells.owner])
         if not len(cells.owner):
             break
         above = partial(floor, spacing=spacing / 2)
         split, rest, top, counts, cells = _halved(scorer, cells, spacing, above, max_memory)
         spacing, log_cell = spacing / 2, log_cell - k * np.log(2)
         finer = np.where(open_, np.logaddexp(closed, split + log_cell), value)
-        error = np.where(open_, np.abs(finer - value), error)
-        value = finer
+        error[:] = np.where(open_, np.abs(finer - value), error)
+        value[:] = finer
         levels[open_] = level
         nodes += counts
         done = open_ & (~_open(error, top + log_cell - value, k, tolerance) | (level == MAX_LEVELS))
         doubt |= _off(cells, above(top), value - log_cell, done, spacing, seeds) > tolerance / 2
         doubt |= done & ~(error <= tolerance)
-        open_ &= ~done
+        open_ = open_ & ~done
         closed = np.logaddexp(closed, rest + log_cell)
         among = _highest(cells, n)
         left_out = log_sum(np.where(among, -np.inf, cells.height), cells.owner, n) + log_cell
@@ -257,7 +254,6 @@ def _halve(
         lost = np.where(kept, -np.inf, cells.height)
         closed = np.logaddexp(closed, log_sum(lost, cells.owner, n) + log_cell)
         cells = cells.compact(kept)
-    return _Begun(value, error, levels, nodes, touching, doubt, seeds, open_, closed, top)
 
 
 class _Cells(NamedTuple):
@@ -394,23 +390,22 @@ def _missed(
     seen: Peaks,
     halved: np.ndarray,
     z: np.ndarray,
-    value: np.ndarray,
+    found: _Found,
     spacing: float,
-    levels: np.ndarray,
     tolerance: float,
 ) -> np.ndarray:
     """Say which datapoints have a mode that holds mass and is too narrow for the cells there, [n].
 
     Peaks of the first grid that were not `halved` [n, nodes], and look as if mass were hidden there, are climbed.
     """
-    worth = np.log(tolerance / 10)
+    value, worth = found.value, np.log(tolerance / 10)
     suspect = ~halved[seen.row, seen.node] & (seen.curvature > TOO_NARROW) & (seen.log_mass - value[seen.row] > worth)
     result = np.zeros(len(value), bool)
     if suspect.any():
         modes = looked(seen.row[suspect], z[seen.node[suspect]])
         axis = np.clip(np.rint((modes.z - z[0]) / spacing), 0, round(len(z) ** (1 / z.shape[1])) - 1).astype(int)
         node = np.ravel_multi_index(tuple(axis.T), [round(len(z) ** (1 / z.shape[1]))] * z.shape[1])
-        level = np.where(halved[modes.owner, node], levels[modes.owner], 0)
+        level = np.where(halved[modes.owner, node], found.levels[modes.owner], 0)
         narrow = (spacing / 2.0**level) ** 2 / np.linalg.eigvalsh(modes.covariance)[:, 0] > TOO_NARROW
         result[modes.owner[narrow & (modes.log_mass - value[modes.owner] > worth)]] = True
     return result

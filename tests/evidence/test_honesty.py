@@ -1,7 +1,5 @@
 """Estimates of log p(x) at default settings, where they are hard: nothing is wrong by more than it says, unflagged."""
 
-from collections.abc import Iterator
-
 import misleading
 import numpy as np
 import pytest
@@ -19,17 +17,7 @@ from comparisons.evidence.proposals import _components as components
 from inference.base import Engine, Posterior
 from models.base import Array, Ppl
 
-
-def batches() -> Iterator[tuple[Hostile, list[Problem]]]:
-    """Yield the problems of each model."""
-    by_model: dict[Hostile, list[Problem]] = {}
-    for name in misleading.TABLE:
-        problem = misleading.problem(name)
-        by_model.setdefault(problem.model, []).append(problem)
-    yield from by_model.items()
-
-
-MODELS = sorted({problem.model for problem in map(misleading.problem, misleading.TABLE)}, key=str)
+MODELS = sorted({misleading.model(name) for name in misleading.TABLE}, key=str)
 
 
 def dishonest(found: Estimate, truth: np.ndarray) -> np.ndarray:
@@ -67,7 +55,8 @@ def test_the_set_is_large_and_its_truth_is_the_models(engine: Engine) -> None:
 @pytest.mark.parametrize("model", MODELS, ids=str)
 def test_importance_is_honest(engine: Engine, model: Hostile) -> None:
     """The default beyond three latent variables, and on two and three: on every kind of model that the set holds."""
-    problem = misleading.together(dict(batches())[model])
+    of_model = [name for name in misleading.TABLE if misleading.model(name) == model]
+    problem = misleading.together([misleading.problem(name) for name in of_model])
     found = judge("importance", engine, problem)
     names = np.repeat(problem.name.split("; "), misleading.POINTS)
     assert not dishonest(found, problem.truth).any(), names[dishonest(found, problem.truth)]
