@@ -6,35 +6,23 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-RUN = (
-    "comparison",
-    "model",
-    "data",
-    "n_train",
-    "n_latent",
-    "n_hidden",
-    "backend",
-    "engine",
-    "seed",
-    "samples",
-    "method",
-)
+from comparisons.evidence.judge import ESTIMATORS
+
+OF = ("comparison", "model", "data", "n_train", "n_latent", "n_hidden")
+BY = ("backend", "engine", "seed", "samples", "method")
 NUMBER = ("n_seen", "split", "metric", "value", "stderr", "seconds", "status")
 HOW = ("n_points", "step_size", "decoder_evals", "fit_steps", "eval_seconds", "flagged", "device", "threads", "cell")
-COLUMNS = (*RUN, *NUMBER, *HOW)
+COLUMNS = (*OF, *BY, *NUMBER, *HOW)
 
 # `flagged` is the share of datapoints whose number the estimator itself does not trust.
 # What every metric is, for captions; all are means over the first `n_points` points of the split, higher is better but
 # for the KL. Those after `hmc_acceptance` are of a q(theta), with --theta vb: the others then are at its mean.
+RANKED = sorted(ESTIMATORS, key=lambda name: (ESTIMATORS[name].rank is None, ESTIMATORS[name].rank))
 METRICS = {
     "elbo_nats": "lower bound",
-    "log_px_exact_nats": "log p(x)",
-    "log_px_quadrature_nats": "log p(x)",
-    "log_px_annealed_nats": "log p(x)",
-    "log_px_importance_nats": "log p(x)",
-    "log_px_appendix_d_nats": "log p(x)",
+    **{f"log_px_{name}_nats": "log p(x)" for name in RANKED},
     "hmc_acceptance": "HMC acceptance",
-    "appendix_d_evals": "decoder evaluations by the paper's estimator so far, with chains kept",
+    **{f"{name}_evals": "decoder evaluations so far by what it keeps" for name in RANKED if ESTIMATORS[name].keeper},
     "elbo_full_nats": "lower bound on log p(X) / N",
     "kl_theta_nats": "KL(q(theta) || p(theta)) / N",
     "theta_at_prior": "share of the weights that stayed at the prior",
