@@ -152,18 +152,19 @@ def _linear(plan: Plan, engine: Engine, k: int) -> Iterator[Row]:
     x = b + rng.standard_normal((5, k)) @ w + 0.5 * rng.standard_normal((5, n_x))
     x = np.tile(x, (plan.repeats, 1))
     placed = {name: engine.array(value) for name, value in theta.items()}
-    q = best_factorised(engine, model, theta, x)
+    q = best_factorised(engine, theta, x)
     target = Target(engine, model, placed, engine.array(x), q)
     for row in sweep(target, plan, log_px(theta, x), repeats=plan.repeats):
         yield {"model": "linear_gaussian", "n_latent": k, **row}
 
 
-def best_factorised(engine: Engine, model: LinearGaussian, theta: dict[str, Any], x: np.ndarray) -> Posterior:
+def best_factorised(engine: Engine, theta: dict[str, Any], x: np.ndarray) -> Posterior:
     """Return the recognition model with the highest bound: the exact mean, one over the precision's diagonal."""
     _, covariance = posterior(theta, x)
     slope = theta["w"].T @ covariance / np.exp(2 * theta["log_scale"])
     log_scale = -0.5 * np.log(np.diag(np.linalg.inv(covariance)))
     phi = {"w": slope, "b": -theta["b"] @ slope, "log_scale": log_scale}
+    model = LinearGaussian(*slope.shape)
     return Posterior(model.recognition, ({name: engine.array(value) for name, value in phi.items()}, engine.array(x)))
 
 
