@@ -29,16 +29,19 @@ def linear_gaussian(engine: Engine, k: int, repeats: int, seed: int) -> tuple[Ta
     x = np.tile(x, (repeats, 1))
     placed = {name: engine.array(value) for name, value in theta.items()}
     model = LinearGaussian(n_x, k)
-    return Target(engine, model, placed, engine.array(x), best_factorised(engine, model, theta, x)), log_px(theta, x)
+    return Target(engine, model, placed, engine.array(x), best_factorised(engine, theta, x)), log_px(theta, x)
 
 
-def best_factorised(engine: Engine, model: LinearGaussian, theta: dict[str, Any], x: np.ndarray) -> Posterior:
+def best_factorised(engine: Engine, theta: dict[str, Any], x: np.ndarray) -> Posterior:
     """Return the recognition model with the highest bound: the exact mean, one over the precision's diagonal."""
     _, covariance = posterior(theta, x)
     slope = theta["w"].T @ covariance / np.exp(2 * theta["log_scale"])
     log_scale = -0.5 * np.log(np.diag(np.linalg.inv(covariance)))
     phi = {"w": slope, "b": -theta["b"] @ slope, "log_scale": log_scale}
-    return Posterior(model.recognition, ({name: engine.array(value) for name, value in phi.items()}, engine.array(x)))
+    return Posterior(
+        LinearGaussian(*theta["w"].shape[::-1]).recognition,
+        ({name: engine.array(value) for name, value in phi.items()}, engine.array(x)),
+    )
 
 
 def best_known(target: Target, z: Array, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -72,7 +72,7 @@ class Problem:
 
     def at_q(self) -> Target:
         """The target with the factorised normal of the highest bound."""
-        return self.target._replace(q=best_factorised(self.engine, self.model, self.theta, self.x))
+        return self.target._replace(q=best_factorised(self.engine, self.theta, self.x))
 
     def at_posterior(self, widened: float = 1.0) -> Target:
         """The target with the exact posterior, or one of its shape."""

@@ -50,7 +50,7 @@ def test_no_alarm_where_the_bound_is_log_px(engine: Engine, draws: int) -> None:
     """At q = the exact posterior every draw is log p(x) to rounding: 100 seeds, and all of them pass."""
     theta, x = problem()
     model = LinearGaussian(D, K)
-    q = best_factorised(engine, model, theta, x)
+    q = best_factorised(engine, theta, x)
     target = Target(engine, model, arrays(engine, theta), engine.array(x), q)
     truth = exact(target)
     for seed in range(100):
@@ -61,7 +61,7 @@ def test_no_alarm_where_the_bound_is_log_px(engine: Engine, draws: int) -> None:
 
 def test_a_scaled_prior_is_found(engine: Engine) -> None:
     theta, x = problem()
-    q = best_factorised(engine, LinearGaussian(D, K), theta, x)
+    q = best_factorised(engine, theta, x)
     target = Target(engine, LinearGaussian(D, K), arrays(engine, theta), engine.array(x), q)
     bound = elbo(target._replace(model=Overstated(D, K)), engine.key(0), 20)
     found = contradiction(bound, exact(target), 20)
