@@ -21,6 +21,7 @@ from comparisons.paper.verdicts import (
     MODEL_OF,
     NAMES,
     PAPERS,
+    SIZES,
     TITLES,
     TRUTH,
     Point,
@@ -44,9 +45,6 @@ from comparisons.reporting import outcomes
 from comparisons.reporting.agreement import PAIR, agreement, verdict
 from comparisons.reporting.blocks import Block, Paragraph, Table, not_run
 from comparisons.reporting.tables import over_seeds, summary
-
-SIZES = (1000, 50_000)
-
 
 Finding = Callable[[Rows], list[str]]
 
