@@ -2,6 +2,7 @@
 
 from comparisons.paper import paper_estimator, turns
 from comparisons.paper.found import Found
+from comparisons.paper.verdicts import SIZES
 from comparisons.reporting.blocks import Block, Figures, Fold, Heading, Items, Paragraph, Table, not_run
 
 TEXT = (
@@ -19,7 +20,7 @@ TURNS = (
 def blocks(found: Found) -> list[Block]:
     """Return what the estimator's error is and what follows from it, in sentences and tables."""
     numbers: list[Block] = []
-    for n_train in paper_estimator.SIZES:
+    for n_train in SIZES:
         for split in paper_estimator.SPLITS:
             head, body = paper_estimator.table(found.figure3, n_train, split)
             title = Heading(f"N = {n_train:,}, {split}: the estimator minus quadrature, nats")

@@ -1,10 +1,8 @@
 """The sections of comparisons that the paper has no figure of: their tables, folded where they are long."""
 
-from collections.abc import Callable
 from itertools import takewhile
-from typing import NamedTuple, Protocol
-
-import pandas as pd
+from types import ModuleType
+from typing import NamedTuple
 
 from comparisons.paper import findings, made
 from comparisons.paper.found import Found
@@ -26,23 +24,13 @@ from comparisons.reporting.blocks import (
 LEAD = 10  # items of a list that are shown before the rest is folded away
 
 
-class Report(Protocol):
-    """What a comparison's file holds: a sentence about it, and what makes blocks of its rows."""
-
-    @property
-    def ABOUT(self) -> str: ...  # noqa: N802
-
-    @property
-    def blocks(self) -> Callable[[pd.DataFrame], list[Block]]: ...
-
-
 class Comparison(NamedTuple):
     """A comparison as a section: its folder's name, its title, its word in the navigation, its file and command."""
 
     name: str
     title: str
     word: str
-    report: Report
+    report: ModuleType  # its file: ABOUT, a sentence, and blocks(rows)
     command: str
 
     def blocks(self, found: Found) -> list[Block]:

@@ -4,8 +4,8 @@ from comparisons.paper import reproduction
 from comparisons.paper import reproduction_figures as figures
 from comparisons.paper.curves import curves
 from comparisons.paper.found import Found
-from comparisons.paper.reproduction import SIZES, SPLITS, ends, plot
-from comparisons.paper.verdicts import ESTIMATORS, PAPERS, TRUTH, panel
+from comparisons.paper.reproduction import SPLITS, ends, plot
+from comparisons.paper.verdicts import ESTIMATORS, PAPERS, SIZES, TRUTH, panel
 from comparisons.reporting.blocks import Block, Figure
 
 TEXT = (

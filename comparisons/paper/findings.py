@@ -19,6 +19,7 @@ from comparisons.paper.verdicts import (
     FULL,
     MODEL_OF,
     NAMES,
+    SIZES,
     TITLES,
     TRUTH,
     Point,
@@ -40,9 +41,6 @@ from comparisons.paper.verdicts import (
 from comparisons.reporting import outcomes
 from comparisons.reporting.agreement import PAIR, agreement, verdict
 from comparisons.reporting.tables import over_seeds, summary
-
-SIZES = (1000, 50_000)
-
 
 Finding = Callable[[Rows], list[str]]
 

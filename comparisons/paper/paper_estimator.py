@@ -15,6 +15,7 @@ from comparisons.paper.verdicts import (
     FULL,
     NAMES,
     PAPERS,
+    SIZES,
     TRUTH,
     Configuration,
     configurations,
@@ -25,7 +26,6 @@ from comparisons.paper.verdicts import (
 )
 
 EVALS = "appendix_d_evals"  # decoder evaluations that kept chains have taken up to a stop
-SIZES = (1000, 50_000)  # training points of Figure 3
 SPLITS = ("test", "train")
 NEAR = {"monte_carlo_em": 3.0}  # nats within which the estimator's mean error is held to be small,
 ELSE_NEAR = 1.0  # and for the other methods

@@ -19,6 +19,7 @@ from comparisons.paper.verdicts import (
     ESTIMATORS,
     NATS,
     PAPERS,
+    SIZES,
     TRUTH,
     Configuration,
     configurations,
@@ -34,7 +35,6 @@ from inference.monte_carlo_em import MonteCarloEMSettings
 
 AXES = {"n_seen": "training points", "decoder_evals": "decoder evaluations"}  # what the paper's axis may count
 WIDTH = 48  # characters of a legend's line
-SIZES = (1000, 50_000)
 SPLITS = ("test", "train")
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, *OTHERS)
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.4)))  # where there are more readings than colours

@@ -11,11 +11,11 @@ import pandas as pd
 
 from comparisons.errors import FlagError, StorageError
 from comparisons.paper.curves import curves, value_at
-from comparisons.paper.findings import SIZES
 from comparisons.paper.found import Rows
 from comparisons.paper.verdicts import (
     FULL,
     NAMES,
+    SIZES,
     TRUTH,
     Claim,
     Point,

@@ -20,8 +20,6 @@ INDEX = (Code("index.html"), BOTH, COMMAND, " from the rows and files here.")
 PAPER = Link("https://arxiv.org/abs/1312.6114v10", "arXiv 1312.6114v10")
 BUILT = ". This page is built from the rows and files beside it by "
 FOOTER = ("The paper is ", PAPER, BUILT, COMMAND, ", and from nothing else.")
-
-
 NAMED_BEFORE = {"judge_again": "figure4"}  # sections that the navigation names before one that stands above them
 
 

@@ -19,6 +19,7 @@ from comparisons.paper.verdicts import (
     MODEL_OF,
     NAMES,
     PAPERS,
+    SIZES,
     TITLES,
     TRUTH,
     Configuration,
@@ -55,7 +56,6 @@ from comparisons.reporting.blocks import (
     not_run,
 )
 
-SIZES = (1000, 50_000)  # training points of Figure 3
 SPLITS = {"train": "train", "test": "test"}
 LEAD = 10  # sentences that are shown before they are folded away
 NUMBERS = ("ours", "ours, test", "paper", "ours - paper", "seeds")

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from comparisons.paper.paper_estimator import READINGS, SIZES, SPLITS, contestants
-from comparisons.paper.verdicts import PAPERS, TRUTH, Point, compared, count, points
+from comparisons.paper.paper_estimator import READINGS, SPLITS, contestants
+from comparisons.paper.verdicts import PAPERS, SIZES, TRUTH, Point, compared, count, points
 
 
 class Pair(NamedTuple):

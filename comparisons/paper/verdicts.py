@@ -27,6 +27,7 @@ from comparisons.runner.experiment import Experiment
 from comparisons.runner.rows import trained
 
 HIDDEN = {("figure2", "mnist"): 500, ("figure2", "frey"): 200, ("figure3", "mnist"): 100}  # the paper's section 5
+SIZES = (1000, 50_000)  # training points of Figure 3
 MODEL_OF = {"mnist": "vae_bernoulli", "frey": "vae_gaussian"}
 METRICS = {  # what is held against a figure
     "figure2": ("elbo_nats",),
