@@ -63,8 +63,17 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         shutil.rmtree(config.stash[CACHE], ignore_errors=True)
 
 
-# Minutes each: they come first, so that no worker is left with one of them while the others have nothing to do.
-LONG = ("test_faults.py", "test_readme.py", "test_calibration.py", "test_compiled.py", "test_workers.py", "test_run.py")
+# Up to two minutes each: they come first, so that no worker is left with one of them while the other has nothing to do.
+LONG = (
+    "test_faults.py",
+    "test_compiled.py",
+    "test_check.py",
+    "test_backends.py",
+    "test_run.py",
+    "test_rows_seen.py",
+    "test_readme.py",
+    "test_global_state.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -13,12 +13,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from comparisons import marginal_likelihood
 from comparisons.cli.stopping import MESSAGE
 from comparisons.runner import store
 from inference import BACKENDS, ENGINES
@@ -27,7 +29,8 @@ ROOT = Path(__file__).parents[2]
 ROUNDS = int(os.environ.get("TORTURE", "0"))
 SMALL = {
     "--samples": 40_000, "--eval-points": 20, "--n-hidden": 8, "--fit-steps": 5, "--elbo-draws": 2, "--step-size": 0.05,
-    "--tolerance": 1.0, "--checkpoint-seconds": 0, "--local-steps": 2, "--engine": "pyro", "--backend": "aevb",
+    "--tolerance": 1.0, "--checkpoint-seconds": 0, "--local-steps": 2, "--leapfrog-steps": 4, "--weight-updates": 2,
+    "--engine": "pyro", "--backend": "aevb",
 }  # fmt: skip
 SECONDS = ("seconds", "eval_seconds")
 long = pytest.mark.skipif(not ROUNDS, reason="takes a minute or two; make torture runs it")
@@ -61,19 +64,24 @@ def rows(out: Path) -> list[dict[str, str]]:
 
 
 @pytest.fixture(scope="session")
-def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[list[dict[str, str]], float]]:
-    """Return the rows of a run that nothing happens to, and its seconds; each run made once."""
-    known: dict[str, tuple[list[dict[str, str]], float]] = {}
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[dict[str, str]]]:
+    """Return the rows of a run that nothing happens to; each is made once, in this process."""
 
-    def run(**changes: Any) -> tuple[list[dict[str, str]], float]:
-        if str(changes) not in known:
-            out, began = tmp_path_factory.mktemp("unbroken"), time.monotonic()
-            code, err = finish(words(out, **changes))
-            assert code == 0, err
-            known[str(changes)] = rows(out), time.monotonic() - began
-        return known[str(changes)]
+    @cache
+    def run(listed: tuple[str, ...]) -> list[dict[str, str]]:
+        out = tmp_path_factory.mktemp("unbroken")
+        assert marginal_likelihood.main([*listed, "--out", str(out)]) == 0
+        return rows(out)
 
-    return run
+    return lambda **changes: run((*words(Path(), **changes)[2:],))
+
+
+def timed(out: Path, **changes: Any) -> tuple[list[dict[str, str]], float]:
+    """Return the rows of a command that nothing happens to, and its seconds."""
+    began = time.monotonic()
+    code, err = finish(words(out, **changes))
+    assert code == 0, err
+    return rows(out), time.monotonic() - began
 
 
 def wait_for(what: Callable[[], Any], seconds: float = 120.0) -> bool:
@@ -125,9 +133,9 @@ def kill_until_done(
 @pytest.mark.parametrize(
     ("engine", "backend"), [(e, b) for e in ENGINES for b in BACKENDS] if ROUNDS else [("pyro", "monte_carlo_em")]
 )
-def test_killed_in_training(engine: str, backend: str, tmp_path: Path, unbroken: Any, record_property: Any) -> None:
+def test_killed_in_training(engine: str, backend: str, tmp_path: Path, record_property: Any) -> None:
     changes = {"engine": engine, "backend": backend}
-    expected, seconds = unbroken(**changes)
+    expected, seconds = timed(tmp_path / "unbroken", **changes)
     kills = ROUNDS or 2
     for out in kill_until_done(lambda out: words(out, **changes), tmp_path, kills, seconds * 0.7, len(backend)):
         assert rows(out) == expected and not left_over(out)
@@ -137,12 +145,12 @@ def test_killed_in_training(engine: str, backend: str, tmp_path: Path, unbroken:
 
 @pytest.mark.fault("kill -9 while log p(x) is estimated", "the same command goes on; rows equal, bit for bit")
 @pytest.mark.parametrize("judge", ["annealed", "appendix_d", "importance"] if ROUNDS else ["appendix_d"])
-def test_killed_in_an_estimator(judge: str, tmp_path: Path, unbroken: Any, record_property: Any) -> None:
+def test_killed_in_an_estimator(judge: str, tmp_path: Path, record_property: Any) -> None:
     changes = {
         "evidence": judge, "samples": 2000, "eval_points": 20, "hmc_draws": 200, "temperatures": 300, "max_memory": 1e7,
         "importance_samples": 20_000, "proposal": "q",
     }  # fmt: skip
-    expected, seconds = unbroken(**changes)
+    expected, seconds = timed(tmp_path / "unbroken", **changes)
     kills = min(ROUNDS, 4) or 1
     for out in kill_until_done(lambda out: words(out, **changes), tmp_path, kills, seconds * 0.7, len(judge)):
         assert rows(out) == expected and not left_over(out)
@@ -238,7 +246,7 @@ def workers_of(process: "subprocess.Popen[str]") -> list[psutil.Process]:
 def test_workers_killed(tmp_path: Path, unbroken: Any, record_property: Any) -> None:
     cells, workers, kills = (30, 3, 8) if ROUNDS else (2, 2, 1)
     changes = {"seeds": tuple(range(cells))}
-    expected, _ = unbroken(**changes)
+    expected = unbroken(**changes)
     rng = random.Random(1)
     process = start(words(tmp_path, workers=workers, **changes))
     for _ in range(kills):
@@ -261,7 +269,7 @@ def test_workers_killed(tmp_path: Path, unbroken: Any, record_property: Any) -> 
     "a cell that kills its worker three times", "given up with its reason, exit code 1; tried again later"
 )
 def test_a_poison_cell(tmp_path: Path, unbroken: Any, record_property: Any) -> None:
-    expected, _ = unbroken()
+    expected = unbroken()
     process = start(words(tmp_path, workers=2))  # of which one cell needs one
     for _ in range(3):
         assert wait_for(lambda: process.poll() is not None or workers_busy(process, tmp_path))
@@ -295,7 +303,7 @@ cli.main(lambda: marginal_likelihood.main({arguments!r}))
 @pytest.mark.fault("a worker stopped with SIGSTOP", "taken for dead; another one goes on, rows equal")
 def test_a_worker_stopped(tmp_path: Path, unbroken: Any) -> None:
     changes = {"seeds": (0, 1, 2)}
-    expected, _ = unbroken(**changes)
+    expected = unbroken(**changes)
     process = start(["-c", PATIENT.format(arguments=words(tmp_path, workers=2, **changes)[2:])])
     assert wait_for(lambda: process.poll() is not None or list(tmp_path.rglob("checkpoint.safetensors")))
     stopped = workers_of(process)[0]
@@ -335,7 +343,7 @@ def free_port() -> int:
 @pytest.mark.fault("a worker of a cluster killed", "another one goes on; rows equal those of one process")
 def test_a_cluster_gives_the_same_rows(tmp_path: Path, unbroken: Any, record_property: Any) -> None:
     changes = {"seeds": (0, 1)}
-    expected, _ = unbroken(**changes)
+    expected = unbroken(**changes)
     port = free_port()
     with cluster(2, port) as processes:
         process = start(words(tmp_path, scheduler=f"tcp://127.0.0.1:{port}", **changes))
@@ -353,7 +361,7 @@ def test_a_cluster_gives_the_same_rows(tmp_path: Path, unbroken: Any, record_pro
 @long
 @pytest.mark.fault("the scheduler of a cluster killed", "one line and exit code 1; the same command finishes")
 def test_the_scheduler_killed(tmp_path: Path, unbroken: Any, record_property: Any) -> None:
-    expected, _ = unbroken()
+    expected = unbroken()
     port = free_port()
     with cluster(1, port) as processes:
         process = start(words(tmp_path, scheduler=f"tcp://127.0.0.1:{port}"))
@@ -389,7 +397,7 @@ PHASES: dict[str, Callable[[Path], bool]] = {
 def test_a_signal(phase: str, number: signal.Signals, workers: int, tmp_path: Path, unbroken: Any) -> None:
     out = tmp_path / "out"
     changes = {"seeds": (0, 1), "evidence": "annealed", "temperatures": 20, "annealed_chains": 2}
-    expected, _ = unbroken(**changes)
+    expected = unbroken(**changes)
     process = start(words(out, workers=workers, **changes))
     wait_for(lambda: process.poll() is not None or _quietly(PHASES[phase], out))
     time.sleep(1.0 if phase == "start" else 0.1)
@@ -427,7 +435,7 @@ runpy.run_module("comparisons.marginal_likelihood", run_name="__main__", alter_s
 )
 @pytest.mark.parametrize("limit", [0, 100, 1000, 3000, 10_000] if ROUNDS else [3000])
 def test_a_full_disk(limit: int, tmp_path: Path, unbroken: Any) -> None:
-    expected, _ = unbroken()
+    expected = unbroken()
     code, err = finish(["-c", LIMITED, str(limit), *words(tmp_path)[2:]])
     assert code == 5 and err.splitlines()[-1].startswith("error: cannot write") and "Traceback" not in err
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size > limit]
@@ -438,7 +446,7 @@ def test_a_full_disk(limit: int, tmp_path: Path, unbroken: Any) -> None:
 @pytest.mark.fault("two commands on one folder at once", "each cell computed once; both end well with the same rows")
 def test_two_commands_at_once(tmp_path: Path, unbroken: Any, record_property: Any) -> None:
     changes = {"seeds": (0, 1), "samples": 2000}
-    expected, _ = unbroken(**changes)
+    expected = unbroken(**changes)
     rounds = 50 if ROUNDS else 1
     for number in range(rounds):
         out = tmp_path / str(number)
