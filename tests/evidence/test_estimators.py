@@ -154,7 +154,7 @@ def test_draws_are_from_the_posterior(engine: Engine) -> None:
 def test_each_datapoint_has_a_step_size_of_its_own(numpyro: Engine) -> None:
     """Under a decoder that ignores half of the datapoints' z, their posterior is the prior, and wide."""
     problem = Problem(numpyro, n=40)
-    target, moves = problem.target, Moves(warmup=150, draws=10, leapfrog=4)
+    target, moves = problem.target, Moves(warmup=150, draws=50, leapfrog=4)
     sharp = posterior_draws(target, numpyro.key(0), None, 2, moves)
     flat = target._replace(theta={**target.theta, "w": 0.0 * target.theta["w"]})
     wide = posterior_draws(flat, numpyro.key(0), None, 2, moves)
@@ -183,7 +183,7 @@ def test_importance_finds_the_truth(engine: Engine, proposal: str) -> None:
 
 def test_auto_fits_a_proposal(numpyro: Engine) -> None:
     problem = Problem(numpyro)
-    close(importance(problem.target, ImportanceSettings(importance_samples=500), 2), problem.truth)
+    close(importance(problem.target, ImportanceSettings(), 2), problem.truth)
     with pytest.raises(ValueError, match="proposal hmc"):
         importance(problem.target, ImportanceSettings(proposal="q"), 2)
 
@@ -206,7 +206,7 @@ def test_khat_is_the_shape_of_the_weights_tail(numpyro: Engine) -> None:
 
 def test_a_fitted_mixture_has_the_posteriors_moments(numpyro: Engine) -> None:
     """Of a posterior that is normal: one island, and all chains on it."""
-    problem = Problem(numpyro, n=30)
+    problem = Problem(numpyro)
     fit = fitted_mixture(problem.target, 0)
     mean, covariance = posterior(problem.theta, problem.x)
     assert np.mean(np.isfinite(fit.log_share[:, 0]) & (fit.chains[:, 0] == 32)) > 0.9
@@ -277,19 +277,19 @@ def test_too_few_temperatures_are_flagged(numpyro: Engine) -> None:
     assert found.diagnostics["flagged"][error > 0.5].mean() > 0.95
 
 
-@pytest.mark.parametrize(("k", "scale"), [(12, 0.5), (5, 0.003)])
-def test_a_sandwich_holds_the_closed_form(engine: Engine, k: int, scale: float) -> None:
+@pytest.mark.parametrize("scale", [0.5, 0.003])
+def test_a_sandwich_holds_the_closed_form(engine: Engine, scale: float) -> None:
     """Also where posteriors are hundredths of the prior wide, which annealing does not reach."""
-    placed = {**Problem(engine, k).target.theta, "log_scale": engine.array(np.log(scale))}
-    model, settings = LinearGaussian(2 * k + 4, k), ImportanceSettings(importance_samples=2000)
-    x, z = simulate(engine, model, placed, 20, engine.key(3))
-    target = Target(engine, model, placed, x)
+    target, settings = Problem(engine, k=10).target, ImportanceSettings(importance_samples=2000)
+    target = target._replace(theta={**target.theta, "log_scale": engine.array(np.log(scale))})
+    x, z = simulate(engine, target.model, target.theta, 60, engine.key(3))
+    target = target._replace(x=x)
     truth = exact(target).value
     found = sandwich(target, z, settings)
     assert (np.abs(found.value - truth) < 0.01 + 4 * found.stderr).all() and (found.stderr < 0.05).all()
     diagnostics = found.diagnostics or {}
     assert np.abs(diagnostics["gap"]).max() < 0.05
-    with pytest.raises(ValueError, match=r"sandwich needs the z .* \[20, "):
+    with pytest.raises(ValueError, match=r"sandwich needs the z .* \[60, "):
         sandwich(target, z[:5], settings)
 
 
@@ -315,11 +315,11 @@ def test_a_mode_that_no_draw_of_q_meets_opens_the_bounds() -> None:
 
 
 def test_two_bounds_hold_the_truth_between_them(engine: Engine) -> None:
-    problem = Problem(engine, k=5)
+    problem = Problem(engine, k=10)
     x, z = simulate(engine, problem.model, problem.target.theta, 60, engine.key(5))
     target = problem.target._replace(x=x)
     truth = exact(target).value
-    found = bidirectional(target, z, AnnealedSettings(temperatures=60, annealed_chains=8))
+    found = bidirectional(target, z, AnnealedSettings(temperatures=100, annealed_chains=32))
     assert found.diagnostics is not None
     lower, upper = found.diagnostics["lower"], found.diagnostics["upper"]
     noise = 4 * (truth - lower).std() / np.sqrt(len(truth))
@@ -493,7 +493,7 @@ def test_quadrature_is_exact_to_a_thousandth_of_a_nat(engine: Engine, k: int) ->
 
 @pytest.mark.parametrize("name", ["importance", "annealed", "appendix_d"])
 def test_the_same_seed_gives_the_same_numbers(numpyro: Engine, name: str) -> None:
-    problem = Problem(numpyro, n=20)
+    problem = Problem(numpyro, k=3, n=40)  # as in the test before: compiled once
     one, again, other = (estimate(name, problem.at_q(), CHEAP, seed) for seed in (3, 3, 4))
     np.testing.assert_array_equal(one.value, again.value)
     assert np.any(one.value != other.value)

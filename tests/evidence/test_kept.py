@@ -1,5 +1,6 @@
 """Chains that an estimator keeps along training: what they cost, what they find, and that training never sees them."""
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,16 @@ class Problem:
     def moved(self, chains: Chains, number: int, share: float = 1.0, **changes: Any) -> Chains:
         key = self.engine.fold_in(self.engine.key(2), number)
         return moved(self.target(share), key, chains, 4, **changes)
+
+
+@cache
+def settled(name: str) -> tuple[Problem, Chains]:
+    """The problem, and eight chains of each datapoint that have been looked at often enough to be in the posterior."""
+    problem = Problem(name)
+    chains = problem.begun(chains=8)
+    for look in range(20):
+        chains = problem.moved(chains, look)
+    return problem, chains
 
 
 @every_engine
@@ -87,10 +98,7 @@ def test_a_look_is_cut_to_fit_the_memory_and_costs_what_it_says(name: str) -> No
 @every_engine
 def test_the_estimate_by_kept_chains_is_right(name: str) -> None:
     """Against the closed form, with chains enough for errors to be known: the mean within three standard errors."""
-    problem = Problem(name)
-    chains = problem.begun(chains=8)
-    for look in range(20):
-        chains = problem.moved(chains, look)
+    problem, chains = settled(name)
     truth = log_px(problem.theta(), problem.x)
     for stop in range(3):
         key = problem.engine.fold_in(problem.engine.key(4), stop)
@@ -103,10 +111,7 @@ def test_the_estimate_by_kept_chains_is_right(name: str) -> None:
 def test_both_engines_keep_alike() -> None:
     means, errors = [], []
     for name in ENGINES:
-        problem = Problem(name)
-        chains = problem.begun(chains=8)
-        for look in range(20):
-            chains = problem.moved(chains, look)
+        problem, chains = settled(name)
         key, settings = problem.engine.key(5), AppendixDSettings(hmc_draws=200)
         value, error = appendix_d_kept(problem.target(), settings, key, chains)[0].mean()
         means.append(value)
