@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 import pytest
@@ -76,12 +76,28 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[dic
     return lambda **changes: run((*words(Path(), **changes)[2:],))
 
 
-def timed(out: Path, **changes: Any) -> tuple[list[dict[str, str]], float]:
-    """Return the rows of a command that nothing happens to, and its seconds."""
+class Span(NamedTuple):
+    """The seconds in which a command is killed: from the start of its process, or of its run."""
+
+    of_process: float
+    of_run: float
+
+
+def timed(out: Path, **changes: Any) -> tuple[list[dict[str, str]], Span]:
+    """Return the rows of a command that nothing happens to, and most of the time that it takes."""
     began = time.monotonic()
-    code, err = finish(words(out, **changes))
-    assert code == 0, err
-    return rows(out), time.monotonic() - began
+    process = start(words(out, **changes))
+    wait_for(lambda: running(process, out))
+    begun = time.monotonic()
+    _, err = process.communicate(timeout=600)
+    assert process.returncode == 0, err
+    ended = time.monotonic()
+    return rows(out), Span(0.7 * (ended - began), 0.7 * (ended - begun))
+
+
+def running(process: "subprocess.Popen[str]", out: Path) -> bool:
+    """Say whether a run has begun, or is over."""
+    return process.poll() is not None or any(out.rglob("progress.json"))
 
 
 def wait_for(what: Callable[[], Any], seconds: float = 120.0) -> bool:
@@ -101,9 +117,7 @@ def left_over(out: Path) -> list[Path]:
 # Kills
 
 
-def kill_until_done(
-    arguments: Callable[[Path], list[str]], tmp: Path, kills: int, span: float, seed: int
-) -> list[Path]:
+def kill_until_done(arguments: Callable[[Path], list[str]], tmp: Path, kills: int, span: Span, seed: int) -> list[Path]:
     """Kill commands at random times, and give each its command again, until so many were; return the folders.
 
     In most rounds the clock starts when the run has; in some it starts with the process.
@@ -116,16 +130,18 @@ def kill_until_done(
             _, err = process.communicate(timeout=600)
             assert process.returncode == 0, err
             return folders
-        if rng.random() < 0.7:
-            wait_for(lambda out=out, p=process: p.poll() is not None or list(out.rglob("progress.json")))  # type: ignore[misc]
+        of_run = rng.random() < 0.7
+        if of_run:
+            wait_for(lambda out=out, p=process: running(p, out))  # type: ignore[misc]
         try:
-            process.wait(rng.uniform(0.0, span))
+            process.wait(rng.uniform(0.0, span.of_run if of_run else span.of_process))
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             killed += 1
-        else:  # it was faster: begin again elsewhere
+        else:  # it was faster: begin again elsewhere, and be quicker
             assert process.returncode == 0, process.stderr.read() if process.stderr else ""
             folders.append(tmp / str(len(folders)))
+            span = Span(0.7 * span.of_process, 0.7 * span.of_run)
         process.communicate()
 
 
@@ -135,9 +151,9 @@ def kill_until_done(
 )
 def test_killed_in_training(engine: str, backend: str, tmp_path: Path, record_property: Any) -> None:
     changes = {"engine": engine, "backend": backend}
-    expected, seconds = timed(tmp_path / "unbroken", **changes)
+    expected, span = timed(tmp_path / "unbroken", **changes)
     kills = ROUNDS or 2
-    for out in kill_until_done(lambda out: words(out, **changes), tmp_path, kills, seconds * 0.7, len(backend)):
+    for out in kill_until_done(lambda out: words(out, **changes), tmp_path, kills, span, len(backend)):
         assert rows(out) == expected and not left_over(out)
     record_property("rounds", kills)
     record_property("kills", kills)
@@ -150,9 +166,9 @@ def test_killed_in_an_estimator(judge: str, tmp_path: Path, record_property: Any
         "evidence": judge, "samples": 2000, "eval_points": 20, "hmc_draws": 200, "temperatures": 300, "max_memory": 1e7,
         "importance_samples": 20_000, "proposal": "q",
     }  # fmt: skip
-    expected, seconds = timed(tmp_path / "unbroken", **changes)
+    expected, span = timed(tmp_path / "unbroken", **changes)
     kills = min(ROUNDS, 4) or 1
-    for out in kill_until_done(lambda out: words(out, **changes), tmp_path, kills, seconds * 0.7, len(judge)):
+    for out in kill_until_done(lambda out: words(out, **changes), tmp_path, kills, span, len(judge)):
         assert rows(out) == expected and not left_over(out)
     record_property("rounds", kills)
     record_property("kills", kills)
