@@ -65,6 +65,10 @@ class Model(ABC):
     def recognition(self, ppl: Ppl, phi: Params, x: Array) -> None:
         """Sample z ~ q(z | x, phi), the amortized guide, for x [n, n_x]."""
 
+    def refusal(self) -> str:
+        """Say why it cannot be fitted at these sizes, though its density is there; nothing where it can."""
+        return ""
+
     def prior(self, ppl: Ppl) -> Params:
         """Sample theta ~ N(0, I), the paper's prior over the generative parameters (its weight decay)."""
         return {

@@ -125,9 +125,12 @@ def built(experiment: Experiment, n_x: int) -> Model:
     """Build the model for data of `n_x` columns. Raises FlagError."""
     try:
         model = parts.model(experiment.model)(n_x, experiment.n_latent, experiment.n_hidden)
-        return with_log_variance_factor(model, experiment.log_variance_factor)
+        model = with_log_variance_factor(model, experiment.log_variance_factor)
     except ValueError as error:
         raise FlagError(f"model {str(experiment.model)!r}: {error}") from error
+    if refusal := model.refusal():
+        raise FlagError(f"model {str(experiment.model)!r}: {refusal}")
+    return model
 
 
 def refuse(experiment: Experiment, model: Model | None = None, backend: Backend | None = None) -> None:
