@@ -6,52 +6,61 @@ too.
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from comparisons import cli
-from comparisons.benchmarks import calibration_report, inference_gap, speed_report
 from comparisons.errors import FlagError
-from comparisons.paper import (
-    answer,
-    appendix_d,
-    attempts_report,
-    corrections,
-    figure2,
-    figure3,
-    found,
-    full_vb_report,
-    judge_again,
-    reading,
-    readings,
-    readme,
-    sheets,
-    verdicts,
-)
-from comparisons.paper.comparison import Comparison
-from comparisons.paper.report import Part, index, page
-from comparisons.reporting import reliability
-from comparisons.reporting.blocks import Section, figures
 from comparisons.runner import store
 
+if TYPE_CHECKING:
+    from comparisons.paper.comparison import Comparison
+    from comparisons.paper.report import Part
+
 RUN = "python -m comparisons"
-# A section is a file and a line here: its name, its title, its word in the navigation, and the file.
-SECTIONS = (
-    Part("changed", "What changed, and why", "What changed", corrections.blocks),
-    Part("answer", "The answer", "Answer", answer.blocks),
-    Part("figure2", "Figure 2: the lower bound", "Figure 2", figure2.blocks),
-    Part("figure3", "Figure 3: log p(x)", "Figure 3", figure3.blocks),
-    Part("appendix_d", "Appendix D: the paper's estimator, stop by stop", "Appendix D", appendix_d.blocks),
-    Part("appendix_e", "Appendix E: which reading gives the paper's Monte Carlo EM", "Appendix E", readings.blocks),
-    Comparison("attempts", "Attempts to break the findings", "Attempts", attempts_report, f"{RUN}.paper.attempts"),
-    Part("figure4", "Figure 4: learned manifolds", "Figure 4", sheets.manifold),
-    Part("figure5", "Figure 5: random samples", "Figure 5", sheets.samples),
-    Comparison("judge_again", "Judged again", "Judged again", judge_again, f"{RUN}.paper.judge_again"),
-    Comparison("full_vb", "Appendix F: a posterior over the weights", "Appendix F", full_vb_report, f"{RUN}.full_vb"),
-    Comparison("calibration", "The judge, calibrated", "Calibration", calibration_report, f"{RUN}.calibration"),
-    Comparison("inference_gap", "Where the lower bound loses", "Inference gap", inference_gap, f"{RUN}.inference_gap"),
-    Comparison("reliability", "What the suite survives", "Reliability", reliability, "make torture"),
-    Comparison("speed", "Speed", "Speed", speed_report, f"{RUN}.speed"),
-    Part("reading", "How to read this", "How to read", reading.blocks),
-)
+
+
+def sections() -> tuple["Part | Comparison", ...]:
+    """Return the sections in their order: a file and a line each, with its name, title and word in the navigation."""
+    from comparisons.benchmarks import calibration_report, inference_gap, speed_report
+    from comparisons.paper import (
+        answer,
+        appendix_d,
+        attempts_report,
+        corrections,
+        figure2,
+        figure3,
+        full_vb_report,
+        judge_again,
+        reading,
+        readings,
+        sheets,
+    )
+    from comparisons.paper.comparison import Comparison
+    from comparisons.paper.report import Part
+    from comparisons.reporting import reliability
+
+    return (
+        Part("changed", "What changed, and why", "What changed", corrections.blocks),
+        Part("answer", "The answer", "Answer", answer.blocks),
+        Part("figure2", "Figure 2: the lower bound", "Figure 2", figure2.blocks),
+        Part("figure3", "Figure 3: log p(x)", "Figure 3", figure3.blocks),
+        Part("appendix_d", "Appendix D: the paper's estimator, stop by stop", "Appendix D", appendix_d.blocks),
+        Part("appendix_e", "Appendix E: which reading gives the paper's Monte Carlo EM", "Appendix E", readings.blocks),
+        Comparison("attempts", "Attempts to break the findings", "Attempts", attempts_report, f"{RUN}.paper.attempts"),
+        Part("figure4", "Figure 4: learned manifolds", "Figure 4", sheets.manifold),
+        Part("figure5", "Figure 5: random samples", "Figure 5", sheets.samples),
+        Comparison("judge_again", "Judged again", "Judged again", judge_again, f"{RUN}.paper.judge_again"),
+        Comparison(
+            "full_vb", "Appendix F: a posterior over the weights", "Appendix F", full_vb_report, f"{RUN}.full_vb"
+        ),
+        Comparison("calibration", "The judge, calibrated", "Calibration", calibration_report, f"{RUN}.calibration"),
+        Comparison(
+            "inference_gap", "Where the lower bound loses", "Inference gap", inference_gap, f"{RUN}.inference_gap"
+        ),
+        Comparison("reliability", "What the suite survives", "Reliability", reliability, "make torture"),
+        Comparison("speed", "Speed", "Speed", speed_report, f"{RUN}.speed"),
+        Part("reading", "How to read this", "How to read", reading.blocks),
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -68,9 +77,13 @@ def main(arguments: list[str] | None = None) -> int:
     out = Path(given)
     if not given or "\0" in given or not out.is_dir():
         raise FlagError(f"there is no folder {given[:100]!r}; name the one that comparisons wrote to with --out")
-    there = found.read(out)
-    sections = [Section(part.name, part.title, part.blocks(there)) for part in SECTIONS]
-    drawn = {out / one.file: one for section in sections for one in figures(section.blocks) if one.ours}
+    from comparisons.paper import found, readme, verdicts  # and with them pandas
+    from comparisons.paper.report import index, page
+    from comparisons.reporting.blocks import Section, figures
+
+    there, parts = found.read(out), sections()
+    built = [Section(part.name, part.title, part.blocks(there)) for part in parts]
+    drawn = {out / one.file: one for section in built for one in figures(section.blocks) if one.ours}
     readmes = ""
     if flags.readme is not None:
         readmes = readme.read(flags.readme, readme.parts(there.rows, there.claims))
@@ -79,8 +92,8 @@ def main(arguments: list[str] | None = None) -> int:
     for path in {*(out / "figures").glob("*.svg")} - drawn.keys():  # of rows that are there no longer
         path.unlink()
     store.write(out / "verdicts.csv", verdicts.to_csv(there.verdicts))
-    store.write(out / "index.html", page(sections, SECTIONS))
-    store.write(out / "README.md", index(sections, SECTIONS, there))
+    store.write(out / "index.html", page(built, parts))
+    store.write(out / "README.md", index(built, parts, there))
     if flags.readme is not None:
         readme.write(flags.readme, readmes)
     print(f"written: {out / 'index.html'}")

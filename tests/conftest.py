@@ -15,10 +15,23 @@ import pytest
 import reliability
 
 import inference
-from inference import ENGINES
+from inference import BACKENDS, ENGINES
 from inference.base import Engine
+from models import MODELS
 
 os.environ["NPROC"] = "1"  # whichever test is the first to let jax compute, it then has the engines' one thread
+
+
+@pytest.fixture(autouse=True)
+def registries_in_order() -> Iterator[None]:
+    """What a test takes out of a registry comes back where it was: what is registered has an order."""
+    registries: tuple[Any, ...] = (ENGINES, BACKENDS, MODELS)
+    kept = [(registry, dict(registry)) for registry in registries]
+    yield
+    for registry, before in kept:
+        if list(registry) != list(before):
+            registry.clear()
+            registry.update(before)
 
 
 @pytest.fixture(scope="session", params=list(ENGINES))

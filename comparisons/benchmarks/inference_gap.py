@@ -5,10 +5,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 import inference
 from comparisons import cli
@@ -27,6 +26,9 @@ from comparisons.runner.fits import Fit, fitted
 from inference import BACKENDS
 from inference.base import join, setting
 from inference.local import LocalSettings, local_fit
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ABOUT = "What of log p(x) minus the bound is the recognition network's."
 TITLE = "Where the lower bound loses"
@@ -77,6 +79,8 @@ def take_apart(plan: Plan, out: Path, data_dir: Path | None) -> int:
             rows.append(row)
             print(_line(row), file=sys.stderr)
             store.write_rows(out / "rows.csv", rows)
+    import pandas as pd
+
     table = markdown.printed(blocks(pd.DataFrame(rows)), TITLE)
     store.write(out / "table.md", table)
     print(table)
@@ -131,7 +135,7 @@ def apart(found: dict[str, Estimate]) -> Row:
     return row
 
 
-def blocks(rows: pd.DataFrame) -> list[Block]:
+def blocks(rows: "pd.DataFrame") -> list[Block]:
     """Return the findings in sentences, and the table."""
     if rows.empty:
         return []

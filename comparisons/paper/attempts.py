@@ -20,7 +20,6 @@ from comparisons.data import Data, load, take
 from comparisons.data.files import fetch
 from comparisons.data.frey import FRAMES, read_frey
 from comparisons.errors import NumericsError
-from comparisons.paper.attempts_report import report
 from comparisons.paper.from_map import from_map
 from comparisons.runner import store
 from comparisons.runner.cell import on
@@ -119,6 +118,8 @@ class Plan(cli.Told):
 def main(arguments: list[str] | None = None) -> int:
     """Run what has not been run, write rows.csv, table.md and manifest.json; return 0. Raises UserError."""
     plan, out, data_dir = cli.parse_plan("paper.attempts", __doc__ or "", Plan, arguments)
+    from comparisons.paper.attempts_report import report  # and with it pandas
+
     store.prepare(out)
     for attempt in ATTEMPTS:
         if attempt.finding not in plan.findings:

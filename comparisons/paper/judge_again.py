@@ -7,10 +7,9 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from comparisons import cli
 from comparisons.data import Data, digest, load, take
@@ -25,6 +24,9 @@ from comparisons.runner.experiment import Experiment
 from comparisons.runner.fits import restored
 from comparisons.runner.identity import completed, method
 from inference.base import setting
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ABOUT = "The fits of Figure 3 that were kept, under the quadrature that sees oblique narrow posteriors."
 TITLE = "Judged again by quadrature"
@@ -57,6 +59,8 @@ def main(arguments: list[str] | None = None) -> int:
             store.write_rows(out / "rows.csv", rows)
     if not rows:
         raise StorageError(f"no stop kept in {plan.cells[:100]!r} was judged by {JUDGE}; there is nothing to compare")
+    import pandas as pd
+
     table = markdown.printed(blocks(pd.DataFrame(rows)), TITLE)
     store.write(out / "table.md", table)
     print(table)
@@ -97,7 +101,7 @@ def judged(plan: Plan, folder: Path, loaded: dict[str, Data], data_dir: Path | N
             yield {**named, **where, **found_now, "again": float(again.mean()), "flagged": found.flagged}
 
 
-def blocks(rows: pd.DataFrame) -> list[Block]:
+def blocks(rows: "pd.DataFrame") -> list[Block]:
     """Return the table: what of each fit moved, in nats per datapoint."""
     moved = rows[rows.moved != 0].moved.abs()
     body = []

@@ -80,7 +80,7 @@ def test_registered_models_keep_it_in_under_a_second(name: str, sizes: tuple[int
 
 
 def test_the_example_of_a_model_keeps_it(tmp_path: Path, engine: Engine) -> None:
-    text = (FILE.parents[1] / "CONTRIBUTING.md").read_text()
+    text = (FILE.parents[1] / "docs" / "extending.md").read_text()
     (example,) = re.findall(r"`factor_analysis\.py`\. NAME.*?```python\n(.*?)```", text, re.DOTALL)
     (tmp_path / "factor_analysis.py").write_text(example)
     build: Any = parts.model(parts.find("model", f"{tmp_path}/factor_analysis.py:FactorAnalysis"))

@@ -400,10 +400,10 @@ def test_a_graph_that_cannot_be_compiled_is_an_error(monkeypatch: pytest.MonkeyP
 
 def test_a_compiled_cell_without_a_compiler_is_refused_before_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch_graphs, "lack", lambda: "torch cannot compile here: no c++")
-    job: Any = SimpleNamespace(experiment=Experiment(engine="pyro", compile="on", threads=7))
+    job: Any = SimpleNamespace(cell=SimpleNamespace(experiment=Experiment(engine="pyro", compile="on", threads=7)))
     with pytest.raises(FlagError, match=r"no c\+\+.*--compile off"):
         grid._start_engines([job], look_only=False)
-    job = SimpleNamespace(experiment=Experiment(engine="pyro", compile="off", threads=7))
+    job = SimpleNamespace(cell=SimpleNamespace(experiment=Experiment(engine="pyro", compile="off", threads=7)))
     grid._start_engines([job], look_only=False)
 
 

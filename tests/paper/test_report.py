@@ -117,7 +117,7 @@ def fill(out: Path) -> Path:
     return out
 
 
-COMPARISONS = [part for part in report.SECTIONS if isinstance(part, Comparison)]
+COMPARISONS = [part for part in report.sections() if isinstance(part, Comparison)]
 NAMED = {  # a column of each comparison's rows in which somebody's words may stand
     "attempts": "attempt",
     "judge_again": "backend",
