@@ -88,8 +88,13 @@ class Engine(Protocol):
     def value_and_grad(self, function: Callable[..., Any], has_aux: bool = False) -> Callable[..., Any]:
         """Differentiate a scalar function with respect to its first argument, an array or a flat dict of arrays."""
 
-    def scan(self, step: Callable[..., Any], carry: Any, xs: tuple[Array, ...]) -> tuple[Any, Any]:
-        """Fold step(carry, x) -> (carry, y) over the leading axis of xs; stack y, a NamedTuple of scalars or None."""
+    def scan(
+        self, step: Callable[..., Any], carry: Any, xs: tuple[Array, ...], count: Array | None = None
+    ) -> tuple[Any, Any]:
+        """Fold step(carry, x) -> (carry, y) over the leading axis of xs; stack y, a NamedTuple of scalars or None.
+
+        With a `count` [] it folds over the first so many, and y is 0 from there on: one compiled program for any count.
+        """
 
     def compile(self, function: Callable[..., Any], consumed: bool = False) -> Callable[..., Any]:
         """Return the function, compiled for the shapes of its arguments where the engine can.

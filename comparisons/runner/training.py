@@ -70,13 +70,12 @@ class Trainer:
         """Take the next chunk of steps, up to number `last`. Raises DivergedError."""
         start = time.perf_counter()
         count = min(self.chunk, last - standing.step)
-        numbers = np.arange(standing.step, standing.step + count)
-        rows = np.stack([self.minibatch(int(number)) for number in numbers])
-        key = self.engine.fold_in(self.key, 2)
-        standing.state, info = self.steps(
-            standing.state, self.x, key, self.engine.array(numbers), self.engine.array(rows)
-        )
-        info = Info(*(self.engine.numpy(column).astype(np.float64) for column in info))
+        rows = np.zeros((self.chunk, self.cell.rows_per_step), np.int64)  # of one size, whatever the count: one program
+        numbers = np.arange(standing.step, standing.step + self.chunk)
+        rows[:count] = [self.minibatch(int(number)) for number in numbers[:count]]
+        key, array = self.engine.fold_in(self.key, 2), self.engine.array
+        standing.state, info = self.steps(standing.state, self.x, key, array(numbers), array(rows), array(count))
+        info = Info(*(self.engine.numpy(column)[:count].astype(np.float64) for column in info))
         standing.step += count
         standing.decoder_evals += int(info.decoder_evals.sum())
         error = float(info.acceptance.std(ddof=1) / math.sqrt(count)) if count > 1 else 0.0
@@ -118,15 +117,18 @@ def trainer(cell: Cell, data: Data) -> Trainer:
 def training(engine: Engine, model: Model, backend: str, settings: Settings, fresh: bool) -> tuple[Backend, Any]:
     """Build a backend and its training loop, compiled once for all seeds and step sizes.
 
-    train(state, x [N, n_x], key, steps [s], indices [s, m]) -> (state, Info of [s]) takes s steps on minibatches
-    that are rows of x, with noise from the key and the step's number. It gives up the memory of the state it is given.
+    train(state, x [N, n_x], key, steps [s], indices [s, m], count []) -> (state, Info of [s]) takes the first `count`
+    of s steps, on minibatches that are rows of x, with noise from the key and the step's number. It gives up the memory
+    of the state it is given.
     """
     built = parts.backend(backend).build(engine, model, settings)
 
     def binarized(ppl: Any, x: Array) -> None:
         ppl.sample("x", ppl.dist.Bernoulli(probs=x))
 
-    def train(state: State, x: Array, key: Key, steps: Array, indices: Array) -> tuple[State, Info]:
+    def train(
+        state: State, x: Array, key: Key, steps: Array, indices: Array, count: Array | None = None
+    ) -> tuple[State, Info]:
         fraction = indices.shape[1] / x.shape[0]
 
         def one(carry: tuple[State, Array], item: tuple[Array, Array]) -> tuple[tuple[State, Array], Info]:
@@ -137,7 +139,7 @@ def training(engine: Engine, model: Model, backend: str, settings: Settings, fre
             state, info = built.step(step_key, state, Batch(batch, rows, fraction))
             return (state, x), info
 
-        (state, _), info = engine.scan(one, (state, x), (steps, indices))
+        (state, _), info = engine.scan(one, (state, x), (steps, indices), count)
         return state, info
 
     return built, engine.compile(train, consumed=True)

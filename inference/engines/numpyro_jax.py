@@ -72,8 +72,21 @@ class NumpyroEngine:
         return self._pins.around(jax.value_and_grad(function, has_aux=has_aux))
 
     @verb
-    def scan(self, step: Callable[..., Any], carry: Any, xs: tuple[Array, ...]) -> tuple[Any, Any]:
-        return jax.lax.scan(step, carry, xs)
+    def scan(
+        self, step: Callable[..., Any], carry: Any, xs: tuple[Array, ...], count: Array | None = None
+    ) -> tuple[Any, Any]:
+        if count is None:
+            return jax.lax.scan(step, carry, xs)
+        once = jax.jit(step, inline=True)  # so that it is traced once, for the shape of y and in the loop
+
+        def turn(i: Array, both: Any) -> Any:
+            carry, ys = both
+            carry, y = once(carry, jax.tree.map(lambda x: x[i], xs))
+            return carry, jax.tree.map(lambda all_y, one: all_y.at[i].set(one), ys, y)
+
+        _, y = jax.eval_shape(once, carry, jax.tree.map(lambda x: x[0], xs))
+        ys = jax.tree.map(lambda one: jnp.zeros((len(xs[0]), *one.shape), one.dtype), y)
+        return jax.lax.fori_loop(0, count, turn, (carry, ys))
 
     def compile(self, function: Callable[..., Any], consumed: bool = False) -> Callable[..., Any]:
         return self._pins.around(jax.jit(function, donate_argnums=0 if consumed else ()))

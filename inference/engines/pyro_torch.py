@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 from types import SimpleNamespace
 from typing import Any
 
@@ -86,9 +87,11 @@ class PyroEngine:
         return self._pins.around(_differentiated(function, has_aux))
 
     @verb
-    def scan(self, step: Callable[..., Any], carry: Any, xs: tuple[Array, ...]) -> tuple[Any, Any]:
-        looped = torch_graphs.loop(step, carry, xs) if torch_graphs.tracing() else None
-        return _folded(step, carry, xs) if looped is None else looped
+    def scan(
+        self, step: Callable[..., Any], carry: Any, xs: tuple[Array, ...], count: Array | None = None
+    ) -> tuple[Any, Any]:
+        looped = torch_graphs.loop(step, carry, xs, count) if torch_graphs.tracing() else None
+        return _folded(step, carry, xs, count) if looped is None else looped
 
     def compile(self, function: Callable[..., Any], consumed: bool = False) -> Callable[..., Any]:
         return self._pins.around(Compiled(function) if self.compiled else function)
@@ -158,16 +161,16 @@ def _differentiated(function: Callable[..., Any], has_aux: bool) -> Callable[...
     return run
 
 
-def _folded(step: Callable[..., Any], carry: Any, xs: tuple[Array, ...]) -> tuple[Any, Any]:
+def _folded(step: Callable[..., Any], carry: Any, xs: tuple[Array, ...], count: Array | None = None) -> tuple[Any, Any]:
     """Fold step(carry, x) -> (carry, y) over the leading axis of xs, one after the other."""
-    ys = []
-    for x in zip(*xs, strict=True):
+    ys: list[Any] = []
+    for x in islice(zip(*xs, strict=True), None if count is None else int(count)):
         carry, y = step(carry, x)
         ys.append(y)
     if ys[0] is None:
         return carry, None
-    columns = zip(*ys, strict=True)
-    return carry, type(ys[0])(*(torch.stack([torch.as_tensor(v) for v in column]) for column in columns))
+    columns = [torch.stack([torch.as_tensor(v) for v in column]) for column in zip(*ys, strict=True)]
+    return carry, type(ys[0])(*(torch_graphs.filled_up(column, len(xs[0])) for column in columns))
 
 
 def _scored(ppl: Any, program: Program, values: Mapping[str, Array], *args: Any) -> Any:

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from functools import cache
+from itertools import islice
 from typing import Any, ClassVar
 
 import torch
@@ -239,8 +240,10 @@ def seeded(key: Tensor) -> Tensor:
     return torch.ops.traced.seeded(key)
 
 
-def loop(step: Callable[..., Any], carry: Any, xs: tuple[Any, ...]) -> tuple[Any, Any] | None:
-    """Fold step(carry, x) -> (carry, y) over the leading axis of xs, in a function that is being recorded.
+def loop(
+    step: Callable[..., Any], carry: Any, xs: tuple[Any, ...], count: Tensor | None = None
+) -> tuple[Any, Any] | None:
+    """Fold step(carry, x) -> (carry, y) over the first `count` items of xs, in a function that is being recorded.
 
     The outermost loop is a graph that is run turn by turn; so is one within it, unless it is small: then None is
     returned, and the caller may write it out. y is a tuple of scalars or None. Raises TraceError where the carry
@@ -265,11 +268,11 @@ def loop(step: Callable[..., Any], carry: Any, xs: tuple[Any, ...]) -> tuple[Any
 
     # Detached, they are other objects: a tensor that the step also reads by itself is not what the loop carries.
     graph = trace(turn, [leaves[i].detach() for i in held] + [column[0].detach() for column in columns])
-    if _depth.get() > 1 and len(columns[0]) * len(graph.module.graph.nodes) <= WRITTEN_OUT:
+    if count is None and _depth.get() > 1 and len(columns[0]) * len(graph.module.graph.nodes) <= WRITTEN_OUT:
         return None
     captured = graph.captured
     turns, name = _Loop.of(graph, len(held), len(graph.outputs))
-    made = iter(torch.ops.traced.loop([leaves[i] for i in held] + columns + captured, name))
+    made = iter(torch.ops.traced.loop([leaves[i] for i in held] + columns + captured, count, name))
     for position, i in enumerate(held):
         if not turns.kept(position):
             leaves[i] = next(made)
@@ -307,12 +310,12 @@ class _Loop:
         """Say whether a part of the carry is the same in every turn."""
         return self.graph.outputs[position] == ("input", position) and position not in self._puts
 
-    def run(self, inputs: list[Tensor]) -> list[Tensor]:
-        """Return what of the carry changes, and the stacked y."""
+    def run(self, inputs: list[Tensor], count: Tensor | None) -> list[Tensor]:
+        """Return what of the carry changes, and the stacked y, 0 after the first `count`."""
         carry, xs, captured = self._sorted(inputs)
         carry = [value.clone() if i in self._puts else value for i, value in enumerate(carry)]
         ys = []
-        for row in zip(*(x.unbind() for x in xs), strict=True):
+        for row in islice(zip(*(x.unbind() for x in xs), strict=True), None if count is None else int(count)):
             outputs = self.graph([*carry, *row], captured)
             carry = outputs[: self.n_carry]
             puts = iter(outputs[self._end :])
@@ -321,7 +324,7 @@ class _Loop:
             ys.append([value for value in outputs[self.n_carry : self._end] if torch.is_tensor(value)])
         # An operation's outputs may be neither inputs nor one another.
         after = [value if i in self._puts else value.clone() for i, value in enumerate(carry) if not self.kept(i)]
-        return after + [torch.stack(column) for column in zip(*ys, strict=True)]
+        return after + [filled_up(torch.stack(column), len(xs[0])) for column in zip(*ys, strict=True)]
 
     def empty(self, inputs: list[Tensor]) -> list[Tensor]:
         """Return tensors of the same shapes and types."""
@@ -333,6 +336,11 @@ class _Loop:
     def _sorted(self, inputs: list[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         end = len(inputs) - self._n_captured
         return inputs[: self.n_carry], inputs[self.n_carry : end], inputs[end:]
+
+
+def filled_up(column: Tensor, length: int) -> Tensor:
+    """Return a column with zeros after it, up to a length."""
+    return column if len(column) == length else torch.cat([column, column.new_zeros(length - len(column))])
 
 
 def _repeated(value: Any, column: Tensor) -> Tensor | None:
@@ -427,7 +435,7 @@ def _take_out_puts(graph: Traced, n_carry: int) -> list[int]:
 
 _library = torch.library.Library("traced", "DEF")
 _library.define("seeded(Tensor key) -> Tensor")
-_library.define("loop(Tensor[] inputs, str name) -> Tensor[]")
+_library.define("loop(Tensor[] inputs, Tensor? count, str name) -> Tensor[]")
 
 
 @torch.library.impl(_library, "seeded", "CompositeExplicitAutograd")  # type: ignore[untyped-decorator]
@@ -441,13 +449,15 @@ def _(key: Tensor) -> Tensor:
 
 
 @torch.library.impl(_library, "loop", "CompositeExplicitAutograd")  # type: ignore[untyped-decorator]
-def _loop(inputs: list[Tensor], name: str) -> list[Tensor]:
+def _loop(inputs: list[Tensor], count: Tensor | None, name: str) -> list[Tensor]:
     turns = _Loop.known[name]
-    return turns.empty(inputs) if tracing() else turns.run(inputs)  # in a record, only what it looks like matters
+    return (
+        turns.empty(inputs) if tracing() else turns.run(inputs, count)
+    )  # in a record, only what it looks like matters
 
 
 @torch.library.register_fake("traced::loop", lib=_library)  # type: ignore[untyped-decorator]
-def _(inputs: list[Tensor], name: str) -> list[Tensor]:
+def _(inputs: list[Tensor], count: Tensor | None, name: str) -> list[Tensor]:
     return _Loop.known[name].empty(inputs)
 
 

@@ -239,6 +239,26 @@ def test_scan_is_a_loop(engine: Engine) -> None:
     np.testing.assert_array_equal(engine.numpy(ys.product), [y.product for y in stacked])
 
 
+@pytest.mark.parametrize("name", ["numpyro", "pyro", "pyro, compiled"])
+def test_a_scan_of_the_first_so_many_is_one_program(name: str) -> None:
+    """Whatever the count: the carry as after that many turns, and what came of each, with zeros after it."""
+    engine = inference.engine(name.partition(",")[0], "cpu", 1, "compiled" in name)
+    xs = engine.array([1.0, 2.0, 4.0, 8.0]), engine.array([5, 6, 7, 8])
+    told = []
+
+    def run(start: Params, xs: Any, count: Array) -> Any:
+        told.append(1)
+        return engine.scan(lambda carry, x: ({"a": carry["a"] + x[0]}, Sums(carry["a"], x[1] * 2.0)), start, xs, count)
+
+    compiled = engine.compile(run)
+    for count in (1, 3, 4):
+        carry, ys = compiled(arrays(engine, {"a": np.float32(1.0)}), xs, engine.array(count))
+        assert engine.numpy(carry["a"]) == 2.0**count
+        np.testing.assert_array_equal(engine.numpy(ys.total), [1.0, 2.0, 4.0, 8.0][:count] + [0.0] * (4 - count))
+        np.testing.assert_array_equal(engine.numpy(ys.product), [10.0, 12.0, 14.0, 16.0][:count] + [0.0] * (4 - count))
+    assert len(told) == (3 if name == "pyro" else 1)
+
+
 def test_scan_without_outputs(engine: Engine) -> None:
     carry, ys = engine.scan(lambda carry, x: (carry + x[0], None), engine.array(0.0), (engine.array([1.0, 2.0]),))
     assert engine.numpy(carry) == 3
@@ -563,7 +583,7 @@ def test_compiled_once(engines: dict[str, Engine]) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_numpyro_trains_in_place_and_compiles_once(backend: str) -> None:
-    """Chunks of one size share one program, in which nothing as large as the training set is copied."""
+    """Chunks of up to so many steps share one program, in which nothing as large as the training set is copied."""
     n, m, d = 5001, 10, 6
     engine = inference.engine("numpyro", "cpu", 1)
     model = MODELS["vae_bernoulli"](d, 2, 4)
@@ -574,6 +594,7 @@ def test_numpyro_trains_in_place_and_compiles_once(backend: str) -> None:
     for chunk in range(3):
         steps = np.arange(5 * chunk, 5 * chunk + 5)
         given = state, x, engine.key(1), engine.array(steps), engine.array(np.arange(5 * m).reshape(5, m) + chunk)
+        given = *given, engine.array((5, 3, 1)[chunk])
         if chunk == 0:
             program = train.__wrapped__.lower(*given).compile().as_text()
         state, _ = train(*given)
