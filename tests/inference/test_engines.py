@@ -593,8 +593,8 @@ def test_numpyro_trains_in_place_and_compiles_once(backend: str) -> None:
     state = arrays(engine, numpys(engine, state))
     for chunk in range(3):
         steps = np.arange(5 * chunk, 5 * chunk + 5)
-        given = state, x, engine.key(1), engine.array(steps), engine.array(np.arange(5 * m).reshape(5, m) + chunk)
-        given = *given, engine.array((5, 3, 1)[chunk])
+        rows, count = np.arange(5 * m).reshape(5, m) + chunk, (5, 3, 1)[chunk]
+        given = state, x, engine.key(1), engine.array(steps), engine.array(rows), engine.array(count)
         if chunk == 0:
             program = train.__wrapped__.lower(*given).compile().as_text()
         state, _ = train(*given)

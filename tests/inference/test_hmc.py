@@ -55,7 +55,7 @@ class Counted:
 
         return call
 
-    def scan(self, step: Callable[..., Any], carry: Any, xs: tuple[Array, ...]) -> tuple[Any, None]:
+    def scan(self, step: Callable[..., Any], carry: Any, xs: tuple[Array, ...], count: Any = None) -> tuple[Any, None]:
         for x in zip(*xs, strict=True):
             carry, _ = step(carry, x)
         return carry, None
