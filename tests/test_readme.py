@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from comparisons.benchmarks import speed, variants
+from comparisons.benchmarks import scoring, speed
 from comparisons.benchmarks.peers import Shape
 
 ROOT = Path(__file__).parent.parent
@@ -71,7 +71,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make small what no flag does, and put back the variables that a command sets."""
     monkeypatch.setattr(speed, "SHAPES", (Shape(5, 2, n_train=150, minibatch=10, n_x=6),))
     cheap = ("importance, q", "annealed, prior", "appendix_d, paper")
-    monkeypatch.setattr(variants, "SWEEP", {name: variants.SWEEP[name] for name in cheap})
+    monkeypatch.setattr(scoring, "SWEEP", {name: scoring.SWEEP[name] for name in cheap})
     for name in ("OMP_NUM_THREADS", "TORCHINDUCTOR_CACHE_DIR"):
         known = os.environ.get(name)
         monkeypatch.setenv(name, known or "")

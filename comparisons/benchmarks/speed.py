@@ -1,24 +1,31 @@
-"""What steps, bounds, memory and grids cost: the parts, and where their rows lie."""
+"""What steps, bounds, memory and grids cost: who takes turns against the clock, the parts, and where their rows lie."""
 
 import json
+import math
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
 
 import inference
 from comparisons import cli
-from comparisons.benchmarks.contestants import TURNS, Contestant, Row, compilation, images, ours, turns
-from comparisons.benchmarks.peers import Shape, Steps, em_products, peers, step_products
+from comparisons.benchmarks.peers import Shape, Steps, em_products, minibatches, peers, step_products
 from comparisons.benchmarks.traits import leaps, remembers
+from comparisons.evidence.base import Target
+from comparisons.evidence.elbo import elbo
 from comparisons.runner import store
+from comparisons.runner.training import training
 from inference import BACKENDS, ENGINES, AllSettings
-from inference.base import Engine, setting
+from inference.base import Engine, Posterior, arrays, numpys, setting
+from models.vae import VaeBernoulli
 
 PARTS = ("step", "growth", "bound", "memory", "grid")
 SHOWN = ("step", "growth", "seeds", "bound", "memory", "grid")  # `seeds` is measured no more; its rows stay
@@ -36,7 +43,10 @@ SHOWS = {"n_train": remembers, "leapfrog_steps": leaps}  # what a backend has th
 USUAL = AllSettings()
 POINTS = 10_000  # of the part bound
 DRAWS = (2, 4, 20)  # for each of them
+TURNS = 100  # steps at a time, as a comparison takes them
 GRID_TURNS = 3  # at most: a turn takes minutes
+
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,11 +159,6 @@ def _asked(plan: Plan) -> Engine:
 
 def bound(plan: Plan) -> Iterator[Row]:
     """Seconds for the lower bound of 10,000 points, once compiled."""
-    from comparisons.evidence.base import Target
-    from comparisons.evidence.elbo import elbo
-    from inference.base import Posterior, arrays
-    from models.vae import VaeBernoulli
-
     for shape in SHAPES:
         for name in ENGINES:
             engine = inference.engine(name, "cpu", plan.threads)
@@ -232,3 +237,78 @@ def grid(plan: Plan) -> Iterator[Row]:
 MEASURE: dict[str, Callable[[Plan], Iterator[Row]]] = {
     part.__name__: part for part in (step, growth, bound, memory, grid)
 }
+
+
+# Who takes turns
+
+
+class Contestant(NamedTuple):
+    """Something that takes steps, and what tells it apart."""
+
+    name: str
+    engine: str
+    shape: Shape
+    steps: Steps
+    leapfrog_steps: int = 0
+
+    @property
+    def row(self) -> Row:
+        """The columns that name it."""
+        named = {"contestant": self.name, "engine": self.engine, **self.shape._asdict()}
+        return {**named, "leapfrog_steps": self.leapfrog_steps}
+
+
+def images(shape: Shape) -> np.ndarray:
+    """Return grey values in [0, 1], [n_train, n_x]: what they show does not matter to a clock."""
+    return np.random.default_rng(0).random((shape.n_train, shape.n_x), dtype=np.float32)
+
+
+def ours(
+    backend: str, engine_name: str, shape: Shape, threads: int, leapfrog_steps: int = USUAL.leapfrog_steps
+) -> Steps:
+    """Return a backend's training as a comparison runs it, in chunks of 100 steps."""
+    engine = inference.engine(engine_name, "cpu", threads, True)
+    model = VaeBernoulli(shape.n_x, shape.n_latent, shape.n_hidden)
+    settings = AllSettings(warmup=0, minibatch=shape.minibatch, leapfrog_steps=leapfrog_steps)
+    built, train = training(engine, model, backend, settings, False)
+    data, key = engine.array(images(shape)), engine.key(1)
+    theta, phi = (arrays(engine, group) for group in model.init(0))
+    state = built.init(engine.key(0), theta, phi, data, engine.array(0.01))
+    state = arrays(engine, numpys(engine, state))  # no array twice: training reuses their memory
+    batches, done = minibatches(shape), 0
+
+    def steps(number: int) -> None:
+        nonlocal state, done
+        for _ in range(math.ceil(number / TURNS)):
+            rows = engine.array(np.stack([next(batches) for _ in range(TURNS)]))
+            state, info = train(state, data, key, engine.array(np.arange(done, done + TURNS)), rows)
+            if not np.isfinite(engine.numpy(info.objective)).all():
+                raise RuntimeError(f"{backend} on {engine_name} left the finite numbers")
+            done += TURNS
+
+    return steps
+
+
+def compilation(contestant: Contestant) -> Row:
+    """Time the first steps against later ones."""
+    first, later = _timed(contestant, TURNS), _timed(contestant, TURNS)
+    return {**contestant.row, "quantity": "compile_s", "repeat": 0, "value": max(0.0, first - later)}
+
+
+def turns(contestants: Sequence[Contestant], repeats: int, least: float, seed: int) -> Iterator[Row]:
+    """Time the contestants in turn, in another order each time; yield milliseconds a step.
+
+    A turn is so many steps that it lasts `least` seconds.
+    """
+    numbers = [TURNS * math.ceil(least / _timed(one, TURNS)) for one in contestants]
+    rng = np.random.default_rng(seed)
+    for repeat in range(repeats):
+        for i in rng.permutation(len(contestants)):
+            value = 1e3 * _timed(contestants[i], numbers[i]) / numbers[i]
+            yield {**contestants[i].row, "quantity": "step_ms", "repeat": repeat, "value": value}
+
+
+def _timed(contestant: Contestant, number: int) -> float:
+    start = time.perf_counter()
+    contestant.steps(number)
+    return time.perf_counter() - start

@@ -15,7 +15,6 @@ ABOUT = "What the same work costs, engine by engine."
 DEFAULT = Experiment.backend  # which the peers are held against: they climb its bound
 ROOF, SVI, HAND = "matrix products", "SVI, Trace_ELBO", "by hand"
 OWN = f"{ROOF} of "
-TOLD = ["n_hidden", "n_latent"]
 PEERS = {
     "by hand": "torch, by hand",
     "SVI, Trace_ELBO": "Pyro, SVI with Trace_ELBO",
@@ -23,10 +22,21 @@ PEERS = {
     "SVI, CompiledELBO": "Pyro, SVI with CompiledELBO (ours)",
     "SVI, Python loop": "NumPyro, SVI in a Python loop",
 }
+SIZES = {"n_hidden": "hidden units", "n_latent": "latent variables"}
+TOLD = [*SIZES]
+LINES = {  # of the parts whose medians alone are told: what tells a table's lines apart, and the word for it
+    "seeds": {**SIZES, "contestant": ""},
+    "bound": {**SIZES, "engine": "engine", "draws": "draws of z for each"},
+    "memory": {"contestant": "backend", "engine": "engine", **SIZES},
+}
+MEDIANS = {  # the title, the quantity, the word for it, and its digits
+    "seeds": ("Seeds as one vectorised axis (NumPyro, AEVB)", "step_ms", "ms a step and seed", 2),
+    "bound": ("The lower bound of 10,000 points, once compiled", "bound_s", "seconds", 2),
+    "memory": ("Peak memory of a run on data of MNIST's size", "peak_mb", "MB", 0),
+}
 AXES = {
     "n_train": "training points N",
-    "n_hidden": "hidden units",
-    "n_latent": "latent variables",
+    **SIZES,
     "minibatch": "minibatch M",
     "leapfrog_steps": "leapfrog steps",
 }
@@ -79,7 +89,7 @@ def ratios(rows: pd.DataFrame) -> dict[str, float]:
 
 def blocks(rows: pd.DataFrame) -> list[Block]:
     """Return the tables, a part each."""
-    return [block for part in (_steps, _growth_table, _seeds, _bounds, _memory, _grid) for block in part(rows)]
+    return [block for part in (_steps, _growth_table, _medians, _grid) for block in part(rows)]
 
 
 def figure(rows: pd.DataFrame) -> str:
@@ -185,33 +195,15 @@ def _growth_table(rows: pd.DataFrame) -> Iterator[Block]:
         )
 
 
-def _seeds(rows: pd.DataFrame) -> Iterator[Block]:
-    title, head = "Seeds as one vectorised axis (NumPyro, AEVB)", ["hidden units", "latent variables", ""]
-    yield from _medians(rows, "seeds", "step_ms", [*TOLD, "contestant"], title, [*head, "ms a step and seed"], 2)
-
-
-def _bounds(rows: pd.DataFrame) -> Iterator[Block]:
-    title, by = "The lower bound of 10,000 points, once compiled", [*TOLD, "engine", "draws"]
-    head = ["hidden units", "latent variables", "engine", "draws of z for each", "seconds"]
-    yield from _medians(rows, "bound", "bound_s", by, title, head, 2)
-
-
-def _memory(rows: pd.DataFrame) -> Iterator[Block]:
-    title, by = "Peak memory of a run on data of MNIST's size", ["contestant", "engine", *TOLD]
-    head = ["backend", "engine", "hidden units", "latent variables", "MB"]
-    yield from _medians(rows, "memory", "peak_mb", by, title, head, 0)
-
-
-def _medians(
-    rows: pd.DataFrame, part: str, quantity: str, by: list[str], title: str, head: list[str], digits: int
-) -> Iterator[Block]:
-    """Yield a table of one part: what tells its lines apart, and the median."""
-    if rows.part.eq(part).any():
-        found = medians(rows, part, quantity, by)
-        cells = [[name if isinstance(name, str) else f"{int(name)}" for name in line] for line in found[by].to_numpy()]
-        body = [[*line, f"{value:.{digits}f}"] for line, value in zip(cells, found["median"], strict=True)]
-        yield Heading(title)
-        yield Table(head, body)
+def _medians(rows: pd.DataFrame) -> Iterator[Block]:
+    for part, (title, quantity, shown, digits) in MEDIANS.items():
+        if rows.part.eq(part).any():
+            by = [*LINES[part]]
+            found = medians(rows, part, quantity, by)
+            cells = [[x if isinstance(x, str) else f"{int(x)}" for x in line] for line in found[by].to_numpy()]
+            body = [[*line, f"{value:.{digits}f}"] for line, value in zip(cells, found["median"], strict=True)]
+            yield Heading(title)
+            yield Table([*LINES[part].values(), shown], body)
 
 
 def _grid(rows: pd.DataFrame) -> Iterator[Block]:

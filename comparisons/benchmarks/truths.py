@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from comparisons.benchmarks.variants import estimated
+from comparisons.benchmarks.scoring import estimated
 from comparisons.evidence.base import Estimate, Target
 from comparisons.evidence.importance import ImportanceSettings
 from comparisons.evidence.sandwich import sandwich

@@ -3,23 +3,12 @@
 from collections.abc import Callable
 from dataclasses import fields
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from comparisons.checks.base import (
-    Check,
-    NothingToCheckError,
-    Outcome,
-    close,
-    distance,
-    expect,
-    listed,
-    random_like,
-    run,
-    same_bits,
-    shapes,
-)
+from comparisons.checks import base
+from comparisons.checks.base import NothingToCheckError, expect, expect_close, expect_shapes, needed, same_bits
 from comparisons.errors import in_one_line
 from inference import AllSettings
 from inference.base import Array, Backend, Batch, Engine, Info, Key, Method, Posterior, Settings, State, arrays, numpys
@@ -27,6 +16,7 @@ from models.base import Model
 from models.linear_gaussian import LinearGaussian, log_px, maximum_likelihood
 from models.vae import VaeBernoulli
 
+Values = dict[str, np.ndarray]
 Factory = Callable[[Engine, Model, Settings], Backend]
 
 # No other axis of anything has N entries: so an array's rows are known to be those of datapoints.
@@ -40,56 +30,38 @@ LOOPS: dict[str, Any] = {"fit_steps": 50, "local_steps": 3, "leapfrog_steps": 4,
 SETTINGS: dict[str, Any] = {**LEARNING, **LOOPS, "local_step_size": 0.03}
 
 
-def check_backend(backend: Factory | Method, engine: Engine) -> list[Outcome]:
+def check_backend(backend: Factory | Method, engine: Engine) -> list[base.Outcome]:
     """Hold a function (engine, model, settings) -> Backend, or the card of one, against every check on an engine."""
     card = backend if isinstance(backend, Method) else Method(backend, settings=AllSettings)
-    return run(CHECKS, Case(card, engine))
+    return base.run(CHECKS, Case(card, engine))
 
 
-class Problem(NamedTuple):
-    """A model, training data [N, D] in float32, and generative and variational parameters at random."""
-
-    model: Model
-    x: np.ndarray
-    theta: dict[str, np.ndarray]
-    phi: dict[str, np.ndarray]
-
-    @classmethod
-    def of(cls, model: Model, x: np.ndarray) -> "Problem":
-        """Return the problem of fitting a model to x."""
-        theta, phi = model.init(0)
-        return cls(model, x, random_like(theta, 2), random_like(phi, 3))
-
-
-def linear() -> Problem:
+def linear() -> tuple[Model, np.ndarray]:
     """Return `linear_gaussian` on data drawn from it, away from the origin."""
     rng = np.random.default_rng(1)
     w, b = rng.standard_normal((K, D)), 1.0 + rng.random(D)
     x = b + rng.standard_normal((N, K)) @ w + 0.5 * rng.standard_normal((N, D))
-    return Problem.of(LinearGaussian(D, K), x.astype(np.float32))
-
-
-def binary() -> Problem:
-    """Return `vae_bernoulli` on the same data, black or white."""
-    return Problem.of(VaeBernoulli(D, K, 4), (linear().x > 1.5).astype(np.float32))
+    return LinearGaussian(D, K), x.astype(np.float32)
 
 
 class Case:
-    """A backend on an engine, and the problem that it is to solve."""
+    """A backend on an engine, a model, training data [N, D] in float32, and theta and phi at random."""
 
-    def __init__(self, card: Method, engine: Engine, problem: Problem | None = None, **settings: Any) -> None:
+    def __init__(
+        self, card: Method, engine: Engine, problem: tuple[Model, np.ndarray] | None = None, **settings: Any
+    ) -> None:
         self.card, self.factory, self.engine = card, card.build, engine
         known = {f.name for f in fields(card.settings)}
         self.settings = card.settings(**{name: v for name, v in {**SETTINGS, **settings}.items() if name in known})
-        self.model, self.x, self.theta, self.phi = problem or linear()
+        self.model, self.x = problem or linear()
+        theta, phi = self.model.init(0)
+        self.theta, self.phi = base.random_like(theta, 2), base.random_like(phi, 3)
 
     @cached_property
     def backend(self) -> Backend:
         """The backend, built."""
-        try:
+        with needed("the backend could not be built; see is_a_backend"):
             built = self.factory(self.engine, self.model, self.settings)
-        except (Exception, SystemExit):
-            raise NothingToCheckError("the backend could not be built; see is_a_backend") from None
         if not isinstance(built, Backend):
             raise NothingToCheckError("what was built is not a Backend; see is_a_backend")
         return built
@@ -99,12 +71,7 @@ class Case:
         """The same with --theta map."""
         return Case(self.card, self.engine, theta="map")
 
-    def init(
-        self,
-        theta: dict[str, np.ndarray] | None = None,
-        phi: dict[str, np.ndarray] | None = None,
-        x: np.ndarray | None = None,
-    ) -> State:
+    def init(self, theta: Values | None = None, phi: Values | None = None, x: np.ndarray | None = None) -> State:
         """Return the state at theta and phi for data x, those of the case unless told."""
         engine, x = self.engine, self.x if x is None else x
         placed = (arrays(engine, theta or self.theta), arrays(engine, phi or self.phi), engine.array(x))
@@ -114,29 +81,17 @@ class Case:
     def start(self) -> State:
         """The state at theta and phi at random."""
         kind = type(self.engine.array(0.0))
-        try:
+        with needed("there is no state to begin with; see state_is_nested_dicts_of_arrays") as hold:
             state = self.init()
-            fine = all(isinstance(value, kind) for value in _flat(state).values())
-        except NothingToCheckError:
-            raise
-        except (Exception, SystemExit):
-            fine = False
-        if not fine:
-            raise NothingToCheckError("there is no state to begin with; see state_is_nested_dicts_of_arrays")
+            hold(all(isinstance(value, kind) for value in _flat(state).values()))
         return state
 
     @cached_property
     def after(self) -> tuple[State, Info]:
         """What the first step returns."""
-        state: Any = None
-        try:
+        with needed("the first step fails; see step_returns_state_and_info") as hold:
             state, info = self.step(self.start, 0)
-        except NothingToCheckError:
-            raise
-        except (Exception, SystemExit):
-            info = None
-        if not isinstance(state, dict) or not isinstance(info, Info):
-            raise NothingToCheckError("the first step fails; see step_returns_state_and_info")
+            hold(isinstance(state, dict) and isinstance(info, Info))
         return state, info
 
     def step(self, state: State, number: int, rows: np.ndarray | None = None, x: np.ndarray | None = None) -> Any:
@@ -148,7 +103,10 @@ class Case:
 
     @cached_property
     def _step(self) -> Any:
-        return compiled_step(self.engine, self.backend)
+        def step(key: Key, state: State, x: Array, rows: Array, fraction: Array) -> tuple[State, Info]:
+            return self.backend.step(key, state, Batch(x, rows, fraction))
+
+        return self.engine.compile(step)
 
     @cached_property
     def scan(self) -> Callable[[State, int, np.ndarray], tuple[State, Info]]:
@@ -156,17 +114,16 @@ class Case:
         return compiled_scan(self.engine, self.backend)
 
     @cached_property
-    def fit(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    def fit(self) -> tuple[np.ndarray, Values]:
         """Train from the model's own initial values: the objectives, and the last theta."""
         _ = self.after
         state, objectives = self.init(*self.model.init(0)), []
-        try:
+        with needed("it does not train; see step_returns_state_and_info"):
             for number in range(LONG):
                 state, info = self.step(state, number)
-                objectives.append(_value(self, info.objective))
-            return np.array(objectives), numpys(self.engine, self.backend.theta(state))
-        except (Exception, SystemExit):
-            raise NothingToCheckError("it does not train; see step_returns_state_and_info") from None
+                objectives.append(self.value(info.objective))
+            theta = self.theta_of(state)
+        return np.array(objectives), theta
 
     def posterior(self, count: int, of_training: bool) -> Posterior:
         """Return q(z | x) of the first rows. Raises NothingToCheckError for a backend that has none."""
@@ -176,18 +133,17 @@ class Case:
         indices = engine.array(np.arange(count)) if of_training else None
         return self.backend.posterior(engine.key(5), state, engine.array(self.x[:count]), indices)
 
-    def numpy(self, state: State) -> dict[str, np.ndarray]:
+    def numpy(self, state: State) -> Values:
         """Copy a state to NumPy, flat."""
         return numpys(self.engine, _flat(state))
 
+    def theta_of(self, state: State) -> Values:
+        """Copy the theta of a state to NumPy."""
+        return numpys(self.engine, self.backend.theta(state))
 
-def compiled_step(engine: Engine, backend: Backend) -> Any:
-    """Return f(key, state, x, rows, fraction) -> (state, info)."""
-
-    def step(key: Key, state: State, x: Array, rows: Array, fraction: Array) -> tuple[State, Info]:
-        return backend.step(key, state, Batch(x, rows, fraction))
-
-    return engine.compile(step)
+    def value(self, number: Array) -> float:
+        """Return a scalar of the engine's as a number."""
+        return float(self.engine.numpy(number))
 
 
 def compiled_scan(engine: Engine, backend: Backend) -> Callable[[State, int, np.ndarray], tuple[State, Info]]:
@@ -245,22 +201,18 @@ def state_is_nested_dicts_of_arrays(case: Case) -> None:
 
 def theta_starts_where_it_was_put(case: Case) -> None:
     """theta(init(..., theta, ...)) is that theta to the last bit, so that both engines start alike."""
-    found = numpys(case.engine, case.backend.theta(case.start))
+    found = case.theta_of(case.start)
     mend = "keep theta as it came in `init`, and return it from `theta` by the model's own names"
-    expect(found.keys() == case.theta.keys(), shapes(found), shapes(case.theta), mend)
+    expect(found.keys() == case.theta.keys(), base.shapes(found), base.shapes(case.theta), mend)
     for name, value in case.theta.items():
         same = found[name].shape == value.shape and (found[name] == value).all()
-        expect(same, f"theta[{name!r}] with {distance(found[name], value)}", "the values given to `init`", mend)
+        expect(same, f"theta[{name!r}] with {base.distance(found[name], value)}", "the values given to `init`", mend)
 
 
 def init_repeats(case: Case) -> None:
     """init gives the same state from the same key, to the last bit."""
-    expect(
-        same_bits(case.numpy(case.init()), case.numpy(case.init())),
-        "two states",
-        "one",
-        "draw all noise with engine.draw and the key that is passed in",
-    )
+    mend = "draw all noise with engine.draw and the key that is passed in"
+    expect(same_bits(case.numpy(case.init()), case.numpy(case.init())), "two states", "one", mend)
 
 
 def step_returns_state_and_info(case: Case) -> None:
@@ -268,9 +220,9 @@ def step_returns_state_and_info(case: Case) -> None:
     state, info = case.step(case.start, 0)
     mend = "end step with `return state, Info(objective, decoder_evals, acceptance)`"
     expect(isinstance(info, Info), f"a {type(info).__name__} in second place", "an inference.base.Info", mend)
-    theta = numpys(case.engine, case.backend.theta(state))
-    finite = all(np.isfinite(value).all() for value in theta.values())
-    expect(finite, "a theta that is not finite after one step", "finite numbers", "look at the gradient and step size")
+    theta = case.theta_of(state)
+    mend = "look at the gradient and step size"
+    expect(_finite(theta), "a theta that is not finite after one step", "finite numbers", mend)
     moved = any((theta[name] != value).any() for name, value in case.theta.items() if name in theta)
     expect(moved, "theta as it was", "one that has moved", "add the optimiser's updates to theta, and keep the result")
 
@@ -291,19 +243,16 @@ def state_keeps_its_form(case: Case) -> None:
 
 def theta_keeps_the_models_names(case: Case) -> None:
     """theta(state) has the names and shapes of the model's theta_shapes after a step too."""
-    found = numpys(case.engine, case.backend.theta(case.after[0]))
-    expected = {name: tuple(shape) for name, shape in case.model.theta_shapes.items()}
     mend = "return the model's own names from `theta`, without a prefix"
-    expect({name: value.shape for name, value in found.items()} == expected, shapes(found), listed(expected), mend)
+    expect_shapes(case.theta_of(case.after[0]), case.model.theta_shapes, mend)
 
 
 def info_is_finite_scalars(case: Case) -> None:
     """Info holds scalars: a finite objective, and an acceptance that is a probability, or NaN for no HMC."""
     info = Info(*(np.asarray(case.engine.numpy(value)) for value in case.after[1]))
+    mend = "take its mean over the minibatch"
     for name, value in info._asdict().items():
-        expect(
-            value.shape == (), f"{name} of shape {list(value.shape)}", "a scalar", "take its mean over the minibatch"
-        )
+        expect(value.shape == (), f"{name} of shape {list(value.shape)}", "a scalar", mend)
     finite = "a finite number of nats per datapoint"
     expect(np.isfinite(info.objective), f"an objective of {info.objective}", finite, "look at how it is computed")
     probability = np.isnan(info.acceptance) or 0 <= info.acceptance <= 1
@@ -312,14 +261,11 @@ def info_is_finite_scalars(case: Case) -> None:
 
 def objective_is_per_datapoint(case: Case) -> None:
     """The objective is a mean over the datapoints of a batch: of single ones it is of the same size as of many."""
-    rows, together = rows_of(0), _value(case, case.after[1].objective)
-    try:
-        each = [_value(case, case.step(case.start, 0, rows[i : i + 1])[1].objective) for i in range(M)]
-    except Exception:
-        each = [np.nan]
-    alone = float(np.mean(each))
-    if not np.isfinite(alone):
-        raise NothingToCheckError("there is no objective of a single datapoint; see one_datapoint_will_do")
+    rows, together = rows_of(0), case.value(case.after[1].objective)
+    with needed("there is no objective of a single datapoint; see one_datapoint_will_do") as hold:
+        each = [case.value(case.step(case.start, 0, rows[i : i + 1])[1].objective) for i in range(M)]
+        alone = float(np.mean(each))
+        hold(np.isfinite(alone))
     words = f"{together:.2f} for {M} datapoints, and {alone:.2f} on average for each of them alone"
     mend = "divide the minibatch's sum by its number of rows"
     expect(0.5 < abs(together / alone) < 2, words, "about the same", mend)
@@ -327,7 +273,7 @@ def objective_is_per_datapoint(case: Case) -> None:
 
 def decoder_evals_are_counted(case: Case) -> None:
     """decoder_evals says how often a step evaluated p(x | z): at least once for each datapoint of the batch."""
-    found = _value(case, case.after[1].decoder_evals)
+    found = case.value(case.after[1].decoder_evals)
     mend = "count every datapoint and draw for which p(x | z) is evaluated or differentiated"
     expect(np.isfinite(found) and found >= M, f"{found:g}", f"at least {M} for {M} datapoints", mend)
 
@@ -340,7 +286,7 @@ def step_repeats(case: Case) -> None:
     (one, first), (two, second) = case.step(case.after[0], 1), case.step(case.after[0], 1)
     mend = "keep nothing outside the state, and draw all noise from the key"
     expect(same_bits(case.numpy(one), case.numpy(two)), "two states", "one", mend)
-    objectives = _value(case, first.objective), _value(case, second.objective)
+    objectives = case.value(first.objective), case.value(second.objective)
     expect(objectives[0] == objectives[1], f"objectives {objectives}", "one", mend)
 
 
@@ -386,10 +332,9 @@ def one_datapoint_will_do(case: Case) -> None:
     """A step takes a minibatch of one."""
     _ = case.after
     state, info = case.step(case.start, 0, rows_of(0, 1))
-    finite = all(np.isfinite(value).all() for value in numpys(case.engine, case.backend.theta(state)).values())
+    finite = _finite(case.theta_of(state)) and np.isfinite(case.value(info.objective))
     mend = "divide by nothing that is zero for one row, and squeeze no axis of length one"
-    words = "a theta or an objective that is not finite"
-    expect(finite and np.isfinite(_value(case, info.objective)), words, "finite numbers", mend)
+    expect(finite, "a theta or an objective that is not finite", "finite numbers", mend)
 
 
 def not_finite_data_are_no_crash(case: Case) -> None:
@@ -404,13 +349,11 @@ def not_finite_data_are_no_crash(case: Case) -> None:
 def another_model_will_do(case: Case) -> None:
     """init, step and theta work for `vae_bernoulli` too, on the whole training set at once."""
     _ = case.after
-    other = Case(case.card, case.engine, binary())
+    other = Case(case.card, case.engine, (VaeBernoulli(D, K, 4), (case.x > 1.5).astype(np.float32)))
     state, info = other.step(other.init(), 0, rows_of(0, N))
-    found = numpys(case.engine, other.backend.theta(state))
-    expected = {name: tuple(shape) for name, shape in other.model.theta_shapes.items()}
     mend = "reach the model through generative, recognition, prior, theta_shapes and n_latent alone"
-    expect({name: value.shape for name, value in found.items()} == expected, shapes(found), listed(expected), mend)
-    objective = _value(case, info.objective)
+    expect_shapes(other.theta_of(state), other.model.theta_shapes, mend)
+    objective = case.value(info.objective)
     expect(np.isfinite(objective), f"an objective of {objective}", "a finite number", mend)
 
 
@@ -432,12 +375,9 @@ def posterior_takes_rows(case: Case) -> None:
     q = case.posterior(7, of_training=False)
     z = np.random.default_rng(8).standard_normal((7, K)).astype(np.float32)
     rows = np.array([4, 0, 2])
-    try:
-        whole, drawn = _score(case, q, z), _drawn(case, q)["z"]
-    except Exception:
-        whole = drawn = np.empty(0)
-    if whole.shape != (7,) or drawn.shape != (7, K):
-        raise NothingToCheckError("there are no scores of new rows; see posterior_of_new_rows")
+    with needed("there are no scores of new rows; see posterior_of_new_rows") as hold:
+        whole = _score(case, q, z)
+        hold(whole.shape == (7,) and _drawn(case, q)["z"].shape == (7, K))
     expected = "those of the rows taken"
     mend = (
         "let the last of `args` hold one row for each datapoint, an array or a flat dict of them, and be all that does"
@@ -446,7 +386,7 @@ def posterior_takes_rows(case: Case) -> None:
         part = _score(case, q.take(case.engine.array(rows)), z[rows])
     except Exception as error:
         expect(False, in_one_line(error), expected, mend)
-    expect(close(part, whole[rows]), f"scores with {distance(part, whole[rows])}", expected, mend)
+    expect_close(part, whole[rows], "scores", expected, mend)
 
 
 def posterior_leaves_the_state(case: Case) -> None:
@@ -487,9 +427,7 @@ def steps_scan(case: Case) -> None:
     mend = "return scalars in Info, and let nothing in step depend on the values of arrays"
     shape = np.shape(case.engine.numpy(infos.objective))
     expect(shape == (CHUNK,), f"objectives of shape {list(shape)}", f"[{CHUNK}]", mend)
-    theta = numpys(case.engine, case.backend.theta(state))
-    finite = all(np.isfinite(value).all() for value in theta.values())
-    expect(finite, f"a theta that is not finite after {CHUNK} steps", "finite numbers", mend)
+    expect(_finite(case.theta_of(state)), f"a theta that is not finite after {CHUNK} steps", "finite numbers", mend)
 
 
 def the_prior_shrinks_theta(case: Case) -> None:
@@ -503,42 +441,14 @@ def the_prior_shrinks_theta(case: Case) -> None:
         bound, _ = case.with_prior.scan(bound, number, far)
         for one in range(number, number + CHUNK):
             free, _ = case.step(free, one, x=far)
-    unshrunk, size = (
-        float(np.linalg.norm(numpys(case.engine, case.backend.theta(state))["b"])) for state in (free, bound)
-    )
+    unshrunk, size = (float(np.linalg.norm(case.theta_of(state)["b"])) for state in (free, bound))
     words = f"a mean b of length {size:.3f} with the prior and {unshrunk:.3f} without"
     mend = "add fraction * log p(theta) to the minibatch's sum where settings.theta is map (see inference/theta.py)"
     expect(size < unshrunk, words, "a shorter one with it", mend)
     expect(size > 0.75 * unshrunk, words, "one that still follows the data", mend)
 
 
-CHECKS: tuple[Check, ...] = (
-    is_a_backend,
-    state_is_nested_dicts_of_arrays,
-    theta_starts_where_it_was_put,
-    init_repeats,
-    step_returns_state_and_info,
-    state_keeps_its_form,
-    theta_keeps_the_models_names,
-    info_is_finite_scalars,
-    objective_is_per_datapoint,
-    decoder_evals_are_counted,
-    step_repeats,
-    step_leaves_its_input,
-    state_survives_numpy,
-    other_rows_stay,
-    one_datapoint_will_do,
-    not_finite_data_are_no_crash,
-    another_model_will_do,
-    posterior_of_training_rows,
-    posterior_of_new_rows,
-    posterior_takes_rows,
-    posterior_leaves_the_state,
-    objective_rises,
-    maximum_likelihood_is_approached,
-    steps_scan,
-    the_prior_shrinks_theta,
-)
+CHECKS = base.checks_of(__name__)
 
 
 def _hold_posterior(case: Case, of_training: bool) -> None:
@@ -546,14 +456,13 @@ def _hold_posterior(case: Case, of_training: bool) -> None:
     mend = "return Posterior(program, args): program(ppl, *args) samples the site z"
     expect(isinstance(q, Posterior), f"a {type(q).__name__}", "an inference.base.Posterior", mend)
     drawn = _drawn(case, q)
-    found = {name: value.shape for name, value in drawn.items()}
-    expect(found == {"z": (7, K)}, shapes(drawn), f"z [7, {K}] for 7 datapoints", mend)
+    expect_shapes(drawn, {"z": (7, K)}, mend, " for 7 datapoints")
     scores = _score(case, q, drawn["z"])
     fine = scores.shape == (7,) and np.isfinite(scores).all()
     expect(fine, f"scores {scores} of its own draws", "7 finite numbers", mend)
 
 
-def _drawn(case: Case, q: Posterior) -> dict[str, np.ndarray]:
+def _drawn(case: Case, q: Posterior) -> Values:
     return numpys(case.engine, case.engine.draw(case.engine.key(6), q.program, *q.args))
 
 
@@ -561,8 +470,8 @@ def _score(case: Case, q: Posterior, z: np.ndarray) -> np.ndarray:
     return np.asarray(case.engine.numpy(case.engine.log_prob(q.program, {"z": case.engine.array(z)}, *q.args)))
 
 
-def _value(case: Case, number: Any) -> float:
-    return float(case.engine.numpy(number))
+def _finite(values: Values) -> bool:
+    return all(np.isfinite(value).all() for value in values.values())
 
 
 def _flat(state: State, prefix: str = "") -> dict[str, Any]:

@@ -1,7 +1,10 @@
 """A check: a function with its contract as docstring, which returns, or says why it fails or has nothing to look at."""
 
+import inspect
+import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,6 +33,33 @@ class NothingToCheckError(Exception):
     """The contract does not apply, or what it is about could not be had; the message says why."""
 
 
+@contextmanager
+def needed(what: str) -> Iterator[Callable[[Any], None]]:
+    """Raise NothingToCheckError where anything within fails, or what it holds: `what` names the check that is of it."""
+
+    def hold(condition: Any) -> None:
+        if not condition:
+            raise NothingToCheckError(what)
+
+    try:
+        yield hold
+    except NothingToCheckError:
+        raise
+    except (Exception, SystemExit):
+        raise NothingToCheckError(what) from None
+
+
+def checks_of(module: str) -> tuple[Check, ...]:
+    """Return the checks of a module: its public functions of one `case`, in the order in which they stand there."""
+    return tuple(
+        function
+        for name, function in vars(sys.modules[module]).items()
+        if inspect.isfunction(function)
+        and not name.startswith("_")
+        and [*inspect.signature(function).parameters] == ["case"]
+    )
+
+
 def run(checks: Sequence[Check], case: Any) -> list[Outcome]:
     """Run every check on a case; none stops the others, and an exception in one is its failure."""
     return [_outcome(check, case) for check in checks]
@@ -39,6 +69,17 @@ def expect(holds: Any, found: str, expected: str, mend: str) -> None:
     """Raise BrokenError, in sentences, unless a condition holds."""
     if not holds:
         raise BrokenError(f"Found {found}; expected {expected}. To mend it, {mend}.")
+
+
+def expect_shapes(found: Mapping[str, Any], shaped: Mapping[str, Sequence[int]], mend: str, where: str = "") -> None:
+    """Raise BrokenError unless arrays have these names and shapes, in any order."""
+    same = {name: np.shape(value) for name, value in found.items()} == {name: tuple(s) for name, s in shaped.items()}
+    expect(same, shapes(found), listed(shaped) + where, mend)
+
+
+def expect_close(found: Any, expected: Any, what: str, words: str, mend: str) -> None:
+    """Raise BrokenError unless arrays agree to float32: `what` they are, and what is expected of them in words."""
+    expect(close(found, expected), f"{what} with {distance(found, expected)}", words, mend)
 
 
 def close(found: Any, expected: Any, rtol: float = 1e-4) -> bool:
@@ -73,7 +114,7 @@ def shapes(values: Mapping[str, Any]) -> str:
     return listed({name: np.shape(value) for name, value in values.items()})
 
 
-def listed(named: Mapping[str, tuple[int, ...]]) -> str:
+def listed(named: Mapping[str, Sequence[int]]) -> str:
     """Return names and shapes as words."""
     return ", ".join(f"{name} {list(shape)}" for name, shape in named.items()) or "nothing"
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import inference
 from comparisons.checks.base import FAIL, SKIPPED, Outcome
@@ -15,11 +15,7 @@ from models import MODELS
 REGISTERED: dict[str, tuple[str, ...]] = {"model": tuple(MODELS), "backend": tuple(BACKENDS), "engine": tuple(ENGINES)}
 
 
-class Subject(NamedTuple):
-    """Something to check, on an engine: `title` says what."""
-
-    title: str
-    check: Callable[[], list[Outcome]]
+Subject = tuple[str, Callable[[], list[Outcome]]]  # what is checked, in words, and what checks it
 
 
 def subjects(named: dict[str, list[str]], sizes: dict[str, int]) -> Iterator[Subject]:
@@ -36,7 +32,7 @@ def subjects(named: dict[str, list[str]], sizes: dict[str, int]) -> Iterator[Sub
     }
     for kind, name, one in found:
         for engine in engines:
-            yield Subject(f"{kind} {name} on {engine.name}", partial(check[kind], one, engine))
+            yield f"{kind} {name} on {engine.name}", partial(check[kind], one, engine)
 
 
 def told(subjects: Iterator[Subject]) -> int:

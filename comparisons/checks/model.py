@@ -1,26 +1,14 @@
 """What the suite counts on in a model, in the order in which a new one is best mended."""
 
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import Any
 
 import numpy as np
 
 import inference
-from comparisons.checks.base import (
-    BrokenError,
-    Check,
-    NothingToCheckError,
-    Outcome,
-    close,
-    distance,
-    expect,
-    listed,
-    random_like,
-    run,
-    same_bits,
-    shapes,
-)
+from comparisons.checks import base
+from comparisons.checks.base import NothingToCheckError, expect, expect_close, expect_shapes, needed, same_bits
 from comparisons.checks.contract import apart, breach
 from comparisons.errors import in_one_line
 from comparisons.evidence.base import repeated
@@ -35,9 +23,11 @@ DRAWS = 20_000  # of one site, whose range a density is integrated over
 HEAVY = 25  # interquartile ranges: a range beyond is one of heavy tails (a normal's is 6, an exponential's 9)
 
 
-def check_model(factory: Factory, engine: Engine, n_x: int = 6, n_latent: int = 2, n_hidden: int = 5) -> list[Outcome]:
+def check_model(
+    factory: Factory, engine: Engine, n_x: int = 6, n_latent: int = 2, n_hidden: int = 5
+) -> list[base.Outcome]:
     """Hold factory(n_x, n_latent, n_hidden) -> Model against every check, on one engine."""
-    return run(CHECKS, Case(factory, engine, n_x, n_latent, n_hidden))
+    return base.run(CHECKS, Case(factory, engine, n_x, n_latent, n_hidden))
 
 
 class Case:
@@ -46,51 +36,44 @@ class Case:
     def __init__(self, factory: Factory, engine: Engine, n_x: int, n_latent: int, n_hidden: int) -> None:
         self.factory, self.engine = factory, engine
         self.n_x, self.n_latent, self.n_hidden = n_x, n_latent, n_hidden
-        self._resized: dict[tuple[int, int], Case] = {}
 
     @cached_property
     def model(self) -> Model:
         """The model at the sizes of the case."""
-        try:
+        with needed("the model could not be built; see is_a_model"):
             built = self.factory(self.n_x, self.n_latent, self.n_hidden)
-        except (Exception, SystemExit):
-            raise NothingToCheckError("the model could not be built; see is_a_model") from None
         if not isinstance(built, Model):
             raise NothingToCheckError("what was built is not a Model; see is_a_model")
         if (getattr(built, "n_x", None), getattr(built, "n_latent", None)) != (self.n_x, self.n_latent):
             raise NothingToCheckError("the model has other sizes; see is_a_model")
         return built
 
+    @cache
     def resized(self, n_x: int, n_latent: int) -> "Case":
         """The same model at other sizes, which it may refuse."""
         _ = self.model
-        if (n_x, n_latent) not in self._resized:
-            self._resized[n_x, n_latent] = Case(self.factory, self.engine, n_x, n_latent, self.n_hidden)
         try:
             self.factory(n_x, n_latent, self.n_hidden)
         except ValueError as error:
             sizes = f"n_x = {n_x} and n_latent = {n_latent}"
             raise NothingToCheckError(f"the model refuses {sizes}: {in_one_line(error, with_type=False)}") from None
-        return self._resized[n_x, n_latent]
+        return Case(self.factory, self.engine, n_x, n_latent, self.n_hidden)
 
     @cached_property
     def theta(self) -> dict[str, np.ndarray]:
         """Generative parameters at random."""
-        return random_like(self._initial[0], 1)
+        return base.random_like(self._initial[0], 1)
 
     @cached_property
     def phi(self) -> dict[str, np.ndarray]:
         """Variational parameters at random."""
-        return random_like(self._initial[1], 2)
+        return base.random_like(self._initial[1], 2)
 
     @cached_property
     def _initial(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        model = self.model
-        try:
-            theta, phi = model.init(0)
-            return {**theta}, {**phi}
-        except (Exception, SystemExit):
-            raise NothingToCheckError("init gives no parameters; see init_matches_theta_shapes") from None
+        with needed("init gives no parameters; see init_matches_theta_shapes"):
+            theta, phi = ({**group} for group in self.model.init(0))
+        return theta, phi
 
     @cached_property
     def z(self) -> np.ndarray:
@@ -100,25 +83,17 @@ class Case:
     @cached_property
     def x(self) -> np.ndarray:
         """Datapoints that the model draws [N, n_x]: whatever its decoder is, they are in its support."""
-        try:
+        with needed("the model does not draw z and x as it should; see generative_draws_z_and_x") as hold:
             drawn = self.draw_joint(N)
-        except NothingToCheckError:
-            raise
-        except (Exception, SystemExit):
-            drawn = {}
-        if {name: value.shape for name, value in drawn.items()} != {"z": (N, self.n_latent), "x": (N, self.n_x)}:
-            raise NothingToCheckError("the model does not draw z and x as it should; see generative_draws_z_and_x")
+            hold({name: value.shape for name, value in drawn.items()} == {"z": (N, self.n_latent), "x": (N, self.n_x)})
         return drawn["x"].astype(np.float32)  # a library may draw whole numbers as integers
 
     @cached_property
     def base_scores(self) -> dict[str, np.ndarray]:
         """Both programs' scores of (z, x), one finite number for each datapoint, by name."""
-        x = self.x
-        try:
-            drawn = self.draw_q(x)
-            found = {name: score(self.z, x) for name, score in self.scores.items()}
-        except (Exception, SystemExit):
-            raise NothingToCheckError("a program does not draw or score; see recognition_draws_z") from None
+        with needed("a program does not draw or score; see recognition_draws_z"):
+            drawn = self.draw_q(self.x)
+            found = {name: score(self.z, self.x) for name, score in self.scores.items()}
         if {name: value.shape for name, value in drawn.items()} != {"z": (N, self.n_latent)}:
             raise NothingToCheckError("recognition does not draw z as it should; see recognition_draws_z")
         if not all(value.shape == (N,) and np.isfinite(value).all() for value in found.values()):
@@ -143,9 +118,9 @@ class Case:
         """Score log p(x, z | theta) [..., n]."""
         return self.programs.run(self.programs.log_joint, self.theta if theta is None else theta, z, x)
 
-    def q(self, z: np.ndarray, x: np.ndarray, phi: dict[str, np.ndarray] | None = None) -> np.ndarray:
+    def q(self, z: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Score log q(z | x, phi) [..., n]."""
-        return self.programs.run(self.programs.log_q, self.phi if phi is None else phi, z, x)
+        return self.programs.run(self.programs.log_q, self.phi, z, x)
 
     def given_z(self, z: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Score log p(x | z, theta) [n], by the distribution that the program samples x from."""
@@ -162,14 +137,12 @@ class Programs:
 
     def __init__(self, engine: Engine, model: Model) -> None:
         self.engine, self.model = engine, model
-        self._compiled: dict[Any, Any] = {}
+        self._compiled = cache(engine.compile)
 
     def run(self, function: Callable[..., Array], *args: Any) -> np.ndarray:
         """Call a function compiled, on NumPy arrays and dicts of them, as the suite calls models."""
-        if function not in self._compiled:
-            self._compiled[function] = self.engine.compile(function)
         placed = (arrays(self.engine, a) if isinstance(a, dict) else self.engine.array(a) for a in args)
-        return np.asarray(self.engine.numpy(self._compiled[function](*placed)))
+        return np.asarray(self.engine.numpy(self._compiled(function)(*placed)))
 
     def draw(self, program: Program, *args: Any, key: int = 0) -> dict[str, np.ndarray]:
         """Draw every site of a program: not compiled, since compiling a draw takes far longer than making a few."""
@@ -227,13 +200,9 @@ def init_matches_theta_shapes(case: Case) -> None:
     theta, phi = case.model.init(0)
     expected = {name: tuple(shape) for name, shape in case.model.theta_shapes.items()}
     expect(isinstance(theta, dict) and isinstance(phi, dict), "no two dicts", "(theta, phi)", "return two dicts")
-    found = {name: np.shape(value) for name, value in theta.items()}
-    expect(
-        list(found.items()) == list(expected.items()),
-        f"theta of {shapes(theta)}",
-        listed(expected),
-        "let init and theta_shapes list the same parameters in the same order",
-    )
+    same = [(name, np.shape(value)) for name, value in theta.items()] == list(expected.items())
+    mend = "let init and theta_shapes list the same parameters in the same order"
+    expect(same, f"theta of {base.shapes(theta)}", base.listed(expected), mend)
 
 
 def init_is_float32_numpy(case: Case) -> None:
@@ -264,33 +233,23 @@ def keeps_the_contract(case: Case) -> None:
         x = np.random.default_rng(4).standard_normal((N, case.n_x))
     found = breach(case.engine, case.model, apart(x))
     if found:
-        raise BrokenError(found)
+        raise base.BrokenError(found)
 
 
-# What the programs draw
+# What the programs draw and score
 
 
 def generative_draws_z_and_x(case: Case) -> None:
     """generative samples the sites z [n, n_latent] and x [n, n_x], and no others."""
-    found = case.draw_joint(N)
     expected = {"z": (N, case.n_latent), "x": (N, case.n_x)}
-    expect(
-        {name: value.shape for name, value in found.items()} == expected,
-        shapes(found),
-        f"{listed(expected)} for n = {N}",
-        'sample both inside ppl.plate("data", n), with .to_event(1) on their distributions',
-    )
+    mend = 'sample both inside ppl.plate("data", n), with .to_event(1) on their distributions'
+    expect_shapes(case.draw_joint(N), expected, mend, f" for n = {N}")
 
 
 def recognition_draws_z(case: Case) -> None:
     """recognition samples the site z [n, n_latent], and no others."""
-    found = case.draw_q(case.x)
-    expect(
-        {name: value.shape for name, value in found.items()} == {"z": (N, case.n_latent)},
-        shapes(found),
-        f"z [{N}, {case.n_latent}] for x [{N}, {case.n_x}]",
-        'sample it inside ppl.plate("data", x.shape[0]), with .to_event(1) on its distribution',
-    )
+    mend = 'sample it inside ppl.plate("data", x.shape[0]), with .to_event(1) on its distribution'
+    expect_shapes(case.draw_q(case.x), {"z": (N, case.n_latent)}, mend, f" for x [{N}, {case.n_x}]")
 
 
 def draws_are_functions_of_the_key(case: Case) -> None:
@@ -302,6 +261,19 @@ def draws_are_functions_of_the_key(case: Case) -> None:
         expect(same_bits(first, again), f"other draws of {name} from the same key", "the same bits", mend)
         differ = (first["z"] != other["z"]).any()
         expect(differ, f"the same z of {name} from two keys", "other draws", mend)
+
+
+def one_score_per_datapoint(case: Case) -> None:
+    """log_prob of either program is one finite number, in nats, for each datapoint [n]."""
+    x = case.x
+    if case.draw_q(x).keys() != {"z"}:
+        raise NothingToCheckError("recognition does not draw z as it should; see recognition_draws_z")
+    for name, score in case.scores.items():
+        found = score(case.z, x)
+        mend = "put .to_event(1) on every distribution, so that a datapoint's numbers are summed"
+        expect(found.shape == (N,), f"{name} scores of shape {list(found.shape)}", f"[{N}] for n = {N}", mend)
+        finite = "finite numbers for draws of the model itself"
+        expect(np.isfinite(found).all(), f"{name} scores {found}", finite, "look for a logarithm or exp that overflows")
 
 
 def draws_gain_leading_axes(case: Case) -> None:
@@ -321,8 +293,7 @@ def one_datapoint_is_enough(case: Case) -> None:
     drawn = {**case.draw_joint(1), "z of q": case.draw_q(x)["z"]}
     expected = {"z": (1, case.n_latent), "x": (1, case.n_x), "z of q": (1, case.n_latent)}
     mend = "do not squeeze axes of length one"
-    found = {name: value.shape for name, value in drawn.items()}
-    expect(found == expected, shapes(drawn), f"{listed(expected)} at n = 1", mend)
+    expect_shapes(drawn, expected, mend, " at n = 1")
     for name, score in case.scores.items():
         expect(score(z, x).shape == (1,), f"a score of {name} of shape {score(z, x).shape}", "[1]", mend)
 
@@ -330,36 +301,18 @@ def one_datapoint_is_enough(case: Case) -> None:
 def one_latent_is_enough(case: Case) -> None:
     """The model draws and scores with one latent variable."""
     _ = case.base_scores
-    small, mend = (
-        case.resized(case.n_x, 1),
-        "neither squeeze the axis of the latent variables nor count on a second one",
-    )
+    small = case.resized(case.n_x, 1)
+    mend = "neither squeeze the axis of the latent variables nor count on a second one"
     try:
         _ = small.x
     except NothingToCheckError:
         drawn = small.draw_joint(N)  # which says what is wrong, if it raises
-        expect(False, shapes(drawn), f"z [{N}, 1] and x [{N}, {case.n_x}]", mend)
+        expect(False, base.shapes(drawn), f"z [{N}, 1] and x [{N}, {case.n_x}]", mend)
     for name, score in small.scores.items():
         found = score(small.z, small.x)
         expect(found.shape == (N,) and np.isfinite(found).all(), f"{name} scores {found}", f"{N} numbers", mend)
     q = small.draw_q(small.x)["z"].shape
     expect(q == (N, 1), f"z {list(q)} from recognition", f"[{N}, 1]", mend)
-
-
-# What the programs score
-
-
-def one_score_per_datapoint(case: Case) -> None:
-    """log_prob of either program is one finite number, in nats, for each datapoint [n]."""
-    x = case.x
-    if case.draw_q(x).keys() != {"z"}:
-        raise NothingToCheckError("recognition does not draw z as it should; see recognition_draws_z")
-    for name, score in case.scores.items():
-        found = score(case.z, x)
-        mend = "put .to_event(1) on every distribution, so that a datapoint's numbers are summed"
-        expect(found.shape == (N,), f"{name} scores of shape {list(found.shape)}", f"[{N}] for n = {N}", mend)
-        finite = "finite numbers for draws of the model itself"
-        expect(np.isfinite(found).all(), f"{name} scores {found}", finite, "look for a logarithm or exp that overflows")
 
 
 def sample_axes_stay(case: Case) -> None:
@@ -368,10 +321,9 @@ def sample_axes_stay(case: Case) -> None:
     z = np.random.default_rng(4).standard_normal((2, 3, N, case.n_latent)).astype(np.float32)
     for name, score in case.scores.items():
         each = np.array([[score(z[i, j], case.x) for j in range(3)] for i in range(2)])
-        found = score(z, case.x)
         mend = "use matmul and broadcasting from the right, and reshape nothing by n"
         expected = f"[2, 3, {N}] with the scores of six separate [{N}, {case.n_latent}]"
-        expect(close(found, each), f"{name} scores of z [2, 3, n, k] with {distance(found, each)}", expected, mend)
+        expect_close(score(z, case.x), each, f"{name} scores of z [2, 3, n, k]", expected, mend)
 
 
 def datapoints_are_independent(case: Case) -> None:
@@ -380,10 +332,9 @@ def datapoints_are_independent(case: Case) -> None:
     for name, whole in case.base_scores.items():
         score = case.scores[name]
         for rows in (order, np.array([3, 1])):
-            found = score(case.z[rows], case.x[rows])
-            words = f"{name} scores of rows {rows.tolist()} alone and among all with {distance(found, whole[rows])}"
+            what = f"{name} scores of rows {rows.tolist()} alone and among all"
             mend = "compute nothing across datapoints: no mean over a batch, no batch normalisation"
-            expect(close(found, whole[rows]), words, "the same scores", mend)
+            expect_close(score(case.z[rows], case.x[rows]), whole[rows], what, "the same scores", mend)
 
 
 def latents_are_standard_normal(case: Case) -> None:
@@ -391,7 +342,7 @@ def latents_are_standard_normal(case: Case) -> None:
     found = case.base_scores["generative"] - case.given_z(case.z, case.x)
     expected = -0.5 * (np.square(case.z.astype(np.float64)) + np.log(2 * np.pi)).sum(1)
     mend = "sample z with models.base.standard_normal_latents; let the decoder carry what the prior would"
-    expect(close(found, expected), f"log p(z) with {distance(found, expected)}", "that of N(0, I)", mend)
+    expect_close(found, expected, "log p(z)", "that of N(0, I)", mend)
 
 
 def x_given_z_is_normalised(case: Case) -> None:
@@ -430,7 +381,6 @@ def not_finite_theta_is_no_crash(case: Case) -> None:
 
 def gradients_are_finite_differences(case: Case) -> None:
     """The gradient of log p(x, z) in z and in every parameter of theta is finite and equals finite differences."""
-
     _ = case.base_scores
 
     def score(values: Params, x: Array) -> Array:
@@ -447,9 +397,8 @@ def recognition_gradients_are_finite_differences(case: Case) -> None:
 
 def recognition_is_reparameterised(case: Case) -> None:
     """A draw of z from recognition has a gradient in phi, as AEVB needs."""
-    engine = case.engine
-
-    x, _ = engine.array(case.x), case.base_scores
+    engine, _ = case.engine, case.base_scores
+    x = engine.array(case.x)
 
     def total(phi: Params) -> Array:
         return engine.draw(engine.key(0), case.model.recognition, phi, x)["z"].sum()
@@ -478,10 +427,10 @@ def prior_samples_theta(case: Case) -> None:
 
     found = case.programs.draw(program)
     expected = {name: tuple(shape) for name, shape in case.model.theta_shapes.items()}
-    wanted = listed(expected)
+    wanted = base.listed(expected)
     mend = "leave `prior` as models.base.Model has it, or sample the names of theta_shapes"
     same = [(name, value.shape) for name, value in found.items()] == list(expected.items())
-    expect(same, f"sites {shapes(found)}", wanted, mend)
+    expect(same, f"sites {base.shapes(found)}", wanted, mend)
     expect(returned.keys() == expected.keys(), f"{sorted(returned)} returned", wanted, mend)
 
 
@@ -491,7 +440,7 @@ def prior_is_standard_normal(case: Case) -> None:
     flat = np.concatenate([value.ravel() for value in case.theta.values()]).astype(np.float64)
     expected = -0.5 * (np.square(flat) + np.log(2 * np.pi)).sum()
     mend = "leave `prior` as models.base.Model has it"
-    expect(close(found, expected), f"{distance(found, expected)}", f"{expected:.4f} nats", mend)
+    expect(base.close(found, expected), base.distance(found, expected), f"{expected:.4f} nats", mend)
 
 
 # Engines
@@ -503,10 +452,9 @@ def compiled_is_eager(case: Case) -> None:
     z, x = engine.array(case.z), engine.array(case.x)
     _ = case.base_scores
     eager = programs.log_joint(arrays(engine, case.theta), z, x), programs.log_q(arrays(engine, case.phi), z, x)
+    mend = "let nothing in the program depend on the values of arrays, only on their shapes"
     for (name, found), expected in zip(case.base_scores.items(), map(engine.numpy, eager), strict=True):
-        mend = "let nothing in the program depend on the values of arrays, only on their shapes"
-        words = f"{name} scores with {distance(found, expected)}"
-        expect(close(found, expected), words, "the same numbers compiled and not", mend)
+        expect_close(found, expected, f"{name} scores", "the same numbers compiled and not", mend)
 
 
 def engines_agree(case: Case) -> None:
@@ -520,40 +468,12 @@ def engines_agree(case: Case) -> None:
             raise NothingToCheckError(f"the engine {name} is not installed ({in_one_line(error)})") from None
         twin = Case(case.factory, other, case.n_x, case.n_latent, case.n_hidden)
         for program, here in case.base_scores.items():
-            there = twin.scores[program](case.z, case.x)
-            words = f"{program} scores on {case.engine.name} and {name} with {distance(here, there)}"
+            what = f"{program} scores on {case.engine.name} and {name}"
             mend = "keep to names that torch and jax.numpy share and that mean the same in both"
-            expect(close(here, there), words, "the same numbers", mend)
+            expect_close(here, twin.scores[program](case.z, case.x), what, "the same numbers", mend)
 
 
-CHECKS: tuple[Check, ...] = (
-    is_a_model,
-    equal_settings_are_one_model,
-    init_matches_theta_shapes,
-    init_is_float32_numpy,
-    init_is_a_function_of_the_seed,
-    keeps_the_contract,
-    generative_draws_z_and_x,
-    recognition_draws_z,
-    draws_are_functions_of_the_key,
-    one_score_per_datapoint,
-    draws_gain_leading_axes,
-    one_datapoint_is_enough,
-    one_latent_is_enough,
-    sample_axes_stay,
-    datapoints_are_independent,
-    latents_are_standard_normal,
-    x_given_z_is_normalised,
-    recognition_is_normalised,
-    not_finite_theta_is_no_crash,
-    gradients_are_finite_differences,
-    recognition_gradients_are_finite_differences,
-    recognition_is_reparameterised,
-    prior_samples_theta,
-    prior_is_standard_normal,
-    compiled_is_eager,
-    engines_agree,
-)
+CHECKS = base.checks_of(__name__)
 
 
 def _flat(groups: tuple[dict[str, np.ndarray], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

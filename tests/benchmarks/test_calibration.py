@@ -7,7 +7,7 @@ import pandas as pd
 from calibrated import row
 
 from comparisons.benchmarks import calibration, calibration_report
-from comparisons.benchmarks.variants import SWEEP
+from comparisons.benchmarks.scoring import SWEEP
 from comparisons.reporting import markdown
 from comparisons.runner import store
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from comparisons.benchmarks import contestants
-from comparisons.benchmarks.contestants import TURNS, Contestant, compilation, images, ours, turns
+from comparisons.benchmarks import speed
 from comparisons.benchmarks.peers import Shape
+from comparisons.benchmarks.speed import TURNS, Contestant, compilation, images, ours, turns
 from comparisons.benchmarks.traits import leaps, recognises, remembers
 from inference import BACKENDS
 from inference.base import Engine
@@ -34,7 +34,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(contestants, "time", clock)
+    monkeypatch.setattr(speed, "time", clock)
     return clock
 
 
@@ -61,7 +61,7 @@ def test_compilation_is_what_the_first_steps_took_longer(clock: Clock) -> None:
 def test_ours_takes_whole_chunks_and_does_not_go_on_from_nonsense(monkeypatch: pytest.MonkeyPatch) -> None:
     steps = ours("aevb", "numpyro", TINY, threads=1)
     steps(1)
-    monkeypatch.setattr(contestants, "images", lambda shape: np.full((shape.n_train, shape.n_x), np.nan, np.float32))
+    monkeypatch.setattr(speed, "images", lambda shape: np.full((shape.n_train, shape.n_x), np.nan, np.float32))
     with pytest.raises(RuntimeError, match="aevb on numpyro left the finite numbers"):
         ours("aevb", "numpyro", TINY, threads=1)(1)
 

@@ -9,8 +9,8 @@ import pytest
 from numpy.testing import assert_allclose
 
 from comparisons.benchmarks import peers
-from comparisons.benchmarks.contestants import images
 from comparisons.benchmarks.peers import Shape
+from comparisons.benchmarks.speed import images
 from models.vae import VaeBernoulli
 
 TINY = Shape(5, 2, n_train=150, minibatch=10, n_x=6)
