@@ -281,7 +281,8 @@ def ours(
         nonlocal state, done
         for _ in range(math.ceil(number / TURNS)):
             rows = engine.array(np.stack([next(batches) for _ in range(TURNS)]))
-            state, info = train(state, data, key, engine.array(np.arange(done, done + TURNS)), rows)
+            numbers = engine.array(np.arange(done, done + TURNS))
+            state, info = train(state, data, key, numbers, rows, engine.array(TURNS))
             if not np.isfinite(engine.numpy(info.objective)).all():
                 raise RuntimeError(f"{backend} on {engine_name} left the finite numbers")
             done += TURNS
