@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from comparisons.paper.curves import curves, value_at
+from comparisons.paper.curves import papers
 from comparisons.reporting import markdown
 from comparisons.reporting.blocks import Block, Code, Gap, Heading, Paragraph, Strong, Table, Text
 from comparisons.runner import store
@@ -379,13 +379,6 @@ def published(folder: str, settings: dict[str, Any], metric: str, split: str, n_
     for name, value in wanted.items():
         rows = rows[rows[name] == value]
     return float(rows.value.mean()) if len(rows) else math.nan
-
-
-def papers(settings: dict[str, Any], split: str, n_seen: float) -> float:
-    """Return the paper's value of a curve; NaN where there is no such curve or it does not reach there."""
-    wanted = {**settings, "split": split}
-    found = [curve for curve in curves() if all(getattr(curve, name) == value for name, value in wanted.items())]
-    return value_at(found[0], n_seen) if found else math.nan
 
 
 @cache
