@@ -246,15 +246,15 @@ def blocks(found: Found) -> list[Block]:
     """Return what the estimator's error is and what follows from it, in sentences and tables."""
     numbers: list[Block] = []
     for n_train, split in product(SIZES, SPLITS):
-        head, body = table(found.figure3, n_train, split)
+        head, body = table(found.rows.figure3, n_train, split)
         title = Heading(f"N = {n_train:,}, {split}: the estimator minus quadrature, nats")
         numbers += [title, Table(head, body)] if body else []
     if not numbers:
         return [Paragraph(TEXT), *not_run()]
-    said = sentences(found.figure3)
-    if not any(one.kept for one in everyone(found.figure3)):
+    said = sentences(found.rows.figure3)
+    if not any(one.kept for one in everyone(found.rows.figure3)):
         said.insert(0, "Not run yet: no run here keeps its chains from one judgement to the next.")
-    turned = turned_table(found.figure3)
+    turned = turned_table(found.rows.figure3)
     if turned:
         title = Heading("Pairs of methods that it orders otherwise than quadrature")
         numbers += [title, Paragraph(TURNS), Table(TURNED, turned)]

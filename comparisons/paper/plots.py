@@ -17,7 +17,7 @@ SPLITS = {"train": "train", "test": "test"}
 def figure2(found: Found) -> list[Figure]:
     """Return a plot for each panel of Figure 2 that was run: the lower bound against points seen."""
     drawn = []
-    for data, k, part in runs.figure2_panels(found.figure2):
+    for data, k, part in runs.figure2_panels(found.rows.figure2):
         ours = figures.lines(part, ["elbo_nats"], SPLITS, "n_seen")
         if ours:
             papers = [c for c in curves() if c[:3] == ("figure2", data, k)]
@@ -32,7 +32,7 @@ def figure3(found: Found) -> list[Figure]:
     """Return the plots of Figure 3 that were run: log p(x) against points seen, decoder evaluations and seconds."""
     drawn = []
     for n in runs.SIZES:
-        part = runs.figure3_panel(found.figure3, n)
+        part = runs.figure3_panel(found.rows.figure3, n)
         for split in ("test", "train"):
             ours = figures.lines(part, ESTIMATORS, [split], "n_seen", "metric")
             if ours:

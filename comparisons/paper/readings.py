@@ -81,11 +81,11 @@ TEXT = (
 
 def blocks(found: Found) -> list[Block]:
     """Return the section on appendix E: every configuration on both axes, beside the paper's curves."""
-    held = readings(found.figure3, curves())
+    held = readings(found.rows.figure3, curves())
     if not held:
         return [Paragraph(TEXT), *not_run()]
     drawn = [
-        figures.plot(f"appendix_e-{n}-{axis}", _alt(held, n, axis), drawing(found.figure3, curves(), n, axis))
+        figures.plot(f"appendix_e-{n}-{axis}", _alt(held, n, axis), drawing(found.rows.figure3, curves(), n, axis))
         for n in SIZES
         if any(one.n_train == n for one in held)
         for axis in AXES

@@ -51,9 +51,8 @@ def read(given: str, written: Mapping[str, str]) -> str:
         return renewed(Path(given).read_text(), written)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise FlagError(
-            f"--readme {given[:100]!r} cannot be renewed ({reason}); name the checkout's README.md"
-        ) from error
+        told = f"--readme {given[:100]!r} cannot be renewed ({reason}); name the checkout's README.md"
+        raise FlagError(told) from error
 
 
 def write(given: str, text: str) -> None:

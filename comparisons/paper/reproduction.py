@@ -95,7 +95,7 @@ def _verdicts(found: Found, figure: str) -> Iterator[b.Block]:
 
 def _status(found: Found, figure: str, drawn: bool) -> Iterator[b.Block]:
     """Yield what became of runs: those that a bound contradicts, those that failed, and those that were not made."""
-    rows = getattr(found, figure)
+    rows = getattr(found.rows, figure)
     if (rows.status == "contradicted").any():
         yield b.Paragraph(outcomes.CONTRADICTED, "note")
     lost = outcomes.failures(rows)
@@ -136,7 +136,7 @@ def _causes(found: Found, figure: str) -> Iterator[b.Block]:
 
 def _engines(found: Found, figure: str) -> Iterator[b.Block]:
     """Yield for each two engines how far they are apart, wherever several seeds of both were run."""
-    differences = agreement(tables.summary(getattr(found, figure)))
+    differences = agreement(tables.summary(getattr(found.rows, figure)))
     for pair, compared in differences.groupby(PAIR, sort=False):
         one, other = (ENGINE_NAMES.get(name, name) for name in pair)
         text = (
@@ -207,7 +207,7 @@ def gaps(found: Iterable[Verdict]) -> list[str]:
 
 def experiments(found: Found, figure: str) -> list[list[str]]:
     """Return a line for each run of a curve of the paper, on test, that does not stand for it: what it changes."""
-    rows = getattr(found, figure)
+    rows = getattr(found.rows, figure)
     body = []
     for curve in verdicts.in_order(c for c in curves() if c.figure == figure and c.split == "test"):
         for metric in METRICS[figure]:
@@ -238,7 +238,7 @@ def causes(found: Found, figure: str) -> list[str]:
     Compared are runs of the same panel, backend, split and estimator, judged after the same number of points; and
     for the paper's estimator what quadrature says of the same runs.
     """
-    rows = getattr(found, figure)
+    rows = getattr(found.rows, figure)
     lines = []
     for v in found.verdicts:
         if v.word not in ("worse", "not trusted") or v.point is None or v.curve.figure != figure:
@@ -284,8 +284,8 @@ def _by_quadrature(rows: pd.DataFrame, v: Verdict) -> str:
 def _manifests(found: Found, figure: str) -> list[dict[str, Any]]:
     """Return the manifests of a figure's cells."""
     if figure == "figure2":
-        panels = [part for _, _, part in runs.figure2_panels(found.figure2)]
+        panels = [part for _, _, part in runs.figure2_panels(found.rows.figure2)]
     else:
-        panels = [runs.figure3_panel(found.figure3, n_train) for n_train in runs.SIZES]
+        panels = [runs.figure3_panel(found.rows.figure3, n_train) for n_train in runs.SIZES]
     manifests = found.manifests[figure]
     return [manifests[cell] for cell in {cell for part in panels for cell in part.cell} if cell in manifests]

@@ -64,7 +64,9 @@ def plot(name: str, alt: str, svg: str) -> Figure:
 
 def panel(ours: list[Line], papers: list[Curve], title: str, x: str, labels: dict[str, str], quantity: str) -> str:
     """Draw one panel: our curves over the paper's. `labels` says what each dash means. Returns SVG."""
-    colours = colours_of(line.backend for line in ours)
+    names = {line.backend for line in ours}
+    ordered = [*(name for name in NAMES if name in names), *sorted(names - {*NAMES})]  # the paper's first, in its order
+    colours = {name: drawing.colours(names)[name] for name in ordered}
 
     def draw(figure: Any) -> None:
         axis = figure.subplots()
@@ -133,13 +135,6 @@ def overview(found: list[Verdict]) -> str:
         _legend(figure, handles, handletextpad=0.2)
 
     return svg((4.2, 0.28 * sum(heights)), draw, STYLE)
-
-
-def colours_of(backends: Iterable[str]) -> dict[str, str]:
-    """Return a colour for each backend: the paper's first, in its order."""
-    names = {*backends}
-    colours = drawing.colours(names)
-    return {b: colours[b] for b in [*(b for b in NAMES if b in names), *sorted(names - {*NAMES})]}
 
 
 def _curve(axis: Any, line: Line, colour: str, dash: Any) -> None:

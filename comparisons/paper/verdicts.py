@@ -1,7 +1,5 @@
 """What of the paper is reproduced: its curves and its claims against the rows. Pure functions of both."""
 
-import csv
-import io
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import NamedTuple
@@ -218,15 +216,14 @@ NUMBERS = ("value", "error", "seeds", "paper", "difference", "verdict")
 
 def to_csv(found: Iterable[Verdict]) -> str:
     """Return verdicts, one point of one curve a line; a number that is missing is an empty field."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*PLACE, *NUMBERS, *Configuration._fields])
+    lines = []
     for v in found:
         p, run = v.point, v.configuration or ("", "", "")
         ours = [_plain(p.value), _plain(p.error), p.seeds] if p else ["", "", ""]
         place = [*v.curve[:6], v.metric, v.at, v.n_seen]
-        writer.writerow([*place, *ours, _plain(v.paper), _plain(v.difference), v.word, *run])
-    return text.getvalue()
+        lines.append([*place, *ours, _plain(v.paper), _plain(v.difference), v.word, *run])
+    columns = [*PLACE, *NUMBERS, *Configuration._fields]
+    return pd.DataFrame(lines, columns=columns).to_csv(index=False, lineterminator="\n")
 
 
 def _plain(value: float) -> str:
