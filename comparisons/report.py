@@ -13,8 +13,7 @@ from comparisons.errors import FlagError
 from comparisons.runner import store
 
 if TYPE_CHECKING:
-    from comparisons.paper.comparison import Comparison
-    from comparisons.paper.report import Part
+    from comparisons.paper.report import Comparison, Part
 
 RUN = "python -m comparisons"
 
@@ -27,23 +26,20 @@ def sections() -> tuple["Part | Comparison", ...]:
         appendix_d,
         attempts_report,
         corrections,
-        figure2,
-        figure3,
         full_vb_report,
         judge_again,
-        reading,
         readings,
+        reproduction,
         sheets,
     )
-    from comparisons.paper.comparison import Comparison
-    from comparisons.paper.report import Part
+    from comparisons.paper.report import Comparison, Part
     from comparisons.reporting import reliability
 
     return (
         Part("changed", "What changed, and why", "What changed", corrections.blocks),
         Part("answer", "The answer", "Answer", answer.blocks),
-        Part("figure2", "Figure 2: the lower bound", "Figure 2", figure2.blocks),
-        Part("figure3", "Figure 3: log p(x)", "Figure 3", figure3.blocks),
+        Part("figure2", "Figure 2: the lower bound", "Figure 2", reproduction.figure2),
+        Part("figure3", "Figure 3: log p(x)", "Figure 3", reproduction.figure3),
         Part("appendix_d", "Appendix D: the paper's estimator, stop by stop", "Appendix D", appendix_d.blocks),
         Part("appendix_e", "Appendix E: which reading gives the paper's Monte Carlo EM", "Appendix E", readings.blocks),
         Comparison("attempts", "Attempts to break the findings", "Attempts", attempts_report, f"{RUN}.paper.attempts"),
@@ -59,7 +55,7 @@ def sections() -> tuple["Part | Comparison", ...]:
         ),
         Comparison("reliability", "What the suite survives", "Reliability", reliability, "make torture"),
         Comparison("speed", "Speed", "Speed", speed_report, f"{RUN}.speed"),
-        Part("reading", "How to read this", "How to read", reading.blocks),
+        Part("reading", "How to read this", "How to read", answer.reading),
     )
 
 

@@ -1,5 +1,6 @@
-"""The section that comes before all others: how many of the paper's curves come out again, and of its conclusions."""
+"""The first and the last section: how many of the paper's curves come out again, and how to read what is said here."""
 
+from comparisons.data import GREY
 from comparisons.paper import reproduction_figures as figures
 from comparisons.paper.found import Found
 from comparisons.paper.verdicts import JUDGED, TRUSTED, Claim
@@ -9,6 +10,11 @@ TOLERANCE = (
     "Reproduced means within 2 nats on MNIST and within 5 % on Frey Face, of the paper's curve at the same number of "
     f"training points seen. Where an estimator flags over {TRUSTED:.0%} of its datapoints no verdict rests on it."
 )
+ERRORS = (
+    "± is the standard deviation over seeds: what a single run, such as the paper's, scatters by. For one seed it is "
+    "the estimator's own standard error."
+)
+GREY_NOTE = f"Every number on MNIST is a {GREY}, as in the paper."
 CAPTION = (
     "Ours minus the paper's at the furthest point that both have; the grey band is what counts as reproduced. A "
     "triangle lies beyond the axis."
@@ -26,10 +32,7 @@ def blocks(found: Found) -> list[Block]:
     return [
         Long([Paragraph(answer), Paragraph(TOLERANCE)]),
         Short([Paragraph(f"{answer} {TOLERANCE}")]),
-        Beside(
-            [overview(found)],
-            [Long([Heading(CONCLUDED)]), Short([Heading(CONCLUDED, 2)]), claims],
-        ),
+        Beside([overview(found)], [Long([Heading(CONCLUDED)]), Short([Heading(CONCLUDED, 2)]), claims]),
     ]
 
 
@@ -58,10 +61,10 @@ def word(judgement: str, strong: bool = False) -> Word:
 def summary(found: Found) -> str:
     """Return in a sentence how many of the paper's curves are reproduced."""
     last = figures.furthest(found.verdicts)
-    curves_of = {(v.curve[:6], v.metric) for v in found.verdicts}
     if not last:
         return "None of the paper's curves has been run yet."
     counts = ", ".join(f"{sum(v.word == w for v in last)} {w}" for w in JUDGED)
+    curves_of = {(v.curve[:6], v.metric) for v in found.verdicts}
     doubted = {(v.curve[:6], v.metric) for v in found.verdicts if v.word == "not trusted"}
     doubted -= {(v.curve[:6], v.metric) for v in last}
     rest = len(curves_of) - len(last) - len(doubted)
@@ -73,3 +76,20 @@ def summary(found: Found) -> str:
         f"Of {len(curves_of)} comparisons, one for each curve of Figures 2 and 3 and each estimator, {len(last)} "
         f"can be made: {counts}.{others}"
     )
+
+
+def reading(found: Found) -> list[Block]:
+    """Return what words and errors mean, and which run stands for a curve."""
+    texts = [
+        TOLERANCE,
+        ERRORS,
+        "One run stands for each curve: of those with the paper's method, the longest; of equally long ones, that "
+        "which chose its step size and warm-up on training data. The others are listed as experiments on the cause.",
+        "The paper's curves are the vertices of its vector graphics, calibrated on the axis ticks; between two of them "
+        "we interpolate in the logarithm of the points seen.",
+        f"{GREY_NOTE} Compare them with each other, not with numbers for binarised MNIST.",
+        "How the paper counts the points that Monte Carlo EM has seen cannot be established. Here each datapoint whose "
+        "chain moves counts once, and decoder evaluations stand beside.",
+        "Seconds were taken on machines shared by several runs: read them as upper bounds.",
+    ]
+    return [Long([Items(texts)])]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from comparisons.paper.curves import curves, value_at
+from comparisons.paper.curves import papers
 from comparisons.reporting import markdown
 from comparisons.reporting.blocks import Block, Code, Gap, Heading, Paragraph, Strong, Table, Text
 from comparisons.runner import store
@@ -88,33 +88,29 @@ def report(out: Path) -> None:
         store.write(out / "table.md", markdown.printed(blocks(pd.DataFrame(rows)), TITLE))
 
 
+INTRODUCTION = (
+    "Every finding here that contradicts the paper, or goes beyond it, and what came of trying to break it. *Plain* "
+    "is ",
+    Code("tests/plain.py"),
+    ": the method in NumPy, gradients by hand, draws of its own, judged by formulas of its own.",
+)
+NOTE = (
+    "Nats per datapoint, higher is better, at the last stop of each run; one seed. ± is the estimator's own error, not "
+    "the scatter of runs. *Ours* is what the other comparisons have at the same points seen and settings, or at the "
+    "settings of the finding where an attempt changes them. Bounds are judged on the first 10,000 points of a split, "
+    "by the suite (",
+    Code("elbo_nats"),
+    ") or by plain NumPy on 1000 (",
+    Code("elbo_plain_nats"),
+    "); log p(x) on 1000, by importance sampling in plain NumPy. Numbers on MNIST are a cross-entropy of grey values, "
+    "not a normalised log density.",
+)
+
+
 def blocks(rows: pd.DataFrame) -> list[Block]:
     """Return a part for each finding: the claim, the outcome, and a line for each attempt and split."""
-    return [
-        Paragraph(
-            (
-                "Every finding here that contradicts the paper, or goes beyond it, and what came of trying to break "
-                "it. *Plain* is ",
-                Code("tests/plain.py"),
-                ": the method in NumPy, gradients by hand, draws of its own, judged by formulas of its own.",
-            )
-        ),
-        *(block for name, finding in FINDINGS.items() for block in _of_finding(rows[rows.finding == name], finding)),
-        Gap(),
-        Paragraph(
-            (
-                "Nats per datapoint, higher is better, at the last stop of each run; one seed. ± is the estimator's "
-                "own error, not the scatter of runs. *Ours* is what the other comparisons have at the same points seen "
-                "and settings, or at the settings of the finding where an attempt changes them. Bounds are judged on "
-                "the first 10,000 points of a split, by the suite (",
-                Code("elbo_nats"),
-                ") or by plain NumPy on 1000 (",
-                Code("elbo_plain_nats"),
-                "); log p(x) on 1000, by importance sampling in plain NumPy. Numbers on "
-                "MNIST are a cross-entropy of grey values, not a normalised log density.",
-            )
-        ),
-    ]
+    parts = [_of_finding(rows[rows.finding == name], finding) for name, finding in FINDINGS.items()]
+    return [Paragraph(INTRODUCTION), *(block for part in parts for block in part), Gap(), Paragraph(NOTE)]
 
 
 def _of_finding(rows: pd.DataFrame, finding: Finding) -> list[Block]:
@@ -134,13 +130,9 @@ def _lines(told: Told) -> Iterator[list[Text]]:
     rows = told.rows
     alike = [name for name in ("attempt", "start", "metric", "split", "points") if name in rows]
     rows = rows[rows.n_seen == rows.groupby(alike, dropna=False).n_seen.transform("max")]
-    rows = rows[rows.metric != "hmc_acceptance"]
-    starts = "start" in rows
-    for row in rows.to_dict("records"):
+    for row in rows[rows.metric != "hmc_acceptance"].to_dict("records"):
         own = SAME.get(row["metric"], row["metric"])
-        named = [row["attempt"]]
-        if starts and isinstance(row["start"], str):
-            named.append(row["start"])
+        named = [name for name in (row["attempt"], row.get("start")) if isinstance(name, str)]
         other = _other(row["attempt"])
         same = {**other, "n_points": row["n_points"], "metric": own}  # other points have another mean
         ours = told.ours(row["n_seen"], row["split"], **same) if row["points"] != "last" else math.nan
@@ -148,7 +140,8 @@ def _lines(told: Told) -> Iterator[list[Text]]:
         paper = told.paper(row["n_seen"], row["split"], **other) if own == told.finding.metric[1] else math.nan
         error = f" ± {row['stderr']:.2f}" if row["stderr"] else ""
         judged = [Code(row["metric"]), row["split"], f"{row['points']} {row['n_points']:.0f}", f"{row['n_seen']:,.0f}"]
-        yield [", ".join(named), *judged, f"{row['value']:.2f}{error}", _number(ours), _number(paper)]
+        others = [_also(number, f"{number:.2f}") for number in (ours, paper)]
+        yield [", ".join(named), *judged, f"{row['value']:.2f}{error}", *others]
 
 
 # Outcomes
@@ -284,12 +277,12 @@ def _frey_plateau(told: Told) -> Outcome:
 
 
 def _full_vb(told: Told) -> Outcome:
-    rows = told.rows[(told.rows.metric == "elbo_full_nats")]
-    if "start" not in rows or not rows.start.astype(str).str.startswith("at MAP").any():
+    rows = told.rows[told.rows.metric == "elbo_full_nats"]
+    start = rows.assign(start=rows.get("start", "")).start.astype(str)
+    around, trained = (rows[start.str.startswith(where)] for where in ("at MAP", "trained"))
+    if around.empty:
         return NOT_YET
-    around = rows[rows.start.astype(str).str.startswith("at MAP")]
     best = around.loc[around.value.idxmax()]
-    trained = rows[rows.start.astype(str).str.startswith("trained")]
     ours = told.ours(1e6, "train")
     text = (
         f"Of all widths around the weights of MAP the best ({best.start.removeprefix('at MAP, ')}) has a bound on "
@@ -337,55 +330,33 @@ def _figure3(claim: str, n_train: int, backend: str, outcome: Outcomes) -> Findi
     return Finding(claim, LOG_PX, "marginal_likelihood", {**_MNIST3, **panel}, paper, outcome)
 
 
-_UNDERFITS = "Full VB underfits with 1000 training points"
+WAKE_SLEEP = "Wake-sleep on MNIST is below the paper unless its log-variance weights are multiplied by 0.1"
+EM_LARGE = "Monte Carlo EM with minibatches is above AEVB with 50,000 training points"
+EM_SMALL = "Monte Carlo EM does not win with 1000 training points"
+FREY = "AEVB on Frey Face is ahead of the paper's"
+FREY_PLATEAU = "Wake-sleep on Frey Face leaves the plateau that the paper's stays on"
+FULL_VB = "Full VB underfits with 1000 training points"
+AEVB_LARGE = "AEVB is ten nats above the paper's Figure 3 with 50,000 training points"
+AEVB_SMALL = "What overfits in AEVB with 1000 training points is the recognition network"
 _NO_CURVE = {"figure": "figure2", "data": "none"}
 FINDINGS = {
-    "wake_sleep": _figure2(
-        "Wake-sleep on MNIST is below the paper unless its log-variance weights are multiplied by 0.1",
-        _MNIST5,
-        5,
-        "wake_sleep",
-        _wake_sleep,
-    ),
-    "em_large": _figure3(
-        "Monte Carlo EM with minibatches is above AEVB with 50,000 training points",
-        50_000,
-        "monte_carlo_em",
-        _em_large,
-    ),
-    "em_small": _figure3("Monte Carlo EM does not win with 1000 training points", 1000, "monte_carlo_em", _em_small),
-    "frey": _figure2("AEVB on Frey Face is ahead of the paper's", _FREY, 10, "aevb", _frey),
-    "frey_plateau": _figure2(
-        "Wake-sleep on Frey Face leaves the plateau that the paper's stays on",
-        _FREY,
-        20,
-        "wake_sleep",
-        _frey_plateau,
-    ),
-    "full_vb": Finding(_UNDERFITS, ("elbo_full_nats",) * 2, "full_vb", _VB, _NO_CURVE, _full_vb),
-    "aevb_large": _figure3(
-        "AEVB is ten nats above the paper's Figure 3 with 50,000 training points", 50_000, "aevb", _aevb_large
-    ),
-    "aevb_small": _figure3(
-        "What overfits in AEVB with 1000 training points is the recognition network", 1000, "aevb", _aevb_small
-    ),
+    "wake_sleep": _figure2(WAKE_SLEEP, _MNIST5, 5, "wake_sleep", _wake_sleep),
+    "em_large": _figure3(EM_LARGE, 50_000, "monte_carlo_em", _em_large),
+    "em_small": _figure3(EM_SMALL, 1000, "monte_carlo_em", _em_small),
+    "frey": _figure2(FREY, _FREY, 10, "aevb", _frey),
+    "frey_plateau": _figure2(FREY_PLATEAU, _FREY, 20, "wake_sleep", _frey_plateau),
+    "full_vb": Finding(FULL_VB, ("elbo_full_nats",) * 2, "full_vb", _VB, _NO_CURVE, _full_vb),
+    "aevb_large": _figure3(AEVB_LARGE, 50_000, "aevb", _aevb_large),
+    "aevb_small": _figure3(AEVB_SMALL, 1000, "aevb", _aevb_small),
 }
 
 
 def published(folder: str, settings: dict[str, Any], metric: str, split: str, n_seen: float) -> float:
     """Return the mean over seeds of a number in another comparison's rows; NaN where it has none."""
     rows = _rows(folder)
-    wanted = {**settings, "metric": metric, "split": split, "n_seen": n_seen}
-    for name, value in wanted.items():
+    for name, value in {**settings, "metric": metric, "split": split, "n_seen": n_seen}.items():
         rows = rows[rows[name] == value]
     return float(rows.value.mean()) if len(rows) else math.nan
-
-
-def papers(settings: dict[str, Any], split: str, n_seen: float) -> float:
-    """Return the paper's value of a curve; NaN where there is no such curve or it does not reach there."""
-    wanted = {**settings, "split": split}
-    found = [curve for curve in curves() if all(getattr(curve, name) == value for name, value in wanted.items())]
-    return value_at(found[0], n_seen) if found else math.nan
 
 
 @cache
@@ -399,10 +370,6 @@ def _other(attempt: str) -> dict[str, Any]:
         return {"backend": "aevb"}
     number = attempt.partition(", ")[2].removesuffix(" latent variables")
     return {"n_latent": int(number)} if number.isdigit() else {}
-
-
-def _number(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.2f}"
 
 
 def _of(part: dict[str, Any]) -> dict[str, Any]:

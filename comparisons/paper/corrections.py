@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from comparisons.paper import findings, paper_estimator, turns
-from comparisons.paper.curves import curves, value_at
+from comparisons.paper import appendix_d, findings
+from comparisons.paper.curves import papers
 from comparisons.paper.found import Found, Rows
-from comparisons.paper.verdicts import count, keeps_chains
+from comparisons.paper.runs import keeps_chains
+from comparisons.paper.words import count
 from comparisons.reporting.blocks import Block, Code, Figures, Fold, Heading, Items, Paragraph
 
 EARLIER = "bb930f7"
@@ -48,7 +49,7 @@ def mended(rows: pd.DataFrame, manifests: Manifests) -> pd.DataFrame:
 def kept_chains(rows: Rows, manifests: Manifests) -> list[str]:
     """Return how far the paper's estimator is off and what it turns, where its chains were kept."""
     kept = rows.figure3[rows.figure3.method.map(keeps_chains).astype(bool)]
-    return [*paper_estimator.sentences(kept), *turns.sentences(kept)]
+    return appendix_d.sentences(kept)
 
 
 def quadrature(rows: Rows, manifests: Manifests) -> list[str]:
@@ -76,11 +77,10 @@ def frey_face(rows: Rows, manifests: Manifests) -> list[str]:
         end = along.loc[along.n_seen.idxmax()]
         told = re.search(r"(\d+) latent", str(attempt))
         latents = int(told[1]) if told else 10
-        panel = [c for c in curves() if c[:3] == ("figure2", "frey", latents)]
-        papers = [c for c in panel if (c.backend, c.split) == ("aevb", "test")]
+        curve = {"figure": "figure2", "data": "frey", "n_latent": latents, "backend": "aevb"}
         found[latents, end.n_seen] = (
             f"With {LARGER} in place of 100, with {latents} latent variables: {end.value:.0f} on test after "
-            f"{count(int(end.n_seen))} points, the paper's curve at {value_at(papers[0], float(end.n_seen)):.0f}."
+            f"{count(int(end.n_seen))} points, the paper's curve at {papers(curve, 'test', end.n_seen):.0f}."
         )
     return [found[each] for each in sorted(found)]
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -60,3 +61,10 @@ def value_at(curve: Curve, n_seen: float) -> float:
     if not curve.n_seen[0] <= n_seen <= curve.n_seen[-1]:
         return float("nan")
     return float(np.interp(np.log(n_seen), np.log(curve.n_seen), curve.value))
+
+
+def papers(settings: Mapping[str, object], split: str, n_seen: float) -> float:
+    """Return the paper's value [nats] of the curve with these fields; NaN where there is none, or none there."""
+    wanted = {**settings, "split": split}
+    found = [curve for curve in curves() if all(getattr(curve, name) == value for name, value in wanted.items())]
+    return value_at(found[0], n_seen) if found else float("nan")

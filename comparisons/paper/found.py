@@ -51,16 +51,6 @@ class Found(NamedTuple):
     sheets: dict[str, list[Sheet]]
     extras: dict[str, Extra]
 
-    @property
-    def figure2(self) -> pd.DataFrame:
-        """The rows of Figure 2."""
-        return self.rows.figure2
-
-    @property
-    def figure3(self) -> pd.DataFrame:
-        """The rows of Figure 3."""
-        return self.rows.figure3
-
 
 def read(out: Path) -> Found:
     """Return what the folder holds, and the verdicts on it. Raises StorageError for a file that cannot be read."""

@@ -9,7 +9,7 @@ import pandas as pd
 
 from comparisons.reporting import drawing, markdown, outcomes, tables
 from comparisons.reporting.blocks import Block, Heading, Paragraph, Table
-from comparisons.reporting.tables import BOUND, CELL, EVIDENCE, note, over_seeds, plus_minus, summary
+from comparisons.reporting.tables import BOUND, CELL, EVIDENCE, note, or_word, over_seeds, plus_minus, summary
 from comparisons.runner import store
 from comparisons.runner.rows import PANEL
 
@@ -23,7 +23,6 @@ COLOURS = {"ml": drawing.VERMILION, "map": drawing.BLUE, "vb": drawing.SKY, "vb,
 
 def report(rows: Any, out: Path, mine: Any) -> str:
     """Write table.md and figure.svg of all rows; return the table of `mine` for a terminal."""
-
     store.write(out / "table.md", markdown.printed(blocks(outcomes.explained(rows, out)), TITLE))
     store.write(out / "figure.svg", figure(rows))
     return tables.plain(mine)
@@ -83,33 +82,26 @@ def figure(rows: pd.DataFrame) -> str:
                     drawing.over_seeds(axis, shown[shown.split == split], COLOURS[label], **look)
             drawing.name_panel(axis, dict(zip(PANEL, key, strict=True)), "log p(x)")
         kinds = [drawing.key(TITLES.get(name, name), color=colour) for name, colour in COLOURS.items()]
-        handles = [*kinds, *drawing.split_keys()]
-        figure.legend(handles=handles, loc="outside right upper", frameon=False)
+        figure.legend(handles=[*kinds, *drawing.split_keys()], loc="outside right upper", frameon=False)
 
     return drawing.svg((4.4 * max(1, len(panels)) + 1.8, 3.6), draw)
 
 
 def _curves(panel: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """Return label and rows of each curve; seeds, engines and what else tells fits apart are averaged over."""
-    found = []
-    for kind in KINDS:
-        fit = panel[panel.theta == kind]
-        found.append((kind, fit[fit.metric == _evidence(fit)]))
-    for title, metric in OF_DRAWS.items():
-        if title in COLOURS:
-            found.append((title, panel[(panel.theta == "vb") & (panel.metric == metric)]))
+    fits = {kind: panel[panel.theta == kind] for kind in KINDS}
+    found = [(kind, fit[fit.metric == _evidence(fit)]) for kind, fit in fits.items()]
+    found += [(title, fits["vb"][fits["vb"].metric == OF_DRAWS[title]]) for title in COLOURS if title in OF_DRAWS]
     return [(label, shown) for label, shown in found if len(shown)]
 
 
 def _evidence(fit: pd.DataFrame) -> str:
     """Return the most exact estimate of log p(x) that there is, at a point."""
-
     return next((name for name in EVIDENCE if fit.metric.eq(name).any()), "")
 
 
 def _numbers(fit: pd.DataFrame, metric: str, bound: bool = True) -> list[str]:
     """Return a line's cells: the bound and log p(x) on train and test, and how much better it is on train."""
-
     cells = [_cell(fit, name, split) for name in (BOUND, metric) for split in ("train", "test")]
     (train, one), (test, other) = (_value(fit, metric, split) for split in ("train", "test"))
     gap = plus_minus(train - test, float(np.hypot(one, other)))
@@ -117,7 +109,6 @@ def _numbers(fit: pd.DataFrame, metric: str, bound: bool = True) -> list[str]:
 
 
 def _cost(fit: pd.DataFrame) -> list[str]:
-
     cells = outcomes.ran(fit).groupby("cell").first()
     if cells.empty:
         return ["", "-"]
@@ -126,7 +117,6 @@ def _cost(fit: pd.DataFrame) -> list[str]:
 
 def _sentence(fit: pd.DataFrame, names: list[str]) -> str:
     """Say what the bound on log p(X) is, what of it q(theta) costs, and whether to trust the predictive number."""
-
     kl, _ = _value(fit, "kl_theta_nats", "train")
     at_prior, _ = _value(fit, "theta_at_prior", "train")
     if np.isnan(kl):
@@ -140,17 +130,11 @@ def _sentence(fit: pd.DataFrame, names: list[str]) -> str:
 
 
 def _value(fit: pd.DataFrame, metric: str, split: str) -> tuple[float, float]:
-
     part = outcomes.ran(fit[(fit.metric == metric) & (fit.split == split)])
     return over_seeds(part) if len(part) else (np.nan, np.nan)
 
 
 def _cell(fit: pd.DataFrame, metric: str, split: str) -> str:
-
+    mine = fit[(fit.metric == metric) & (fit.split == split)]
     value, error = _value(fit, metric, split)
-    if np.isnan(value):
-        status = outcomes.word(fit)
-        return status if status in ("diverged", "failed") else "-"
-    return plus_minus(value, error) + outcomes.mark(
-        outcomes.word(fit[(fit.metric == metric) & (fit.split == split)]) == "contradicted"
-    )
+    return or_word(value, error, outcomes.word(fit if np.isnan(value) else mine))

@@ -82,21 +82,20 @@ def judged(plan: Plan, folder: Path, loaded: dict[str, Data], data_dir: Path | N
     before = store.read_rows(out / "cells" / cell / "rows.csv")
     before = before[(before.metric == METRIC) & before.value.notna()].set_index(["n_seen", "split"])
     found_on = on(experiment, data)
-    per_step = found_on.rows_per_step
     steps = sorted(int(path.stem) for path in (folder / "stops").glob("*.safetensors"))
     for step in steps if plan.stops == "all" else steps[-1:]:
-        kept = store.load_stop(out, cell, step)
-        if kept is None or (step * per_step, "test") not in before.index:
+        kept, n_seen = store.load_stop(out, cell, step), step * found_on.rows_per_step
+        if kept is None or (n_seen, "test") not in before.index:
             continue
         fit = restored(found_on, kept[0]["state"])
         for split in ("train", "test"):
             x, _ = fit.points(data, split, experiment.eval_points)
             found = estimate(JUDGE, Target(fit.engine, fit.model, fit.theta, x), experiment, experiment.seed)
             now, stderr = found.mean()
-            was = float(before.loc[(step * per_step, split), "value"])
+            was = float(before.loc[(n_seen, split), "value"])
             again = np.asarray((found.diagnostics or {}).get("again", np.zeros(found.points, bool)))
             named = {"cell": cell, "backend": experiment.backend, "method": method(experiment)}
-            where = {"n_train": len(data.train), "n_seen": step * per_step, "split": split}
+            where = {"n_train": len(data.train), "n_seen": n_seen, "split": split}
             found_now = {"before": was, "now": now, "moved": now - was, "stderr": stderr, "n_points": found.points}
             yield {**named, **where, **found_now, "again": float(again.mean()), "flagged": found.flagged}
 

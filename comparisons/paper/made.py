@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from comparisons.paper.pictures import VERSIONS
+from comparisons.paper.pictures import versions
 from comparisons.reporting.blocks import Block, Command, Fold, Heading, Long, Paragraph
 
 FEW = 2  # commands that are shown at once
@@ -25,9 +25,7 @@ def blocks(manifests: Iterable[dict[str, Any]]) -> list[Block]:
 
 def _told(manifest: dict[str, Any]) -> tuple[str, str, str]:
     """Return a manifest's command and commit, and where it ran."""
-    versions = manifest.get("versions") or {}
     settings = manifest.get("settings") or {}
-    shown = ", ".join(f"{name} {versions[name]}" for name in VERSIONS if name in versions)
     device = f", {settings['device']}" if "device" in settings else ""
-    where = f"Python {manifest.get('python', '?')}, {shown}; {manifest.get('processor', '?')}{device}"
+    where = f"Python {manifest.get('python', '?')}, {versions(manifest)}; {manifest.get('processor', '?')}{device}"
     return str(manifest.get("command", "?")), str(manifest.get("commit", "?"))[:12], where

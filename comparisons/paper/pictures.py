@@ -14,7 +14,7 @@ from comparisons.data import Data, digest
 from comparisons.errors import StorageError
 from comparisons.paper.panels import FIGURE2
 from comparisons.reporting import markdown
-from comparisons.reporting.blocks import Figure, Heading, Table
+from comparisons.reporting.blocks import Block, Figure, Heading, Table
 from comparisons.runner import store
 from comparisons.runner.experiment import Experiment
 from comparisons.runner.fits import Fit
@@ -92,25 +92,16 @@ def read(out: Path) -> list[Sheet]:
 
 def table(heading: str, sheets: list[Sheet]) -> str:
     """Return a folder's table.md: each image, and a table of what made it."""
-    return markdown.printed(
-        (
-            block
-            for path, facts in sheets
-            for block in (
-                Heading(facts["title"]),
-                Figure(b"", path.name, facts["title"]),
-                Table(["", ""], settings(facts)),
-            )
-        ),
-        heading,
-    )
+    blocks: list[Block] = []
+    for path, facts in sheets:
+        title = facts["title"]
+        blocks += [Heading(title), Figure(b"", path.name, title), Table(["", ""], settings(facts))]
+    return markdown.printed(blocks, heading)
 
 
 def settings(facts: dict[str, Any]) -> list[list[str]]:
     """Return what made a sheet, as pairs of name and value, for people."""
     s = facts["settings"]
-    versions = facts.get("versions") or {}
-    shown = ", ".join(f"{name} {versions[name]}" for name in VERSIONS if name in versions)
     fit = (
         f"{s['backend']} on {s['engine']}, {s['n_latent']} latent variables, {s['n_hidden']} hidden units, "
         f"{s['samples']:,} points seen, seed {s['seed']}, theta={s['theta']}"
@@ -123,11 +114,17 @@ def settings(facts: dict[str, Any]) -> list[list[str]]:
         ("decoded", f"{facts['latents']}; each image is the decoder's mean"),
         ("fitted by", f"`{made.get('command', '-')}` at commit {made.get('commit', '-')}"),
         ("drawn by", f"`{facts['command']}` at commit {facts['commit']}"),
-        ("versions", f"{shown}, Python {facts['python']}"),
+        ("versions", f"{versions(facts)}, Python {facts['python']}"),
         ("cell", str(facts["cell"])),
         ("pixels", f"{facts['shape'][1]} x {facts['shape'][0]}, 8 bit grey, SHA-256 {facts['pixels_sha256']}"),
     ]
     return [[name, " ".join(str(value).split())] for name, value in rows]
+
+
+def versions(facts: dict[str, Any]) -> str:
+    """Return the libraries' versions in a manifest."""
+    there = facts.get("versions") or {}
+    return ", ".join(f"{name} {there[name]}" for name in VERSIONS if name in there)
 
 
 def _fit(out: Path, cell: str) -> dict[str, Any]:

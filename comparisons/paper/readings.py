@@ -13,23 +13,13 @@ import numpy as np
 import pandas as pd
 
 from comparisons.paper import reproduction_figures as figures
+from comparisons.paper import runs, words
 from comparisons.paper.curves import Curve, curves
 from comparisons.paper.found import Found
-from comparisons.paper.verdicts import (
-    ESTIMATORS,
-    NATS,
-    PAPERS,
-    SIZES,
-    TRUTH,
-    Configuration,
-    configurations,
-    count,
-    keeps_chains,
-    of,
-    panel,
-    points,
-)
-from comparisons.reporting.blocks import Block, Figure, Figures, Fold, Items, Paragraph, Table, not_run
+from comparisons.paper.runs import PAPERS, SIZES, TRUTH, Configuration
+from comparisons.paper.verdicts import NATS
+from comparisons.paper.words import ESTIMATORS, count
+from comparisons.reporting.blocks import Block, Figures, Fold, Items, Paragraph, Table, not_run
 from comparisons.reporting.drawing import BLUE, GREEN, OTHERS, PURPLE, VERMILION
 from inference.monte_carlo_em import MonteCarloEMSettings
 
@@ -64,19 +54,19 @@ def readings(figure3: pd.DataFrame, papers: tuple[Curve, ...]) -> list[Reading]:
     found = []
     for n_train in SIZES:
         mine = _mine(figure3, n_train)
-        for one in configurations(mine):
-            for metric in (TRUTH, PAPERS) if keeps_chains(one.method) else (TRUTH,):
-                rows = of(mine[mine.metric == metric], one)
-                kept = [p for p in points(rows[rows.split == "test"]) if np.isfinite(p.value)]
+        for one in runs.configurations(mine):
+            for metric in (TRUTH, PAPERS) if runs.keeps_chains(one.method) else (TRUTH,):
+                rows = runs.of(mine[mine.metric == metric], one)
+                kept = _along(rows[rows.split == "test"], "n_seen")[1]
                 if not kept:
                     continue
+                last = kept[-1]
                 for axis in AXES:
                     each = {s: _distance(rows[rows.split == s], _papers(papers, n_train, s), axis) for s in SPLITS}
                     far = {split: pair[0] for split, pair in each.items()}
-                    count_of = {split: pair[1] for split, pair in each.items()}
-                    last = kept[-1]
-                    sizes = " ".join(f"{size:g}" for size in last.step_sizes) or "-"
-                    found.append(Reading(n_train, one, metric, axis, last.seeds, sizes, last.n_seen, far, count_of))
+                    reached = {split: pair[1] for split, pair in each.items()}
+                    place = n_train, one, metric, axis
+                    found.append(Reading(*place, last.seeds, words.steps(last), last.n_seen, far, reached))
     return found
 
 
@@ -91,15 +81,11 @@ TEXT = (
 
 def blocks(found: Found) -> list[Block]:
     """Return the section on appendix E: every configuration on both axes, beside the paper's curves."""
-    held = readings(found.figure3, curves())
+    held = readings(found.rows.figure3, curves())
     if not held:
         return [Paragraph(TEXT), *not_run()]
     drawn = [
-        Figure(
-            drawing(found.figure3, curves(), n, axis).encode(),
-            f"figures/appendix_e-{n}-{axis}.svg",
-            _alt(held, n, axis),
-        )
+        figures.plot(f"appendix_e-{n}-{axis}", _alt(held, n, axis), drawing(found.rows.figure3, curves(), n, axis))
         for n in SIZES
         if any(one.n_train == n for one in held)
         for axis in AXES
@@ -124,12 +110,12 @@ def sentences(found: list[Reading]) -> list[str]:
     """Say which reading is nearest to the paper's curves: at each N, and over both by the same settings and axis."""
     said = []
     for n_train in SIZES:
-        mine = [(_mean(one), one) for one in found if one.n_train == n_train and _whole(one)]
+        mine = [one for one in found if one.n_train == n_train and _whole(one)]
         if mine:
-            far, best = min(mine, key=lambda pair: pair[0])
+            best = min(mine, key=_mean)
             said.append(
                 f"N = {n_train:,}: of {len(mine)} readings that reach the paper's curves on both splits, the nearest "
-                f"is {_named(best)}: {far:.1f} nats from them on average."
+                f"is {_named(best)}: {_mean(best):.1f} nats from them on average."
             )
     both: dict[tuple[str, str, str, str], dict[int, Reading]] = {}
     for one in found:
@@ -158,16 +144,12 @@ def drawing(figure3: pd.DataFrame, papers: tuple[Curve, ...], n_train: int, axis
     """Draw log p(x) on test by quadrature, a line for each configuration, over the paper's curve. Returns SVG."""
     mine = _mine(figure3, n_train)
     mine = mine[(mine.metric == TRUTH) & (mine.split == "test")]
-    ours = []
-    for one in configurations(mine):
-        rows = of(mine, one)
-        kept = [point for point in points(rows) if np.isfinite(point.value)]
-        if kept:
-            at = places(rows, axis)
-            x = np.array([at[point.n_seen] for point in kept])
-            ours.append((one, figures.Line(x, kept, "monte_carlo_em", "test")))
-    labels = [textwrap.fill(label, WIDTH) for label in _told_apart([one for one, _ in ours])]
-    named = [(label, line) for label, (_, line) in zip(labels, ours, strict=True)]
+    ours = {one: _along(runs.of(mine, one), axis) for one in runs.configurations(mine)}
+    ours = {one: along for one, along in ours.items() if along[1]}
+    named = [
+        (textwrap.fill(label, WIDTH), figures.Line(*along, "monte_carlo_em", "test"))
+        for label, along in zip(_told_apart([*ours]), ours.values(), strict=True)
+    ]
     return figures.several(named, [_papers(papers, n_train, "test")], f"N = {n_train:,}, test", axis, COLOURS, DASHES)
 
 
@@ -191,7 +173,7 @@ def told(method: str) -> tuple[str, str, str]:
 
 
 def _mine(figure3: pd.DataFrame, n_train: int) -> pd.DataFrame:
-    part = panel(figure3, "figure3", "mnist", 3, n_train)
+    part = runs.figure3_panel(figure3, n_train)
     return part[part.backend == "monte_carlo_em"]
 
 
@@ -211,17 +193,20 @@ def places(rows: pd.DataFrame, axis: str) -> dict[int, float]:
     return {int(n): float(value - before) for n, value in evals.items()}
 
 
+def _along(rows: pd.DataFrame, axis: str) -> tuple[np.ndarray, list[runs.Point]]:
+    """Return x and the points of one configuration that have not diverged."""
+    kept = [point for point in runs.points(rows) if np.isfinite(point.value)]
+    at = places(rows, axis)
+    return np.array([at[point.n_seen] for point in kept]), kept
+
+
 def _distance(rows: pd.DataFrame, paper: Curve, axis: str) -> tuple[float, int]:
     """Return the mean of |ours - the paper's| over the vertices of its curve that ours reaches, and their number."""
-    kept = [point for point in points(rows) if np.isfinite(point.value)]
-    if not kept:
-        return np.nan, 0
-    at_points = places(rows, axis)
-    x, y = np.array([at_points[point.n_seen] for point in kept]), np.array([point.value for point in kept])
-    reached = (paper.n_seen >= x[0]) & (paper.n_seen <= x[-1])
+    x, kept = _along(rows, axis)
+    reached = (paper.n_seen >= x[0]) & (paper.n_seen <= x[-1]) if kept else np.zeros(0, bool)
     if not reached.any():
         return np.nan, 0
-    ours = np.interp(np.log(paper.n_seen[reached]), np.log(x), y)
+    ours = np.interp(np.log(paper.n_seen[reached]), np.log(x), [point.value for point in kept])
     return float(np.abs(ours - paper.value[reached]).mean()), int(reached.sum())
 
 
@@ -234,9 +219,10 @@ def _mean(one: Reading) -> float:
 
 
 def _named(one: Reading) -> str:
-    return (
-        f"{_label(one.configuration)} on {one.configuration.engine}, by {AXES[one.axis]} and {ESTIMATORS[one.metric]}"
-    )
+    e_step, updates, rest = told(one.configuration.method)
+    whose = "all chains" if e_step == "full" else "a minibatch's chains"
+    settings = f"{whose}, {updates} updates{f', {rest}' if rest else ''}"
+    return f"{settings} on {one.configuration.engine}, by {AXES[one.axis]} and {ESTIMATORS[one.metric]}"
 
 
 def _alt(held: list[Reading], n_train: int, axis: str) -> str:
@@ -247,9 +233,3 @@ def _alt(held: list[Reading], n_train: int, axis: str) -> str:
         f"N = {n_train:,}: log p(x) on test by quadrature of every Monte Carlo EM configuration against "
         f"{AXES[axis]}, over the paper's curve.{beside}"
     )
-
-
-def _label(one: Configuration) -> str:
-    e_step, updates, rest = told(one.method)
-    whose = "all chains" if e_step == "full" else "a minibatch's chains"
-    return f"{whose}, {updates} updates{f', {rest}' if rest else ''}"

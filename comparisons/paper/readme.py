@@ -10,24 +10,12 @@ import numpy as np
 import pandas as pd
 
 from comparisons.errors import FlagError, StorageError
-from comparisons.paper.curves import curves, value_at
+from comparisons.paper import runs
+from comparisons.paper.curves import papers
 from comparisons.paper.found import Rows
-from comparisons.paper.verdicts import (
-    FULL,
-    NAMES,
-    SIZES,
-    TRUTH,
-    Claim,
-    Point,
-    by_training,
-    compared,
-    count,
-    curve_of,
-    number,
-    of,
-    panel,
-    stands,
-)
+from comparisons.paper.runs import FULL, SIZES, TRUTH, Point
+from comparisons.paper.verdicts import Claim
+from comparisons.paper.words import NAMES, compared, count, number
 from comparisons.reporting import markdown, outcomes, tables
 from comparisons.reporting.agreement import WITHIN, agreement
 from comparisons.reporting.blocks import Code, Items, Paragraph, Strong, Table, Text
@@ -63,9 +51,8 @@ def read(given: str, written: Mapping[str, str]) -> str:
         return renewed(Path(given).read_text(), written)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise FlagError(
-            f"--readme {given[:100]!r} cannot be renewed ({reason}); name the checkout's README.md"
-        ) from error
+        told = f"--readme {given[:100]!r} cannot be renewed ({reason}); name the checkout's README.md"
+        raise FlagError(told) from error
 
 
 def write(given: str, text: str) -> None:
@@ -116,27 +103,26 @@ def _named(name: str) -> Text:
 
 def _ends(rows: pd.DataFrame, n_train: int) -> dict[str, Point]:
     """Return by method its log p(x) on test at the last stop that all of them have."""
-    part = panel(rows, "figure3", "mnist", 3, n_train)
+    part = runs.figure3_panel(rows, n_train)
     along = {
-        name: curve_of(part, backend, "test", TRUTH, told, marked=True) for name, (backend, told) in METHODS.items()
+        name: runs.curve_of(part, backend, "test", TRUTH, told, marked=True)
+        for name, (backend, told) in METHODS.items()
     }
     along = {name: curve for name, curve in along.items() if curve}
-    shared = set.intersection(*({*curve} for curve in along.values())) if along else set()
-    return {name: curve[max(shared)] for name, curve in along.items() if shared}
+    return {name: curve[n] for name, curve in along.items() for n in runs.shared(*along.values())[-1:]}
 
 
 def _cells(n_train: int, ends: dict[str, Point], name: str) -> tuple[Text, Text]:
     """Return a method's value, bold where it cannot be told from the best, and the paper's after as many points."""
     if name not in ends:
         return "-", "-"
-    point, wanted = ends[name], ("figure3", n_train, METHODS[name][0], "test")
+    point = ends[name]
     # What a bound contradicts is nobody's best.
     sound = [one for one in ends.values() if np.isfinite(one.value) and not one.contradicted]
     top = max(sound, key=lambda one: one.value, default=point)
     bold = point in sound and not compared(point, top)
-    there = [value_at(c, point.n_seen) for c in curves() if (c.figure, c.n_train, c.backend, c.split) == wanted]
-    papers = f"{there[0]:.1f}" if np.isfinite(there).any() else "-"
-    return Strong(number(point)) if bold else number(point), papers
+    there = papers({"figure": "figure3", "n_train": n_train, "backend": METHODS[name][0]}, "test", point.n_seen)
+    return Strong(number(point)) if bold else number(point), f"{there:.1f}" if np.isfinite(there) else "-"
 
 
 def _cost(rows: pd.DataFrame, name: str, ends: Mapping[int, Mapping[str, Point]]) -> str:
@@ -144,10 +130,7 @@ def _cost(rows: pd.DataFrame, name: str, ends: Mapping[int, Mapping[str, Point]]
     if name not in ends[SIZES[0]]:
         return "-"
     backend, told = METHODS[name]
-    part = panel(rows, "figure3", "mnist", 3, SIZES[0])
-    mine = by_training(part[(part.backend == backend) & (part.metric == TRUTH) & (part.split == "test")])
-    chosen = stands(mine, told)
-    mine = of(mine, chosen) if chosen else mine
+    mine = runs.standing(runs.figure3_panel(rows, SIZES[0]), backend, "test", TRUTH, told)
     evaluations = mine[mine.n_seen == ends[SIZES[0]][name].n_seen].decoder_evals.mean()
     return count(int(float(f"{evaluations:.2g}")))
 

@@ -1,12 +1,15 @@
 """The report: its sections as one page of HTML, and in short as an index in Markdown."""
 
 from collections.abc import Callable, Sequence
+from itertools import takewhile
+from types import ModuleType
 from typing import NamedTuple
 
-from comparisons.paper.comparison import Comparison
+from comparisons.paper import findings, made
 from comparisons.paper.found import Found
+from comparisons.reporting import blocks as b
 from comparisons.reporting import html, markdown
-from comparisons.reporting.blocks import Block, Code, Gap, Heading, Items, Link, Long, Paragraph, Section
+from comparisons.reporting.blocks import Code, Heading, Items, Link, Paragraph, Section
 
 TITLE = "Auto-Encoding Variational Bayes, run again"
 QUESTION = (
@@ -20,6 +23,7 @@ INDEX = (Code("index.html"), BOTH, COMMAND, " from the rows and files here.")
 PAPER = Link("https://arxiv.org/abs/1312.6114v10", "arXiv 1312.6114v10")
 BUILT = ". This page is built from the rows and files beside it by "
 FOOTER = ("The paper is ", PAPER, BUILT, COMMAND, ", and from nothing else.")
+LEAD = 10  # items of a list that are shown before the rest is folded away
 NAMED_BEFORE = {"judge_again": "figure4"}  # sections that the navigation names before one that stands above them
 
 
@@ -29,7 +33,46 @@ class Part(NamedTuple):
     name: str
     title: str
     word: str
-    blocks: Callable[[Found], list[Block]]
+    blocks: Callable[[Found], list[b.Block]]
+
+
+class Comparison(NamedTuple):
+    """A comparison as a section: its folder's name, its title, its word in the navigation, its file and command."""
+
+    name: str
+    title: str
+    word: str
+    report: ModuleType  # its file: ABOUT, a sentence, and blocks(rows)
+    command: str
+
+    def blocks(self, found: Found) -> list[b.Block]:
+        """Return the section: what the rows say, the figure, and the tables."""
+        if self.name not in found.extras:
+            return [Paragraph(self.report.ABOUT), *b.not_run(self.command)]
+        extra = found.extras[self.name]
+        tables = self.report.blocks(extra.rows)
+        lead = list(takewhile(lambda block: not isinstance(block, Heading | b.Table), tables))
+        long = any(isinstance(block, Items) and len(block.items) > LEAD for block in lead)
+        shown = [] if long else lead
+        rest = tables[len(shown) :]
+        alt = f"{self.title}: the figure of this comparison; its numbers are in the tables below."
+        figure = b.Figures([b.Figure(extra.figure, f"{self.name}/figure.svg", alt)], "wide")
+        return [
+            Paragraph(self.report.ABOUT),
+            Items(findings.of_comparison(self.name, found.rows)),
+            *shown,
+            *([figure] if extra.figure else []),
+            *([b.Fold("Findings and tables", rest)] if len(rest) > 3 or long else rest),
+            *made.blocks(extra.manifests),
+            Paragraph(("Data: ", Link(f"{self.name}/table.md", "the table"), "."), "note"),
+        ]
+
+    def item(self, found: Found) -> b.Item:
+        """Return the line of it in an index: where its tables lie, and what its rows say."""
+        there = self.name in found.extras
+        title: b.Text = Link(f"{self.name}/table.md", self.title) if there else self.title
+        said = findings.of_comparison(self.name, found.rows)
+        return b.Item((title, f": {self.report.ABOUT}{'' if there else ' Not run yet.'}"), [Items(said)])
 
 
 def page(sections: Sequence[Section], parts: Sequence[Part | Comparison]) -> str:
@@ -43,10 +86,10 @@ def page(sections: Sequence[Section], parts: Sequence[Part | Comparison]) -> str
 
 def index(sections: Sequence[Section], parts: Sequence[Part | Comparison], found: Found) -> str:
     """Return the same for those who read on a code host: the answer, the figures, and where the rest lies."""
-    blocks: list[Block] = [Heading(TITLE, 1), Paragraph(QUESTION), Paragraph(INDEX)]
+    blocks: list[b.Block] = [Heading(TITLE, 1), Paragraph(QUESTION), Paragraph(INDEX)]
     for part, section in zip(parts, sections, strict=True):
-        if isinstance(part, Part) and not all(isinstance(block, Long) for block in section.blocks):
-            gap = [] if part.name == "answer" else [Gap()]  # the answer belongs to the opening
+        if isinstance(part, Part) and not all(isinstance(block, b.Long) for block in section.blocks):
+            gap = [] if part.name == "answer" else [b.Gap()]  # the answer belongs to the opening
             blocks += [*gap, Heading(section.title, 2), *section.blocks]
     more = Items([part.item(found) for part in parts if isinstance(part, Comparison)])
-    return markdown.page([*blocks, Gap(), Heading("And more", 2), more])
+    return markdown.page([*blocks, b.Gap(), Heading("And more", 2), more])

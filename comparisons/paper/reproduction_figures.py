@@ -5,29 +5,19 @@ standard deviation over seeds.
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from comparisons.paper import runs
 from comparisons.paper.curves import Curve
-from comparisons.paper.verdicts import (
-    JUDGED,
-    NAMES,
-    NATS,
-    PAPERS,
-    TRUSTED,
-    TRUTH,
-    Point,
-    Verdict,
-    by_training,
-    of,
-    panel_name,
-    points,
-    said,
-    stands,
-)
+from comparisons.paper.runs import PAPERS, TRUTH, Point
+from comparisons.paper.verdicts import JUDGED, NATS, TRUSTED, Verdict
+from comparisons.paper.words import NAMES, panel_name, said
 from comparisons.reporting import drawing
+from comparisons.reporting.blocks import Figure
 from comparisons.reporting.drawing import key, svg
 
 SIZE = (4.0, 3.6)  # inches: at 96 pixels each about the width of a phone
@@ -39,11 +29,7 @@ STYLE = {
 GREYS = {"aevb": "0.35", "wake_sleep": "0.6", "monte_carlo_em": "0.5"}  # of the paper's curves
 DASHES: dict[str, Any] = {"train": "-", "test": (0, (4, 2)), TRUTH: "-", PAPERS: (0, (1, 1.4))}
 SHORT = {"monte_carlo_em": "MC EM"}  # where there is little room
-AXES = {
-    "n_seen": "training points seen",
-    "decoder_evals": "decoder evaluations",
-    "seconds": "seconds of training",
-}
+AXES = {"n_seen": "training points seen", "decoder_evals": "decoder evaluations", "seconds": "seconds of training"}
 
 
 class Line(NamedTuple):
@@ -61,25 +47,26 @@ def lines(part: pd.DataFrame, metrics: Iterable[str], splits: Iterable[str], x: 
     x is averaged over seeds; points where a seed has diverged are left out.
     """
     found = []
-    for backend in sorted(part.backend.unique()):
-        for split in splits:
-            for metric in metrics:
-                mine = by_training(part[(part.backend == backend) & (part.split == split) & (part.metric == metric)])
-                chosen = stands(mine)
-                if chosen is None:
-                    continue
-                ours = of(mine, chosen)
-                kept = [point for point in points(ours) if np.isfinite(point.value)]
-                places = ours.groupby("n_seen")[x].mean() if x != "n_seen" else None
-                at = np.array([p.n_seen if places is None else places[p.n_seen] for p in kept], dtype=float)
-                if len(kept):
-                    found.append(Line(at, kept, str(backend), split if by == "split" else metric))
+    for backend, split, metric in product(sorted(part.backend.unique()), splits, metrics):
+        ours = runs.standing(part, backend, split, metric)
+        kept = [point for point in runs.points(ours) if np.isfinite(point.value)]
+        if kept:
+            places = ours.groupby("n_seen")[x].mean() if x != "n_seen" else None
+            at = np.array([p.n_seen if places is None else places[p.n_seen] for p in kept], dtype=float)
+            found.append(Line(at, kept, str(backend), split if by == "split" else metric))
     return found
+
+
+def plot(name: str, alt: str, svg: str) -> Figure:
+    """Return a drawing as a figure of the report's own."""
+    return Figure(svg.encode(), f"figures/{name}.svg", alt)
 
 
 def panel(ours: list[Line], papers: list[Curve], title: str, x: str, labels: dict[str, str], quantity: str) -> str:
     """Draw one panel: our curves over the paper's. `labels` says what each dash means. Returns SVG."""
-    colours = colours_of(line.backend for line in ours)
+    names = {line.backend for line in ours}
+    ordered = [*(name for name in NAMES if name in names), *sorted(names - {*NAMES})]  # the paper's first, in its order
+    colours = {name: drawing.colours(names)[name] for name in ordered}
 
     def draw(figure: Any) -> None:
         axis = figure.subplots()
@@ -88,9 +75,11 @@ def panel(ours: list[Line], papers: list[Curve], title: str, x: str, labels: dic
             axis.plot(curve.n_seen, curve.value, linestyle=dash, color=GREYS[curve.backend], linewidth=1.0, zorder=1.5)
         for line in ours:
             _curve(axis, line, colours[line.backend], DASHES[line.dash])
-            _band(axis, line, colours[line.backend])
-        _axes(axis, ours, papers, x, quantity)
-        axis.set_title(title, loc="left")
+            y, spread, seeds = np.array([(p.value, p.error, p.seeds) for p in line.points]).T
+            if (seeds > 1).any() and _trusted(line):
+                look = {"color": colours[line.backend], "alpha": 0.15, "lw": 0}
+                axis.fill_between(line.x, y - spread, y + spread, where=seeds > 1, **look)
+        _axes(axis, ours, papers, title, x, quantity)
         _name(axis, papers)
         handles = [key(_label(backend), color=colour, lw=2) for backend, colour in colours.items()]
         handles += [key(text, color="0.2", lw=1.4, linestyle=DASHES[dash]) for dash, text in labels.items()]
@@ -115,8 +104,7 @@ def several(
             colour, dash = colours[number % len(colours)], dashes[number // len(colours) % len(dashes)]
             _curve(axis, line, colour, dash)
             handles.append(key(label, color=colour, linestyle=dash, lw=2))
-        _axes(axis, [line for _, line in ours], papers, x, "log p(x)")
-        axis.set_title(title, loc="left")
+        _axes(axis, [line for _, line in ours], papers, title, x, "log p(x)")
         figure.legend(handles=handles, loc="outside lower left", ncols=1, frameon=False, handlelength=1.5, fontsize=9)
 
     lines = 1 + sum(1 + label.count("\n") for label, _ in ours)
@@ -149,23 +137,9 @@ def overview(found: list[Verdict]) -> str:
     return svg((4.2, 0.28 * sum(heights)), draw, STYLE)
 
 
-def colours_of(backends: Iterable[str]) -> dict[str, str]:
-    """Return a colour for each backend: the paper's first, in its order."""
-    names = {*backends}
-    colours = drawing.colours(names)
-    return {b: colours[b] for b in [*(b for b in NAMES if b in names), *sorted(names - {*NAMES})]}
-
-
 def _curve(axis: Any, line: Line, colour: str, dash: Any) -> None:
     y = [point.value for point in line.points]
     axis.plot(line.x, y, linestyle=dash, color=colour, linewidth=2.0, marker="o", markersize=3.5, zorder=3)
-
-
-def _band(axis: Any, line: Line, colour: str) -> None:
-    """Shade how a curve that its estimator trusts scatters over seeds."""
-    y, spread, seeds = np.array([(p.value, p.error, p.seeds) for p in line.points]).T
-    if (seeds > 1).any() and _trusted(line):
-        axis.fill_between(line.x, y - spread, y + spread, where=seeds > 1, color=colour, alpha=0.15, lw=0)
 
 
 def _legend(figure: Any, handles: list[Any], **spacing: float) -> None:
@@ -179,8 +153,8 @@ def _differences(axis: Any, title: str, unit: str, group: list[Verdict]) -> None
     edge = 5 * band if unit == "nats" else 8 * band
     axis.axvspan(-band, band, color="0.9", lw=0)
     axis.axvline(0, color="0.55", lw=1)
-    drawn: set[tuple[str, ...]] = set()
-    for v in furthest(group):
+    last = furthest(group)
+    for v in last:
         place = len(rows) - 1 - rows.index(_row(v))
         size = v.difference if unit == "nats" else 100 * v.difference / abs(v.paper)
         size = size if np.isfinite(size) else -np.inf  # diverged
@@ -189,9 +163,8 @@ def _differences(axis: Any, title: str, unit: str, group: list[Verdict]) -> None
         marker = (">" if size > 0 else "<") if beyond else "D" if v.metric == PAPERS else "o"
         look = {"color": colour, "markerfacecolor": colour if v.curve.split == "test" else "white", "markersize": 6.5}
         axis.plot(np.clip(size, -edge, edge), place, marker, zorder=3, clip_on=False, **look)
-        drawn.add(_row(v))
     for row in rows:
-        if row not in drawn:
+        if row not in map(_row, last):
             words = {v.word for v in group if _row(v) == row}
             word = said(next((w for w in ("not trusted", "no curve") if w in words), "not run"))
             axis.text(0, len(rows) - 1 - rows.index(row), word, color="0.4", ha="center", va="center", fontsize=9.5)
@@ -209,8 +182,9 @@ def furthest(group: list[Verdict]) -> list[Verdict]:
     """Return, for each curve and estimator, the verdict at the most points seen that could be given."""
     last: dict[Any, Verdict] = {}
     for v in group:
-        if v.word in JUDGED:
-            last[v.curve[:6], v.metric] = max(v, last.get((v.curve[:6], v.metric), v), key=lambda one: one.n_seen)
+        which = v.curve[:6], v.metric
+        if v.word in JUDGED and (which not in last or v.n_seen >= last[which].n_seen):
+            last[which] = v
     return list(last.values())
 
 
@@ -218,7 +192,7 @@ def _row(v: Verdict) -> tuple[str, str]:
     return panel_name(v.curve), _label(v.curve.backend)
 
 
-def _axes(axis: Any, ours: list[Line], papers: list[Curve], x: str, quantity: str) -> None:
+def _axes(axis: Any, ours: list[Line], papers: list[Curve], title: str, x: str, quantity: str) -> None:
     ends = [line.x[-1] for line in ours] + [curve.n_seen[-1] for curve in papers]
     starts = [line.x[0] for line in ours] + ([1e5] if papers else [])
     left, right = min(starts, default=1e5), max(ends, default=1e6)
@@ -229,6 +203,7 @@ def _axes(axis: Any, ours: list[Line], papers: list[Curve], x: str, quantity: st
     if any(not _trusted(line) and line.points[-1].value < axis.get_ylim()[0] for line in ours):
         aside = {"transform": axis.transAxes, "ha": "right", "color": "0.4", "fontsize": 9.5}
         axis.text(0.98, 0.03, "appendix D: below, flagged", **aside)
+    axis.set_title(title, loc="left")
     axis.set_xlabel(AXES[x])
     axis.set_ylabel(f"{quantity} [nats]")
 

@@ -5,20 +5,8 @@ from typing import Any
 from comparisons.paper import pictures
 from comparisons.paper.found import Found
 from comparisons.paper.pictures import Sheet
-from comparisons.paper.verdicts import NAMES
-from comparisons.reporting.blocks import (
-    Block,
-    Figure,
-    Figures,
-    Fold,
-    Heading,
-    Link,
-    Long,
-    Paragraph,
-    Short,
-    Table,
-    not_run,
-)
+from comparisons.paper.words import NAMES
+from comparisons.reporting import blocks as b
 
 MANIFOLD = (
     "The decoder's mean on a grid over the two latent variables, equally spaced on the unit square and put through the "
@@ -27,34 +15,34 @@ MANIFOLD = (
 SAMPLES = "The decoder's mean at random draws of z from the prior, for growing numbers of latent variables."
 
 
-def manifold(found: Found) -> list[Block]:
+def manifold(found: Found) -> list[b.Block]:
     """Return Figure 4."""
     return _blocks("manifold", MANIFOLD, found.sheets["manifold"])
 
 
-def samples(found: Found) -> list[Block]:
+def samples(found: Found) -> list[b.Block]:
     """Return Figure 5."""
     return _blocks("samples", SAMPLES, found.sheets["samples"])
 
 
-def _blocks(folder: str, text: str, sheets: list[Sheet]) -> list[Block]:
+def _blocks(folder: str, text: str, sheets: list[Sheet]) -> list[b.Block]:
     """Return the images of a folder, each with what made it; `text` says what they show."""
     if not sheets:
-        return [Paragraph(text), *not_run(f"python -m comparisons.{folder}")]
+        return [b.Paragraph(text), *b.not_run(f"python -m comparisons.{folder}")]
     images = [(path.read_bytes(), f"{folder}/{path.name}", facts) for path, facts in sheets]
     shown = [
-        Figure(image, file, f"{facts['title']}: {facts['latents']}.", _caption(facts), "sheet")
+        b.Figure(image, file, f"{facts['title']}: {facts['latents']}.", _caption(facts), "sheet")
         for image, file, facts in images
     ]
-    short = [Figure(image, file, facts["title"], kind="sheet") for image, file, facts in images]
+    short = [b.Figure(image, file, facts["title"], kind="sheet") for image, file, facts in images]
     facts_of = [
-        Fold(facts["title"], [Table(["", ""], pictures.settings(facts), facts["title"])]) for _, facts in sheets
+        b.Fold(facts["title"], [b.Table(["", ""], pictures.settings(facts), facts["title"])]) for _, facts in sheets
     ]
-    data = ("Data: ", Link(f"{folder}/table.md", "images and settings"), ".")
+    data = ("Data: ", b.Link(f"{folder}/table.md", "images and settings"), ".")
     return [
-        Paragraph(text),
-        Long([Figures(shown), Heading("How they were made"), *facts_of, Paragraph(data, "note")]),
-        Short([Figures(short), Paragraph((Link(f"{folder}/table.md", "How they were made"), "."))]),
+        b.Paragraph(text),
+        b.Long([b.Figures(shown), b.Heading("How they were made"), *facts_of, b.Paragraph(data, "note")]),
+        b.Short([b.Figures(short), b.Paragraph((b.Link(f"{folder}/table.md", "How they were made"), "."))]),
     ]
 
 

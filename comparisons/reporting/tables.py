@@ -8,7 +8,7 @@ import pandas as pd
 
 from comparisons.data import GREY
 from comparisons.reporting import outcomes
-from comparisons.reporting.agreement import PAIR, agreement
+from comparisons.reporting.agreement import PAIR, QUANTITIES, agreement
 from comparisons.reporting.blocks import Block, Heading, Paragraph, Table
 from comparisons.runner.rows import METRICS, PANEL
 
@@ -38,7 +38,7 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
                 line[f"{short}_{split}"], line[f"{short}_{split}_stderr"] = over_seeds(part)
                 doubted += [f"{short}_{split}"] if (part.status == "contradicted").any() else []
         lines.append(line | {"contradicted": " ".join(doubted)} | _cost(ran))
-    columns += [f"{q}_{s}{e}" for q in ("lower_bound", "log_px") for s in ("train", "test") for e in ("", "_stderr")]
+    columns += [f"{quantity}{end}" for quantity in QUANTITIES for end in ("", "_stderr")]
     return pd.DataFrame(lines).reindex(columns=[*columns, "n_seen", "decoder_evals", "seconds", "step_size"])
 
 
@@ -120,12 +120,12 @@ def _side_by_side(table: pd.DataFrame) -> Iterator[Block]:
     names = [short for short in (m.removeprefix("log_px_").removesuffix("_nats") for m in EVIDENCE) if short in table]
     body = []
     for _, line in table.iterrows():
-        cells = []
+        cells = [line.backend, line.method, line.engine, line.split]
         for name in names:
             flagged = line[f"{name}_flagged"]
             doubt = f" ({flagged:.0%} flagged)" if flagged > 0 else ""
-            cells.append(_or_word(line[name], line[f"{name}_stderr"], line[f"{name}_status"]) + doubt)
-        body.append([line.backend, line.method, line.engine, line.split, *cells])
+            cells.append(or_word(line[name], line[f"{name}_stderr"], line[f"{name}_status"]) + doubt)
+        body.append(cells)
     yield Paragraph(
         "log p(x) by several estimators, on the same fits and datapoints; flagged is the share of datapoints whose "
         "number the estimator itself does not trust:"
@@ -179,14 +179,14 @@ def over_seeds(part: pd.DataFrame) -> tuple[float, float]:
 def _values(line: Any) -> list[str]:
     """Return the four numbers of a line of `summary`, as a table shows them."""
     cells = []
-    for name in (f"{quantity}_{split}" for quantity in ("lower_bound", "log_px") for split in ("train", "test")):
+    for name in QUANTITIES:
         doubted = name in line.contradicted.split()
         status = "contradicted" if doubted else "ok" if line.status == "contradicted" else line.status
-        cells.append(_or_word(getattr(line, name), getattr(line, f"{name}_stderr"), status))
+        cells.append(or_word(getattr(line, name), getattr(line, f"{name}_stderr"), status))
     return cells
 
 
-def _or_word(value: float, error: float, status: str) -> str:
+def or_word(value: float, error: float, status: str) -> str:
     """Return a number as a table shows it, with its mark, or in its place what became of the run."""
     if not isinstance(status, str):  # no row of this estimator
         return "-"

@@ -9,7 +9,8 @@ from frames import FIGURE2, FIGURE3, NONE, frame, run
 
 from comparisons.paper import corrections, findings
 from comparisons.paper.found import Found, Rows, read
-from comparisons.paper.verdicts import Point, relation
+from comparisons.paper.runs import Point
+from comparisons.paper.words import relation
 from comparisons.reporting import markdown
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ from frames import FIGURE3, frame, run
 from comparisons import report
 from comparisons.paper import readings
 from comparisons.paper.curves import Curve
-from comparisons.paper.verdicts import PAPERS
+from comparisons.paper.runs import PAPERS
 
 EM = {**FIGURE3, "backend": "monte_carlo_em"}
 EACH = 16  # decoder evaluations a point

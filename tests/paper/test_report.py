@@ -18,8 +18,8 @@ import pytest
 from frames import FIGURE2, FIGURE3, HOSTILE, run
 
 from comparisons import cli, report
-from comparisons.paper import answer, figure3, found, pictures, reproduction
-from comparisons.paper.comparison import Comparison
+from comparisons.paper import answer, found, pictures, plots, reproduction
+from comparisons.paper.report import Comparison
 from comparisons.reporting import markdown
 from comparisons.reporting.blocks import Word
 from comparisons.runner import store
@@ -327,7 +327,7 @@ def test_words_of_a_figure_say_after_how_many_points_each_curve_ends(tmp_path: P
     rows = run({1e7: -132.0, 6e7: -128.0}, **{**facts, "backend": "aevb", "samples": int(6e7)})
     rows += run({1e7: -144.0}, **{**facts, "backend": "wake_sleep"})
     store.write(tmp_path / "marginal_likelihood" / "rows.csv", to_csv(rows))
-    (plot,) = (p for p in figure3.plots(found.read(tmp_path)) if p.file == "figures/figure3-50000-test.svg")
+    (plot,) = (p for p in plots.figure3(found.read(tmp_path)) if p.file == "figures/figure3-50000-test.svg")
     ours = "Ours at 60 million points: AEVB quadrature -128.0; at 10 million points: wake-sleep quadrature -144.0 nats."
     assert ours in plot.alt
     # Where ours end: the paper's AEVB at sixty million points, as what was not run, its wake-sleep at ten.

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from frames import FIGURE3, NONE, curve, frame, run
 
-from comparisons.paper import verdicts
+from comparisons.paper import runs, verdicts
 from comparisons.paper.curves import Curve, curves
-from comparisons.paper.verdicts import Claim, Configuration, Verdict
+from comparisons.paper.runs import Configuration
+from comparisons.paper.verdicts import Claim, Verdict
 
 
 def verdict(rows: list[dict[str, Any]], one: Curve | None = None) -> list[Verdict]:
@@ -42,21 +43,21 @@ def test_the_longest_run_of_the_papers_method_stands_for_it(
 ) -> None:
     found = [Configuration(method, "numpyro", samples) for method, samples in methods]
     for order in (found, found[::-1]):
-        chosen = verdicts.main(order)
+        chosen = runs.main(order)
         assert (chosen.method if chosen else None) == expected
 
 
 def test_numpyro_comes_before_pyro_and_length_before_both() -> None:
     pyro, numpyro = (Configuration("", engine, 10**6) for engine in ("pyro", "numpyro"))
-    assert verdicts.main([pyro, numpyro]) == numpyro
-    assert verdicts.main([pyro._replace(samples=10**7), numpyro]) == pyro._replace(samples=10**7)
+    assert runs.main([pyro, numpyro]) == numpyro
+    assert runs.main([pyro._replace(samples=10**7), numpyro]) == pyro._replace(samples=10**7)
 
 
 def test_a_tolerated_setting_is_asked_for() -> None:
     found = [Configuration("", "numpyro", 10**7), Configuration("e_step=full", "numpyro", 10**6)]
-    chosen = verdicts.main(found, ("e_step=full",))
+    chosen = runs.main(found, ("e_step=full",))
     assert chosen and chosen.method == "e_step=full"
-    assert verdicts.main(found[:1], ("e_step=full",)) is None
+    assert runs.main(found[:1], ("e_step=full",)) is None
 
 
 # Verdicts
@@ -193,11 +194,11 @@ def test_monte_carlo_em_at_1000_points_by_either_estimator() -> None:
         small = {**FIGURE3, "n_train": 1000, "metric": metric}
         return [one for b, value in values.items() for one in run({1e6: value}, **{**small, "backend": b})]
 
-    truth = three(-140.0, -145.0, verdicts.TRUTH)
+    truth = three(-140.0, -145.0, runs.TRUTH)
     assert claim(2, [], truth).word == "holds"
-    both = claim(2, [], truth + three(-190.0, -150.0, verdicts.PAPERS))
+    both = claim(2, [], truth + three(-190.0, -150.0, runs.PAPERS))
     assert both.word == "mixed" and "quadrature" in both.evidence[0] and "paper's estimator" in both.evidence[1]
-    assert claim(2, [], three(-146.0, -145.0, verdicts.TRUTH)).word == "does not hold"
+    assert claim(2, [], three(-146.0, -145.0, runs.TRUTH)).word == "does not hold"
     small = {**FIGURE3, "n_train": 1000, "backend": "monte_carlo_em", "method": "e_step=full"}
     full = claim(2, [], truth + run({1e5: -147.0, 1e6: -149.0}, **small))
     assert full.word == "mixed" and "-149.0; its best is -147.0, after 100,000 points" in full.evidence[1]
@@ -226,11 +227,11 @@ def test_seeds_of_one_fit_are_averaged_whatever_chains_the_papers_estimator_had(
     """Quadrature does not ask; the paper's estimator itself keeps the two apart."""
     rows = [
         one
-        for metric in (verdicts.TRUTH, verdicts.PAPERS)
+        for metric in (runs.TRUTH, runs.PAPERS)
         for method, seed, value in (("warmup=0 chains=kept", 0, -140.0), ("warmup=0", 1, -142.0))
         for one in run({1e6: value}, **{**FIGURE3, "metric": metric}, backend="aevb", method=method, seed=seed)
     ]
-    part = verdicts.panel(frame(*rows), "figure3", "mnist", 3, 50_000)
-    (quadrature,) = verdicts.curve_of(part, "aevb", "test", verdicts.TRUTH).values()
-    (papers,) = verdicts.curve_of(part, "aevb", "test", verdicts.PAPERS).values()
+    part = runs.panel(frame(*rows), "figure3", "mnist", 3, 50_000)
+    (quadrature,) = runs.curve_of(part, "aevb", "test", runs.TRUTH).values()
+    (papers,) = runs.curve_of(part, "aevb", "test", runs.PAPERS).values()
     assert (quadrature.value, quadrature.seeds) == (-141.0, 2) and (papers.value, papers.seeds) == (-140.0, 1)
