@@ -13,8 +13,8 @@ from comparisons.benchmarks.variants import estimated, named
 from comparisons.data import Data, take
 from comparisons.evidence.appendix_d import AppendixDSettings, appendix_d_kept
 from comparisons.evidence.base import Estimate, Target
+from comparisons.evidence.draws import Chains
 from comparisons.evidence.elbo import elbo
-from comparisons.evidence.kept import Chains
 from comparisons.runner.fits import followed
 from inference.base import Engine, Key
 

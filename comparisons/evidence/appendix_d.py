@@ -19,10 +19,10 @@ import numpy as np
 
 from comparisons.evidence.annealed import annealed_points
 from comparisons.evidence.base import Estimate, Estimator, Facts, Keeper, StartSettings, Target, hold
-from comparisons.evidence.blocks import by_blocks, joined
+from comparisons.evidence.blocks import by_blocks
 from comparisons.evidence.densities import DENSITIES, LOG_2PI
-from comparisons.evidence.draws import Chains, Draws, Moves, posterior_draws
-from comparisons.evidence.kept import begun, continued, evaluations, moved
+from comparisons.evidence.draws import Chains, Draws, Moves, begun, continued, evaluations, moved, posterior_draws
+from comparisons.evidence.journal import Columns
 from comparisons.evidence.means import log_mean_exp
 from comparisons.evidence.mixing import ess, rhat
 from inference.base import Key, Posterior, setting
@@ -87,15 +87,15 @@ def appendix_d(target: Target, settings: AppendixDSettings, seed: int = 0) -> Es
     key, chains, max_memory = target.engine.key(seed), settings.hmc_chains, settings.max_memory
     moves = Moves(settings.hmc_warmup, settings.hmc_draws, settings.hmc_leapfrog)
 
-    def block(number: int, rows: np.ndarray, count: int) -> tuple[np.ndarray, ...]:
+    def block(number: int, rows: np.ndarray, count: int) -> Columns:
         among = target.take(rows)
         start: Posterior | Chains | None = among.q if settings.start == "recognition" else None
         if settings.start == "annealed":
             start = Chains.at(annealed_points(among, seed + number, chains, max_memory))
         drawn = posterior_draws(among, target.engine.fold_in(key, number), start, chains, moves, max_memory)
-        return tuple(column[:count] for column in _averaged(drawn, settings))
+        return _averaged(drawn, settings)
 
-    return _estimate(joined(by_blocks(block, len(target.x), _block_size(target.model, settings, chains))))
+    return _estimate(*by_blocks(block, len(target.x), _block_size(target.model, settings, chains)))
 
 
 def appendix_d_kept(target: Target, settings: AppendixDSettings, key: Key, chains: Chains) -> tuple[Estimate, Chains]:
@@ -106,16 +106,15 @@ def appendix_d_kept(target: Target, settings: AppendixDSettings, key: Key, chain
     """
     hold(_too_many(target.facts, settings))
 
-    def block(number: int, rows: np.ndarray, count: int) -> tuple[np.ndarray, ...]:
+    def block(number: int, rows: np.ndarray, count: int) -> Columns:
         among, own_key = target.take(rows), target.engine.fold_in(key, number)
         lengths = settings.hmc_draws, settings.hmc_leapfrog, settings.max_memory
         drawn, after = continued(among, own_key, chains.take(rows), *lengths)
-        columns = (*_averaged(drawn, settings), after.z.swapaxes(0, 1), after.log_step)
-        return tuple(column[:count] for column in columns)
+        return (*_averaged(drawn, settings), after.z.swapaxes(0, 1), after.log_step)
 
     size = _block_size(target.model, settings, len(chains.z))
-    *columns, z, log_step = joined(by_blocks(block, len(target.x), size))
-    return _estimate(tuple(columns)), Chains(z.swapaxes(0, 1), log_step)
+    *columns, z, log_step = by_blocks(block, len(target.x), size)
+    return _estimate(*columns), Chains(z.swapaxes(0, 1), log_step)
 
 
 def _too_many(facts: Facts, settings: AppendixDSettings) -> str:
@@ -171,13 +170,12 @@ def _block_size(model: Model, settings: AppendixDSettings, chains: int) -> int:
     return int(settings.max_memory // (24 * 8 * settings.hmc_draws * chains * (model.n_latent + 1)))
 
 
-def _estimate(columns: tuple[np.ndarray, ...]) -> Estimate:
-    value, stderr, *rest = columns
+def _estimate(value: np.ndarray, stderr: np.ndarray, *rest: np.ndarray) -> Estimate:
     names = ("rhat", "ess", "acceptance", "bandwidth", "flagged")
     return Estimate(value, stderr, diagnostics=dict(zip(names, rest, strict=True)))
 
 
-def _averaged(drawn: Draws, settings: AppendixDSettings) -> tuple[np.ndarray, ...]:
+def _averaged(drawn: Draws, settings: AppendixDSettings) -> Columns:
     """Fit the density to the draws and average; return value, stderr, and the diagnostics in their order, all [n]."""
     draws, chains, n, k = drawn.z.shape
     density, reuse_draws, half = DENSITIES[settings.density], settings.reuse_draws, draws // 2

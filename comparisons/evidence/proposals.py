@@ -12,8 +12,9 @@ import numpy as np
 
 from comparisons.evidence.annealed import annealed_ends
 from comparisons.evidence.base import Target
-from comparisons.evidence.blocks import by_blocks, joined
+from comparisons.evidence.blocks import by_blocks
 from comparisons.evidence.draws import Chains, Moves, posterior_draws
+from comparisons.evidence.journal import Columns
 from comparisons.evidence.means import log_mean_exp
 
 CHAINS = 32  # of a datapoint: a mode with a fifth of the mass is missed by all of them once in a thousand times
@@ -75,7 +76,7 @@ def fitted_mixture(target: Target, seed: int, max_memory: float = 1e9, known: np
     moves = Moves(WARMUP, max(WARMUP, 4 * k), leapfrog=10)
     key = engine.fold_in(engine.key(seed), 0)
 
-    def block(number: int, rows: np.ndarray, count: int) -> tuple[np.ndarray, ...]:
+    def block(number: int, rows: np.ndarray, count: int) -> Columns:
         among = target.take(rows)
         start, log_w = annealed_ends(among, seed + number, CHAINS, max_memory)
         if known is not None:
@@ -85,10 +86,10 @@ def fitted_mixture(target: Target, seed: int, max_memory: float = 1e9, known: np
         return (*_components(z, log_joint), *log_mean_exp(log_w[:, :count]))
 
     size = int(max_memory // (8 * 8 * CHAINS * (moves.draws * k + 2 * k * k)))
-    return Mixture(*joined(by_blocks(block, len(target.x), size)))
+    return Mixture(*by_blocks(block, len(target.x), size))
 
 
-def _components(z: np.ndarray, log_joint: np.ndarray) -> tuple[np.ndarray, ...]:
+def _components(z: np.ndarray, log_joint: np.ndarray) -> Columns:
     """Fit to draws z [n, chains, draws, k] with mean log p(x, z) [n, chains]: log shares, means, factors, chains."""
     n, _, draws, k = z.shape
     loc = z.mean(2)

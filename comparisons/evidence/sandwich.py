@@ -13,8 +13,8 @@ import numpy as np
 
 from comparisons.evidence.annealed import hold_exact_draws
 from comparisons.evidence.base import Estimate, Target
-from comparisons.evidence.blocks import joined
 from comparisons.evidence.importance import ImportanceSettings, mixture_weights
+from comparisons.evidence.journal import Columns
 from comparisons.evidence.means import rounding
 from comparisons.evidence.proposals import Mixture, fitted_mixture
 from models.base import Array
@@ -31,12 +31,12 @@ def sandwich(target: Target, z: Array, settings: ImportanceSettings, seed: int =
     known = engine.numpy(z)
     mixture = fitted_mixture(target, seed, settings.max_memory, known)
 
-    def reduce(rows: np.ndarray, fit: Mixture, joint: np.ndarray, log_parts: np.ndarray) -> tuple[np.ndarray, ...]:
+    def reduce(rows: np.ndarray, fit: Mixture, joint: np.ndarray, log_parts: np.ndarray) -> Columns:
         exact = engine.numpy(target.take(rows).log_joint(z[engine.array(rows)][None])).astype(np.float64)[0]
         exact = exact - np.logaddexp.reduce(fit.log_parts(known[rows][None]))[0]
         return bounds(joint - np.logaddexp.reduce(log_parts), exact)
 
-    lower, upper, noise = joined(mixture_weights(target, mixture, settings, seed, reduce))
+    lower, upper, noise = mixture_weights(target, mixture, settings, seed, reduce)
     value = (lower + upper) / 2
     error = np.sqrt(((upper - lower) / 2) ** 2 + noise**2 + rounding(value) ** 2)
     diagnostics = {"lower": lower, "upper": upper, "gap": upper - lower}
