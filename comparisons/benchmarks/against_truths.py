@@ -15,7 +15,7 @@ from comparisons.benchmarks.variants import estimated, named, sweep
 from comparisons.data import Data
 from comparisons.evidence.annealed import AnnealedSettings, bidirectional, simulate
 from comparisons.evidence.base import Estimate, Target
-from comparisons.evidence.sandwich import sandwich
+from comparisons.evidence.importance import sandwich
 from inference.base import Engine
 
 SWEPT = ("engine", "seed", "levels")  # what every sweep over the estimators depends on

@@ -10,7 +10,7 @@ halving h takes it to its fourth power, and the difference between two levels sa
    coarse, so several modes are followed at once.
 3. A datapoint whose posterior touches the grid's edge starts again on a grid twice as wide.
 4. Two levels that are both too coarse can agree by accident. A datapoint is in doubt where its last cells do not
-   resolve what they hold (`resolution`), where a mode with mass was missed, where cells were left out or sums in
+   resolve what they hold (`aliasing`), where a mode with mass was missed, where cells were left out or sums in
    float32 cancel. It is integrated again, on grids along its posterior's own axes (`own_axes`). A number that is
    confirmed stays; what is not resolved there either is flagged.
 """
@@ -28,9 +28,8 @@ from comparisons.evidence.blocks import joined, pairs_within
 from comparisons.evidence.journal import once
 from comparisons.evidence.means import log_sum
 from comparisons.evidence.modes import STARTS, Modes, Peaks, climbed, peaks, posterior_mode
-from comparisons.evidence.own_axes import BYTES, MAX_NODES, on_own_axes
+from comparisons.evidence.own_axes import BYTES, MAX_NODES, aliasing, on_own_axes
 from comparisons.evidence.pairs import Scorer
-from comparisons.evidence.resolution import aliasing
 from inference.base import setting
 
 HALF_WIDTH = 6.0  # of the first grid, in prior standard deviations
