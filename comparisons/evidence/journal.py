@@ -31,7 +31,7 @@ class Journal:
         for place, arrays in (records or {}).items():
             self.put(place, partial(dict, arrays))
         self._path = [0]
-        self._paused = paused
+        self.paused = paused
 
     def records(self) -> dict[str, Arrays]:
         """Return everything worked out so far, as arrays by place."""
@@ -46,10 +46,6 @@ class Journal:
         """Keep the result of a place, which is asked for when the journal is written; forget the parts it came from."""
         self._records = {p: made for p, made in self._records.items() if not p.startswith(place + ".")}
         self._records[place] = arrays
-
-    def paused(self) -> None:
-        """Say that a piece of work is done."""
-        self._paused()
 
     @contextmanager
     def place(self) -> Iterator[str]:
@@ -76,9 +72,7 @@ def kept_in(journal: Journal) -> Iterator[None]:
 
 def once(work: Callable[[], Columns]) -> Columns:
     """Return the arrays that `work` returns, from the journal where they are known."""
-    journal = _journal.get()
-    if journal is None:
-        return work()
+    journal = _journal.get() or Journal()
     with journal.place() as here:
         known = journal.get(here)
         if known is not None:

@@ -6,7 +6,7 @@ and the prior. The last three are broad: they bound the weights (a defensive mix
 hit nothing between the islands, only the chains can tell how many there are.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -105,7 +105,8 @@ def _components(z: np.ndarray, log_joint: np.ndarray) -> Columns:
     height = (weight * log_joint[:, None]).sum(2) / np.where(empty, 1.0, weight.sum(2))
     mass = np.where(empty, -np.inf, height + _entropy(own))
     best = np.argsort(-mass, 1, kind="stable")[:, :ISLANDS]
-    mass, own_loc, own, chains = (_along(array, best) for array in (mass, own_loc, own, member.sum(2)))
+    rows = np.arange(n)[:, None]
+    mass, own_loc, own, chains = (array[rows, best] for array in (mass, own_loc, own, member.sum(2)))
     # An island whose mass is reckoned too low has draws all the same, and weights that then say so.
     share = np.where(np.isneginf(mass), 0.0, 0.02 + np.sqrt(_shares(mass)))
     share *= SHARES[0] / share.sum(1, keepdims=True)
@@ -163,8 +164,3 @@ def _factor(covariance: np.ndarray) -> np.ndarray:
     k = covariance.shape[-1]
     jitter = 1e-12 + 1e-7 * np.trace(covariance, axis1=-2, axis2=-1) / k
     return np.linalg.cholesky(covariance + jitter[..., None, None] * np.eye(k))
-
-
-def _along(array: np.ndarray, best: np.ndarray) -> np.ndarray:
-    index: Any = best.reshape(*best.shape, *[1] * (array.ndim - 2))
-    return np.take_along_axis(array, index, 1)

@@ -149,9 +149,8 @@ def _integrated_again(target: Target, points: np.ndarray, found: _Found, setting
     apart = np.where(np.isfinite(value), np.abs(value - known), np.inf)
     better = resolved & ~confirmed | ~resolved & (error < stated)
     found.value[points] = np.where(better, value, known)
-    found.error[points] = np.where(
-        resolved, np.where(better, error, stated), np.maximum(apart, np.minimum(error, 10.0))
-    )
+    unresolved = np.maximum(apart, np.minimum(error, 10.0))
+    found.error[points] = np.where(resolved, np.where(better, error, stated), unresolved)
     return ~resolved
 
 
@@ -440,12 +439,13 @@ def _floor(
 def _grid(half_width: float, spacing: float, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return nodes [g, k], the indices of every second one per axis, and of those at the edge."""
     count = 2 * round(half_width / spacing) + 1
-    axis = np.linspace(-half_width, half_width, count)
-    index = np.arange(count)
-    z = np.stack([a.ravel() for a in np.meshgrid(*[axis] * k, indexing="ij")], 1)
-    index = np.stack([a.ravel() for a in np.meshgrid(*[index] * k, indexing="ij")], 1)
+    index = np.stack([a.ravel() for a in np.meshgrid(*[np.arange(count)] * k, indexing="ij")], 1)
     on_edge = ((index == 0) | (index == count - 1)).any(1)
-    return z, np.flatnonzero((index % 2 == 0).all(1)), np.flatnonzero(on_edge)
+    return (
+        np.linspace(-half_width, half_width, count)[index],
+        np.flatnonzero((index % 2 == 0).all(1)),
+        np.flatnonzero(on_edge),
+    )
 
 
 def _z_order(z: np.ndarray, spacing: float) -> np.ndarray:

@@ -363,11 +363,10 @@ def _keep_what_is_made(graph: Graph, outputs: list[Any]) -> list[tuple[str, Any]
     sources: list[tuple[str, Any]] = []
     made: list[Any] = []
     for value in outputs:
-        if not torch.is_tensor(value):
+        node = next(nodes) if torch.is_tensor(value) else None
+        if node is None:
             sources.append(("constant", value))
-            continue
-        node = next(nodes)
-        if node in inputs:
+        elif node in inputs:
             sources.append(("input", inputs.index(node)))
         else:
             sources.append(("made", len(made)))
