@@ -84,33 +84,12 @@ class PyroEngine:
         return {name: _site(site) for name, site in said.items() if not poutine.util.site_is_subsample(site)}
 
     def value_and_grad(self, function: Callable[..., Any], has_aux: bool = False) -> Callable[..., Any]:
-        def run(argument: Any, *args: Any) -> Any:
-            named = isinstance(argument, dict)
-            given = argument if named else {"": argument}
-            leaves = {name: value.detach().requires_grad_() for name, value in given.items()}
-            result = function(leaves if named else leaves[""], *args)
-            found: list[Any] = [*result] if has_aux else [result]
-            # As in jax, what the function does not depend on has a gradient of zero.
-            each = torch.autograd.grad(found[0], list(leaves.values()), allow_unused=True, materialize_grads=True)
-            grads = dict(zip(leaves, each, strict=True)) if named else each[0]
-            found = [one.detach() if torch.is_tensor(one) else one for one in found]
-            return (tuple(found) if has_aux else found[0]), grads
-
-        return self._pins.around(run)
+        return self._pins.around(_differentiated(function, has_aux))
 
     @verb
     def scan(self, step: Callable[..., Any], carry: Any, xs: tuple[Array, ...]) -> tuple[Any, Any]:
         looped = torch_graphs.loop(step, carry, xs) if torch_graphs.tracing() else None
-        if looped is not None:
-            return looped
-        ys = []
-        for x in zip(*xs, strict=True):
-            carry, y = step(carry, x)
-            ys.append(y)
-        if ys[0] is None:
-            return carry, None
-        columns = zip(*ys, strict=True)
-        return carry, type(ys[0])(*(torch.stack([torch.as_tensor(v) for v in column]) for column in columns))
+        return _folded(step, carry, xs) if looped is None else looped
 
     def compile(self, function: Callable[..., Any], consumed: bool = False) -> Callable[..., Any]:
         return self._pins.around(Compiled(function) if self.compiled else function)
@@ -161,6 +140,35 @@ class PyroEngine:
             yield
         finally:
             self.generator.set_state(before)
+
+
+def _differentiated(function: Callable[..., Any], has_aux: bool) -> Callable[..., Any]:
+    """Return f(argument, ...) -> (value, gradient) of a scalar function of its first argument."""
+
+    def run(argument: Any, *args: Any) -> Any:
+        named = isinstance(argument, dict)
+        given = argument if named else {"": argument}
+        leaves = {name: value.detach().requires_grad_() for name, value in given.items()}
+        result = function(leaves if named else leaves[""], *args)
+        found: list[Any] = [*result] if has_aux else [result]
+        # As in jax, what the function does not depend on has a gradient of zero.
+        each = torch.autograd.grad(found[0], list(leaves.values()), allow_unused=True, materialize_grads=True)
+        grads = dict(zip(leaves, each, strict=True)) if named else each[0]
+        found = [one.detach() if torch.is_tensor(one) else one for one in found]
+        return (tuple(found) if has_aux else found[0]), grads
+
+    return run
+
+
+def _folded(step: Callable[..., Any], carry: Any, xs: tuple[Array, ...]) -> tuple[Any, Any]:
+    ys = []
+    for x in zip(*xs, strict=True):
+        carry, y = step(carry, x)
+        ys.append(y)
+    if ys[0] is None:
+        return carry, None
+    columns = zip(*ys, strict=True)
+    return carry, type(ys[0])(*(torch.stack([torch.as_tensor(v) for v in column]) for column in columns))
 
 
 def _scored(ppl: Any, program: Program, values: Mapping[str, Array], *args: Any) -> Any:
