@@ -34,9 +34,7 @@ class EngineCard(NamedTuple):
     packages: str  # what to install
     libraries: tuple[str, ...]  # what that gives to import
     compiling_is_a_choice: bool  # an engine without it always compiles
-    variables: tuple[
-        str, ...
-    ]  # of the process, that change how numbers are rounded and are read before we can set them
+    variables: tuple[str, ...]  # of the process, that change how numbers are rounded, and are read before we set them
 
 
 ENGINES = {

@@ -8,8 +8,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
-
 from models.base import Array, Model, Params, Ppl
 
 Key = Any  # an int for torch, a uint32 pair for jax: only ever passed on
@@ -262,7 +260,4 @@ def numpys(engine: Engine, state: State) -> dict[str, Any]:
 
 def arrays(engine: Engine, state: dict[str, Any]) -> State:
     """Copy a state in NumPy to the engine, nested as it is."""
-    return {
-        name: arrays(engine, value) if isinstance(value, dict) else engine.array(np.asarray(value))
-        for name, value in state.items()
-    }
+    return {k: arrays(engine, v) if isinstance(v, dict) else engine.array(v) for k, v in state.items()}

@@ -13,21 +13,7 @@ public code: after N updates theta has seen each row M times.
 from dataclasses import dataclass
 from typing import Any
 
-from inference.base import (
-    Array,
-    Backend,
-    Batch,
-    Engine,
-    Info,
-    Key,
-    Method,
-    Params,
-    Settings,
-    State,
-    join,
-    pick,
-    setting,
-)
+from inference.base import Array, Backend, Batch, Engine, Info, Key, Method, Params, Settings, State, join, setting
 from inference.hmc import hmc, tuned
 from inference.optim import OPTIMIZERS, apply
 from inference.theta import log_joint, theta
@@ -61,7 +47,7 @@ def monte_carlo_em(engine: Engine, model: Model, settings: MonteCarloEMSettings)
     optimizer = OPTIMIZERS[settings.optimizer](settings.warmup)
     xp = engine.ppl.xp
     joint = log_joint(engine, model, settings.theta)
-    differentiate = engine.value_and_grad(lambda params, *args: -joint(pick(params, "theta"), *args))
+    differentiate = engine.value_and_grad(lambda params, *args: -joint(params, *args))
 
     def chains(ppl: Ppl, x: Array) -> None:
         with ppl.plate("data", x.shape[0]):
@@ -77,23 +63,21 @@ def monte_carlo_em(engine: Engine, model: Model, settings: MonteCarloEMSettings)
         }
         return {**state, "next_row": engine.array(0)} if full else state
 
-    def walk(start: Array, size: int, n: int) -> Array:
-        """Return the rows of each weight update [updates, size]: on from `start`, round and round."""
-        ahead = engine.array(range(settings.weight_updates * size)).reshape(settings.weight_updates, size)
-        return (start + ahead) % n
-
     def step(key: Key, state: State, batch: Batch) -> tuple[State, Info]:
         n = batch.x.shape[0]
         params, accumulators = state["params"], state["optimizer"]
 
         def log_density(z: Array) -> Array:
-            return engine.log_prob(model.generative, {"z": z, "x": batch.x}, pick(params, "theta"), n)
+            return engine.log_prob(model.generative, {"z": z, "x": batch.x}, theta(state), n)
 
         move = hmc(engine, log_density, settings.leapfrog_steps)
         z, moved = move(key, state["z"][batch.indices], xp.exp(state["log_step_size"]))
 
         size = min(n, settings.minibatch) if full else n
-        blocks: Any = walk(state["next_row"], size, n) if full else [slice(None)] * settings.weight_updates
+        blocks: Any = [slice(None)] * settings.weight_updates
+        if full:  # the rows of each weight update [updates, size]: on from the last ones, round and round
+            ahead = engine.array(range(settings.weight_updates * size)).reshape(settings.weight_updates, size)
+            blocks = (state["next_row"] + ahead) % n
         for rows in blocks:
             loss, grads = differentiate(params, batch.x[rows], z[rows], batch.fraction * (size / n))
             updates, accumulators = optimizer.update(xp, grads, accumulators)

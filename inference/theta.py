@@ -96,14 +96,15 @@ def sampled(engine: Engine, model: Model, kind: str, key: Key, params: Params) -
 
 
 def log_joint(engine: Engine, model: Model, kind: str) -> Callable[..., Array]:
-    """Return f(theta, x, z, fraction) = sum_i log p(x_i, z_i | theta) + fraction log p(theta), a scalar in nats.
+    """Return f(params, x, z, fraction) = sum_i log p(x_i, z_i | theta) + fraction log p(theta), a scalar in nats.
 
     Raises ValueError for `vb`, which has no theta to score at.
     """
     if kind == "vb":
         raise ValueError("theta 'vb' needs a bound that q(theta) can climb; this method fits theta as a point")
 
-    def function(theta: Params, x: Array, z: Array, fraction: Array) -> Array:
+    def function(params: Params, x: Array, z: Array, fraction: Array) -> Array:
+        theta = pick(params, "theta")
         total = engine.log_prob(model.generative, {"x": x, "z": z}, theta, x.shape[0]).sum()
         return total + fraction * engine.log_prob(model.prior, theta) if kind == "map" else total
 

@@ -21,9 +21,8 @@ def wake_sleep(engine: Engine, model: Model, settings: Settings) -> Backend:
 
     def negative_objectives(params: Params, wake: Params, sleep: Params, fraction: Array) -> Array:
         # One differentiation serves both phases: each term holds one of the two parameter groups only.
-        theta, phi = pick(params, "theta"), pick(params, "phi")
-        dream = engine.log_prob(model.recognition, {"z": sleep["z"]}, phi, sleep["x"])
-        return -joint(theta, wake["x"], wake["z"], fraction) - dream.sum()
+        dream = engine.log_prob(model.recognition, {"z": sleep["z"]}, pick(params, "phi"), sleep["x"])
+        return -joint(params, wake["x"], wake["z"], fraction) - dream.sum()
 
     differentiate = engine.value_and_grad(negative_objectives)
 
@@ -40,9 +39,8 @@ def wake_sleep(engine: Engine, model: Model, settings: Settings) -> Backend:
         sleep = engine.draw(sleep_key, model.generative, theta, n)
         _, grads = differentiate(params, wake, sleep, batch.fraction)
         updates, accumulators = optimizer.update(xp, grads, state["optimizer"])
-        elbo = engine.log_prob(model.generative, wake, theta, n) - engine.log_prob(
-            model.recognition, wake, phi, batch.x
-        )
+        score = engine.log_prob(model.generative, wake, theta, n)
+        elbo = score - engine.log_prob(model.recognition, wake, phi, batch.x)
         state = {"params": apply(params, updates), "optimizer": accumulators}
         return state, Info(elbo.mean(), 2 * n, float("nan"))
 

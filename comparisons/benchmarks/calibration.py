@@ -17,9 +17,9 @@ from comparisons.errors import FlagError
 from comparisons.evidence.annealed import AnnealedSettings, bidirectional, simulate
 from comparisons.evidence.appendix_d import AppendixDSettings, appendix_d_kept
 from comparisons.evidence.base import Estimate, Target
+from comparisons.evidence.draws import Chains
 from comparisons.evidence.elbo import elbo
-from comparisons.evidence.kept import Chains
-from comparisons.evidence.sandwich import sandwich
+from comparisons.evidence.importance import sandwich
 from comparisons.runner import store
 from comparisons.runner.experiment import Experiment
 from comparisons.runner.fits import Fit, fitted, followed

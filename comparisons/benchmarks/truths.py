@@ -7,8 +7,7 @@ import numpy as np
 
 from comparisons.benchmarks.scoring import estimated
 from comparisons.evidence.base import Estimate, Target
-from comparisons.evidence.importance import ImportanceSettings
-from comparisons.evidence.sandwich import sandwich
+from comparisons.evidence.importance import ImportanceSettings, sandwich
 from inference.base import Array, Engine, Posterior
 from models.linear_gaussian import LinearGaussian, log_px, posterior
 

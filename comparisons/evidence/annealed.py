@@ -10,7 +10,7 @@ mean of weights is a lower bound on average. Led backwards from an exact posteri
 this is). Data simulated from the model come with such a draw: the z they were made from.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, NamedTuple
@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from comparisons.evidence.base import Estimate, Estimator, Facts, StartSettings, Target, hold
-from comparisons.evidence.blocks import blocks, joined, pairs_within
+from comparisons.evidence.blocks import by_blocks, pairs_within
 from comparisons.evidence.draws import INITIAL_STEP_SIZE, JITTER, followed, settling_rates, starting_points
-from comparisons.evidence.journal import once, pieces
+from comparisons.evidence.journal import Columns, pieces
 from comparisons.evidence.means import log_mean_exp, skewed_error
 from inference.base import Engine, Key, Params, Program, setting
 from inference.hmc import hmc
@@ -56,11 +56,10 @@ def annealed(target: Target, settings: AnnealedSettings, seed: int = 0) -> Estim
     chain meets remains unknown. Raises ValueError for a start that is not there.
     """
 
-    def block(part: _Part) -> tuple[np.ndarray, ...]:
-        log_w, acceptance, _ = _forward(part, _tune(part))
-        return log_w[:, : part.new], acceptance[: part.new]
+    def forward(part: _Part) -> Columns:
+        return _forward(part, _tune(part))[:2]
 
-    log_w, acceptance = joined([once(partial(block, part)) for part in _cut(target, settings, seed)], -1)
+    log_w, acceptance = _by_parts(forward, target, settings, seed, (1, 0))
     halves = [log_w] if settings.start == "prior" else np.split(log_w, 2)
     value, stderr = log_mean_exp(log_w)[0], _error(halves)
     spread = halves[0].std(0, ddof=1)
@@ -88,13 +87,12 @@ def bidirectional(target: Target, z: Array, settings: AnnealedSettings, seed: in
     """
     hold_exact_draws("bidirectional", target, z)
 
-    def block(part: _Part) -> tuple[np.ndarray, ...]:
+    def both(part: _Part) -> Columns:
         log_steps = _tune(part)
         forward, _, _ = _forward(part, log_steps)
-        backward = _backward(part, z[target.engine.array(part.rows)], log_steps)
-        return forward[:, : part.new], backward[:, : part.new]
+        return forward, _backward(part, z[target.engine.array(part.rows)], log_steps)
 
-    forward, backward = joined([once(partial(block, part)) for part in _cut(target, settings, seed)], -1)
+    forward, backward = _by_parts(both, target, settings, seed, (1, 1))
     lower, lower_error = log_mean_exp(forward)
     inverse, upper_error = log_mean_exp(backward)
     gap = -inverse - lower
@@ -112,23 +110,32 @@ def annealed_points(target: Target, seed: int, count: int, max_memory: float = 1
     chains are led from the prior as are drawn, 16 at least.
     """
 
-    def chosen(number: int, log_w: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, ...]:
+    def chosen(part: _Part) -> Columns:
+        log_w, _, z = _forward(part, _tune(part))
         # Systematic resampling: a chain that holds a share s of the weight is drawn s count times, give or take one.
         share = np.cumsum(np.exp(log_w - np.logaddexp.reduce(log_w)), 0)
-        at = (np.arange(count)[:, None] + np.random.default_rng([seed, number]).random(log_w.shape[1])) / count
+        at = (np.arange(count)[:, None] + np.random.default_rng([seed, part.number]).random(log_w.shape[1])) / count
         drawn = (share[:, None] < at).sum(0).clip(max=len(log_w) - 1)
         return (np.take_along_axis(z, drawn[..., None], 0),)
 
-    return joined(_ends(target, seed, max(16, 2 * count), max_memory, chosen), 1)[0]
+    return _by_parts(chosen, target, _to_ends(max(16, 2 * count), max_memory), seed, (1,))[0]
 
 
-def annealed_ends(target: Target, seed: int, chains: int, max_memory: float = 1e9) -> tuple[np.ndarray, np.ndarray]:
+def annealed_ends(target: Target, seed: int, chains: int, max_memory: float = 1e9) -> Columns:
     """Return z [chains, n, k], all ends of chains that were led from the prior, and their log weights [chains, n].
 
     Where temperatures are few, one weight of many is by far the largest: who looks for modes wants all ends.
     """
-    z, log_w = joined(_ends(target, seed, chains, max_memory, lambda number, log_w, z: (z, log_w)), 1)
-    return z, log_w
+
+    def ends(part: _Part) -> Columns:
+        log_w, _, z = _forward(part, _tune(part))
+        return z, log_w
+
+    return _by_parts(ends, target, _to_ends(chains, max_memory), seed, (1, 1))
+
+
+def _to_ends(chains: int, max_memory: float) -> AnnealedSettings:
+    return AnnealedSettings(temperatures=ENDS, annealed_chains=chains, max_memory=max_memory)
 
 
 def simulate(engine: Engine, model: Model, theta: Params, n: int, key: Key) -> tuple[Array, Array]:
@@ -151,18 +158,15 @@ def schedule(temperatures: int, delta: float = 4.0) -> np.ndarray:
 
 
 class _Part(NamedTuple):
-    """A block of datapoints that fits the memory, of which the first `new` count and the others fill it up.
+    """A block of datapoints that fits the memory. Where the target has a q, half of the chains start there."""
 
-    Where the target has a q, half of the chains start there.
-    """
-
+    number: int
+    rows: np.ndarray
     target: Target
     key: Key
     chains: int
     temperatures: int
     leapfrog: int
-    rows: np.ndarray
-    new: int
 
     def start(self, number: int, chains: int) -> Array:
         """Return where chains start, [chains, n, k]: the first half of them at q, where there is one."""
@@ -195,35 +199,23 @@ class _Path(NamedTuple):
     acceptance: Array
 
 
-def _cut(target: Target, settings: AnnealedSettings, seed: int) -> Iterator[_Part]:
+def _by_parts(
+    work: Callable[[_Part], Columns], target: Target, settings: AnnealedSettings, seed: int, axes: tuple[int, ...]
+) -> Columns:
+    """Return the columns of work(part) for all datapoints, each with these along its one of `axes`."""
     hold(_refuses(target.facts, settings))
     engine, chains = target.engine, settings.annealed_chains
     if settings.start == "prior":
         target = target._replace(q=None)
     else:  # halves that each have a spread
         chains = max(4, chains + chains % 2)
+    lengths = chains, settings.temperatures, settings.annealed_leapfrog
+
+    def block(number: int, rows: np.ndarray, count: int) -> Columns:
+        return work(_Part(number, rows, target.take(rows), engine.fold_in(engine.key(seed), number), *lengths))
+
     size = pairs_within(settings.max_memory, target.model) // max(chains, PILOT_CHAINS)
-    for number, (rows, count) in enumerate(blocks(len(target.x), size)):
-        key = engine.fold_in(engine.key(seed), number)
-        lengths = chains, settings.temperatures, settings.annealed_leapfrog
-        yield _Part(target.take(rows), key, *lengths, rows, count)
-
-
-def _ends(
-    target: Target,
-    seed: int,
-    chains: int,
-    max_memory: float,
-    of: Callable[[int, np.ndarray, np.ndarray], tuple[np.ndarray, ...]],
-) -> list[tuple[np.ndarray, ...]]:
-    """Lead chains from the prior; return of(number, log w [chains, m], z [chains, m, k]) for each block of m."""
-
-    def block(number: int, part: _Part) -> tuple[np.ndarray, ...]:
-        log_w, _, z = _forward(part, _tune(part))
-        return of(number, log_w[:, : part.new], z[:, : part.new])
-
-    settings = AnnealedSettings(temperatures=ENDS, annealed_chains=chains, max_memory=max_memory)
-    return [once(partial(block, *each)) for each in enumerate(_cut(target, settings, seed))]
+    return by_blocks(block, len(target.x), size, axes)
 
 
 def _error(halves: Sequence[np.ndarray]) -> np.ndarray:

@@ -19,10 +19,9 @@ import numpy as np
 
 from comparisons.evidence.annealed import annealed_points
 from comparisons.evidence.base import Estimate, Estimator, Facts, Keeper, StartSettings, Target, hold
-from comparisons.evidence.blocks import by_blocks, joined
-from comparisons.evidence.densities import DENSITIES, LOG_2PI
-from comparisons.evidence.draws import Chains, Draws, Moves, posterior_draws
-from comparisons.evidence.kept import begun, continued, evaluations, moved
+from comparisons.evidence.blocks import by_blocks
+from comparisons.evidence.draws import Chains, Draws, Moves, begun, continued, evaluations, moved, posterior_draws
+from comparisons.evidence.journal import Columns
 from comparisons.evidence.means import log_mean_exp
 from comparisons.evidence.mixing import ess, rhat
 from inference.base import Key, Posterior, setting
@@ -32,6 +31,10 @@ MAX_LATENT = 10  # beyond, a density fitted to few draws is hopeless
 MAX_RHAT = 1.1
 MIN_ESS = 10.0
 DEFENSE = 1e-6  # of q is the prior
+MAX_HELD_OUT = 250  # draws of a half that score a bandwidth
+MULTIPLES = (0.35, 0.5, 0.7, 1.0, 1.4, 2.0)  # of Scott's bandwidth, among which it is chosen
+MAX_PAIRS = 4_000_000  # of draws whose distances are held at once
+LOG_2PI = float(np.log(2 * np.pi))
 unflagged = partial(setting, flag=False)  # no cell of a grid was ever told another value
 
 
@@ -87,15 +90,15 @@ def appendix_d(target: Target, settings: AppendixDSettings, seed: int = 0) -> Es
     key, chains, max_memory = target.engine.key(seed), settings.hmc_chains, settings.max_memory
     moves = Moves(settings.hmc_warmup, settings.hmc_draws, settings.hmc_leapfrog)
 
-    def block(number: int, rows: np.ndarray, count: int) -> tuple[np.ndarray, ...]:
+    def block(number: int, rows: np.ndarray, count: int) -> Columns:
         among = target.take(rows)
         start: Posterior | Chains | None = among.q if settings.start == "recognition" else None
         if settings.start == "annealed":
             start = Chains.at(annealed_points(among, seed + number, chains, max_memory))
         drawn = posterior_draws(among, target.engine.fold_in(key, number), start, chains, moves, max_memory)
-        return tuple(column[:count] for column in _averaged(drawn, settings))
+        return _averaged(drawn, settings)
 
-    return _estimate(joined(by_blocks(block, len(target.x), _block_size(target.model, settings, chains))))
+    return _estimate(*by_blocks(block, len(target.x), _block_size(target.model, settings, chains)))
 
 
 def appendix_d_kept(target: Target, settings: AppendixDSettings, key: Key, chains: Chains) -> tuple[Estimate, Chains]:
@@ -106,16 +109,15 @@ def appendix_d_kept(target: Target, settings: AppendixDSettings, key: Key, chain
     """
     hold(_too_many(target.facts, settings))
 
-    def block(number: int, rows: np.ndarray, count: int) -> tuple[np.ndarray, ...]:
+    def block(number: int, rows: np.ndarray, count: int) -> Columns:
         among, own_key = target.take(rows), target.engine.fold_in(key, number)
         lengths = settings.hmc_draws, settings.hmc_leapfrog, settings.max_memory
         drawn, after = continued(among, own_key, chains.take(rows), *lengths)
-        columns = (*_averaged(drawn, settings), after.z.swapaxes(0, 1), after.log_step)
-        return tuple(column[:count] for column in columns)
+        return (*_averaged(drawn, settings), after.z.swapaxes(0, 1), after.log_step)
 
     size = _block_size(target.model, settings, len(chains.z))
-    *columns, z, log_step = joined(by_blocks(block, len(target.x), size))
-    return _estimate(tuple(columns)), Chains(z.swapaxes(0, 1), log_step)
+    *columns, z, log_step = by_blocks(block, len(target.x), size)
+    return _estimate(*columns), Chains(z.swapaxes(0, 1), log_step)
 
 
 def _too_many(facts: Facts, settings: AppendixDSettings) -> str:
@@ -171,13 +173,12 @@ def _block_size(model: Model, settings: AppendixDSettings, chains: int) -> int:
     return int(settings.max_memory // (24 * 8 * settings.hmc_draws * chains * (model.n_latent + 1)))
 
 
-def _estimate(columns: tuple[np.ndarray, ...]) -> Estimate:
-    value, stderr, *rest = columns
+def _estimate(value: np.ndarray, stderr: np.ndarray, *rest: np.ndarray) -> Estimate:
     names = ("rhat", "ess", "acceptance", "bandwidth", "flagged")
     return Estimate(value, stderr, diagnostics=dict(zip(names, rest, strict=True)))
 
 
-def _averaged(drawn: Draws, settings: AppendixDSettings) -> tuple[np.ndarray, ...]:
+def _averaged(drawn: Draws, settings: AppendixDSettings) -> Columns:
     """Fit the density to the draws and average; return value, stderr, and the diagnostics in their order, all [n]."""
     draws, chains, n, k = drawn.z.shape
     density, reuse_draws, half = DENSITIES[settings.density], settings.reuse_draws, draws // 2
@@ -199,3 +200,70 @@ def _averaged(drawn: Draws, settings: AppendixDSettings) -> tuple[np.ndarray, ..
     stuck = (np.ptp(drawn.z[second], axis=0) == 0).any((0, 2))
     doubts = ~(worst <= MAX_RHAT) | ~(least >= MIN_ESS) | stuck | (singular > 0) | (share > 0.5) | ~np.isfinite(inverse)
     return -inverse, stderr, worst, least, drawn.acceptance, bandwidth, doubts
+
+
+# Densities that are fitted to posterior draws
+
+
+def normal(fit: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, float, bool]:
+    """Score z [m, k] under a normal fitted to draws [.., chains, k]: log q [m], no bandwidth, whether singular."""
+    centre, factor, singular = _whitening(fit.reshape(-1, fit.shape[-1]))
+    white = np.linalg.solve(factor, (z - centre).T)
+    return -0.5 * np.square(white).sum(0) - _log_volume(factor), np.nan, singular
+
+
+def kde(fit: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, float, bool]:
+    """Score z [m, k] under a Gaussian kernel density of draws [draws, chains, k], with their covariance as its shape.
+
+    Of bandwidths around Scott's m^(-1 / (k + 4)), that one is taken under which the first and second half of the draws
+    explain each other best: draws next to each other in a chain are alike, so that leaving out one alone would favour
+    too small a bandwidth. Returns log q [m], the bandwidth, and whether the covariance is singular.
+    """
+    k, half = fit.shape[-1], len(fit) // 2
+    flat = fit.reshape(-1, k)
+    centre, factor, singular = _whitening(flat)
+
+    def whiten(points: np.ndarray) -> np.ndarray:
+        return np.asarray(np.linalg.solve(factor, (points.reshape(-1, k) - centre).T).T)
+
+    # Some hundred draws of each half are enough to choose among six multiples of Scott's bandwidth for their number.
+    step = max(1, half * fit.shape[1] // MAX_HELD_OUT)
+    early, late = whiten(fit[:half][::step]), whiten(fit[half:][::step])
+    between = _squared_distances(early, late)
+    scott = [len(part) ** (-1.0 / (k + 4)) for part in (early, late)]
+    scores = [_kernel(between.T, c * scott[0], k).sum() + _kernel(between, c * scott[1], k).sum() for c in MULTIPLES]
+    best = MULTIPLES[int(np.argmax(scores))] * len(flat) ** (-1.0 / (k + 4))
+    draws, z = whiten(flat), whiten(z)
+    cuts = range(0, len(z), max(1, MAX_PAIRS // len(draws)))
+    log_q = [_kernel(_squared_distances(z[cut : cut + cuts.step], draws), best, k) for cut in cuts]
+    return np.concatenate(log_q) - _log_volume(factor) + 0.5 * k * LOG_2PI, best, singular
+
+
+def _kernel(squared: np.ndarray, bandwidth: float, k: int) -> np.ndarray:
+    """Return log of the mean over columns of N(0, bandwidth^2 I) at squared distances [m, f]."""
+    log_kernel = -0.5 * squared / bandwidth**2
+    top = log_kernel.max(1, keepdims=True)
+    return np.asarray(top[:, 0] + np.log(np.exp(log_kernel - top).mean(1)) - k * (np.log(bandwidth) + 0.5 * LOG_2PI))
+
+
+def _squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.maximum(np.square(a).sum(1)[:, None] + np.square(b).sum(1) - 2.0 * a @ b.T, 0.0)
+
+
+def _whitening(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Return mean [k], Cholesky factor [k, k] of the covariance of points [m, k], and whether it had to be mended."""
+    m, k = points.shape
+    covariance = np.atleast_2d(np.cov(points.T))
+    values = np.linalg.eigvalsh(covariance)
+    singular = m <= k or not values[0] > 1e-10 * max(values[-1], 1e-300)
+    if singular:
+        covariance = covariance + (1e-6 * max(np.trace(covariance) / k, 1e-12)) * np.eye(k)
+    return points.mean(0), np.linalg.cholesky(covariance), singular
+
+
+def _log_volume(factor: np.ndarray) -> float:
+    """Return the log of a normal's normalising constant, from its covariance's Cholesky factor."""
+    return float(np.log(np.diag(factor)).sum() + 0.5 * len(factor) * LOG_2PI)
+
+
+DENSITIES = {"kde": kde, "normal": normal}

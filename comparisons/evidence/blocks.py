@@ -1,11 +1,12 @@
 """How an estimator's work is cut into blocks of datapoints that fit the memory."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import repeat
 
 import numpy as np
 
-from comparisons.evidence.journal import once
+from comparisons.evidence.journal import Columns, once
 from models.base import Model
 
 # Arrays as wide as the widest layer that scoring and differentiating an (x, z) pair may keep alive; reckoned amply.
@@ -30,12 +31,20 @@ def pairs_within(max_memory: float, model: Model) -> int:
 
 
 def by_blocks(
-    work: Callable[[int, np.ndarray, int], tuple[np.ndarray, ...]], n: int, size: int
-) -> list[tuple[np.ndarray, ...]]:
-    """Return work(number, rows, count) for each block of n datapoints, each `once`: `count` of its rows are new."""
-    return [once(partial(work, number, *each)) for number, each in enumerate(blocks(n, size))]
+    work: Callable[[int, np.ndarray, int], Columns], n: int, size: int, axes: Iterable[int] = repeat(0)
+) -> Columns:
+    """Return the columns of work(number, rows, count) for all blocks of n datapoints, each `once`.
+
+    A column has its datapoints along its one of `axes`; what lies behind the `count` new ones is dropped.
+    """
+
+    def new(number: int, rows: np.ndarray, count: int) -> Columns:
+        columns = zip(work(number, rows, count), axes, strict=False)
+        return tuple(column[(slice(None),) * axis + (slice(count),)] for column, axis in columns)
+
+    return joined([once(partial(new, number, *each)) for number, each in enumerate(blocks(n, size))], axes)
 
 
-def joined(parts: list[tuple[np.ndarray, ...]], axis: int = 0) -> tuple[np.ndarray, ...]:
-    """Return the columns of all blocks, each as one array."""
-    return tuple(np.concatenate(column, axis) for column in zip(*parts, strict=True))
+def joined(parts: list[Columns], axes: Iterable[int] = repeat(0)) -> Columns:
+    """Return the columns of all blocks, each as one array along its axis."""
+    return tuple(np.concatenate(*each) for each in zip(zip(*parts, strict=True), axes, strict=False))

@@ -1,4 +1,10 @@
-"""Posterior draws of z by Hamiltonian Monte Carlo: several chains per datapoint, a step size for each datapoint."""
+"""Posterior draws of z by Hamiltonian Monte Carlo: several chains per datapoint, a step size for each datapoint.
+
+Chains are begun anew, or kept along training, as the authors' public code has it (hmc_est.py, hmc.py): a datapoint's
+chain, and its own step size, are made once, at the prior, and go on from where they stood when the fit was last looked
+at. While theta learns, the posterior moves little from one look to the next, and a chain that was in it stays in it;
+one begun anew at the prior would have to find it, and often settles in another mode. Training never sees the chains.
+"""
 
 from functools import cache, partial
 from typing import Any, NamedTuple
@@ -7,7 +13,7 @@ import numpy as np
 
 from comparisons.evidence.base import Target, repeated
 from comparisons.evidence.blocks import by_blocks, pairs_within
-from comparisons.evidence.journal import pieces
+from comparisons.evidence.journal import Columns, pieces
 from inference.base import Engine, Key, Params, Posterior, Program
 from inference.hmc import hmc
 from models.base import Array, Model
@@ -15,6 +21,8 @@ from models.base import Array, Model
 INITIAL_STEP_SIZE = 0.1
 JITTER = 0.3  # of the step size
 TARGET_ACCEPTANCE = 0.9  # the paper's, in appendix E
+BURN_IN = 5  # moves of a look at chains that are kept, before any draw: the authors' number
+RATE = 0.1  # by which a log step size follows the acceptance of such a move
 
 
 class Chains(NamedTuple):
@@ -70,7 +78,7 @@ def posterior_draws(
     rates = engine.array(settling_rates(moves.warmup))
     still = engine.array(np.zeros(moves.draws))
 
-    def block(number: int, rows: np.ndarray, count: int) -> tuple[np.ndarray, ...]:
+    def block(number: int, rows: np.ndarray, count: int) -> Columns:
         start_key, warm_key, draw_key = engine.split(engine.fold_in(key, number), 3)
         among = target.take(rows)
         if isinstance(start, Chains):
@@ -84,13 +92,47 @@ def posterior_draws(
         _, kept = pieces(engine, draw, carry, (engine.array(np.arange(moves.draws)), still))
         z_kept, joint_kept, accepted = (a.astype(np.float64) for a in kept)
         steps = np.exp(engine.numpy(carry[1]).astype(np.float64))
-        return z_kept[:, :, :count], joint_kept[:, :, :count], accepted.mean(0)[:count], steps[:count]
+        return z_kept, joint_kept, accepted.mean(0), steps
 
-    parts = by_blocks(block, len(target.x), pairs_within(max_memory, target.model) // chains)
-    z, log_joint, acceptance, step_size = zip(*parts, strict=True)
-    return Draws(
-        np.concatenate(z, 2), np.concatenate(log_joint, 2), np.concatenate(acceptance), np.concatenate(step_size)
-    )
+    return Draws(*by_blocks(block, len(target.x), pairs_within(max_memory, target.model) // chains, (2, 2, 0, 0)))
+
+
+def begun(target: Target, key: Key, chains: int) -> Chains:
+    """Return chains at the prior p(z), so many for each datapoint."""
+    return Chains.at(target.engine.numpy(starting_points(target, None, key, chains)))
+
+
+def moved(target: Target, key: Key, chains: Chains, leapfrog: int, max_memory: float = 1e9) -> Chains:
+    """Return where the chains are after the burn-in moves of one look, which tune step sizes to 90 % acceptance."""
+    engine = target.engine
+    run = sampler(engine, target.model, leapfrog)
+    items = engine.array(np.arange(BURN_IN)), engine.array(np.full(BURN_IN, RATE))
+
+    def block(number: int, rows: np.ndarray, count: int) -> Columns:
+        carry, among = tuple(map(engine.array, chains.take(rows))), target.take(rows)
+        (z, log_step), _ = run(engine.fold_in(key, number), among.theta, among.x, carry, *items)
+        return engine.numpy(z), engine.numpy(log_step)
+
+    return Chains(*by_blocks(block, len(target.x), pairs_within(max_memory, target.model) // len(chains.z), (1, 0)))
+
+
+def continued(
+    target: Target, key: Key, chains: Chains, draws: int, leapfrog: int, max_memory: float = 1e9
+) -> tuple[Draws, Chains]:
+    """Return draws from p(z | x, theta) for each datapoint, after the burn-in, and where the chains then are.
+
+    Step sizes are frozen while draws are made: what is drawn comes from chains that leave the posterior as it is.
+    """
+    burn_key, draw_key = target.engine.split(key)
+    chains = moved(target, burn_key, chains, leapfrog, max_memory)
+    moves = Moves(warmup=0, draws=draws, leapfrog=leapfrog)
+    drawn = posterior_draws(target, draw_key, chains, len(chains.z), moves, max_memory)
+    return drawn, Chains(drawn.z[-1].astype(np.float32), chains.log_step)
+
+
+def evaluations(points: int, chains: int, draws: int, leapfrog: int) -> int:
+    """Return how often p(x | z) is evaluated or differentiated at a datapoint in a look with so many draws."""
+    return points * chains * (BURN_IN + draws) * (leapfrog + 1)
 
 
 def followed(engine: Engine, log_step: Array, acceptance: Array, rate: Array) -> Array:

@@ -1,10 +1,13 @@
-"""The evidence lower bound of a fitted model and its approximate posterior, by Monte Carlo."""
+"""The evidence lower bound of a fitted model and its q(z | x), by Monte Carlo, and the weights that it is a mean of."""
+
+from functools import cache
+from typing import Any
 
 import numpy as np
 
-from comparisons.evidence.base import Estimate, Target
-from comparisons.evidence.weights import weigh
-from inference.base import Key
+from comparisons.evidence.base import Estimate, Target, repeated
+from inference.base import Engine, Key, Params, Program
+from models.base import Array, Model
 
 CHUNK = 8_000_000  # elements of the largest intermediate array, [draws, points, n_x]
 
@@ -23,3 +26,18 @@ def elbo(target: Target, key: Key, draws: int) -> Estimate:
         parts.append(engine.numpy(evaluate(engine.fold_in(key, part), target.theta, q.args, x)))
     values = np.concatenate(parts).astype(np.float64)
     return Estimate(values.mean(0), values.std(0, ddof=1) / np.sqrt(draws))
+
+
+@cache
+def weigh(engine: Engine, model: Model, program: Program, draws: int) -> Any:
+    """Return f(key, theta, args, x) -> log p(x, z | theta) - log q(z) [draws, n] of fresh z ~ q, compiled.
+
+    q is program(ppl, *args). Importance sampling is the mean of the same weights.
+    """
+
+    def weights(key: Key, theta: Params, args: tuple[Any, ...], x: Array) -> Array:
+        z = engine.draw(key, repeated(program, draws), *args)
+        log_joint = engine.log_prob(model.generative, {"x": x, **z}, theta, x.shape[0])
+        return log_joint - engine.log_prob(program, z, *args)
+
+    return engine.compile(weights)

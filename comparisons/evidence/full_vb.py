@@ -11,8 +11,8 @@ import numpy as np
 
 from comparisons.evidence.base import Estimate, Target
 from comparisons.evidence.blocks import blocks
+from comparisons.evidence.elbo import weigh
 from comparisons.evidence.journal import once
-from comparisons.evidence.weights import weigh
 from inference.base import Engine, Key, Params, Posterior
 
 ROWS = 1000  # datapoints scored at once

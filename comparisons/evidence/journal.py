@@ -8,6 +8,7 @@ their place, and work out the rest. Nothing else of an estimator changes, and ou
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from inference.base import Array, Engine
 
 PIECE = 50  # moves of a chain that are compiled as one
 Arrays = dict[str, np.ndarray]
+Columns = tuple[np.ndarray, ...]  # of a piece of work, by datapoint
 
 
 class Journal:
@@ -27,9 +29,9 @@ class Journal:
     def __init__(self, records: Mapping[str, Arrays] | None = None, paused: Callable[[], None] = lambda: None) -> None:
         self._records: dict[str, Callable[[], Arrays]] = {}
         for place, arrays in (records or {}).items():
-            self.put(place, lambda arrays=arrays: arrays)  # type: ignore[misc]
+            self.put(place, partial(dict, arrays))
         self._path = [0]
-        self._paused = paused
+        self.paused = paused
 
     def records(self) -> dict[str, Arrays]:
         """Return everything worked out so far, as arrays by place."""
@@ -44,10 +46,6 @@ class Journal:
         """Keep the result of a place, which is asked for when the journal is written; forget the parts it came from."""
         self._records = {p: made for p, made in self._records.items() if not p.startswith(place + ".")}
         self._records[place] = arrays
-
-    def paused(self) -> None:
-        """Say that a piece of work is done."""
-        self._paused()
 
     @contextmanager
     def place(self) -> Iterator[str]:
@@ -72,11 +70,9 @@ def kept_in(journal: Journal) -> Iterator[None]:
         _journal.reset(token)
 
 
-def once(work: Callable[[], tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
+def once(work: Callable[[], Columns]) -> Columns:
     """Return the arrays that `work` returns, from the journal where they are known."""
-    journal = _journal.get()
-    if journal is None:
-        return work()
+    journal = _journal.get() or Journal()
     with journal.place() as here:
         known = journal.get(here)
         if known is not None:
@@ -108,19 +104,14 @@ def pieces(
             if kept:
                 arrays = [engine.numpy(column) for column in outcome]
                 columns = [[*before, new] for before, new in zip(columns or [[] for _ in arrays], arrays, strict=True)]
-            journal.put(here, _folded(engine, min(start + PIECE, len(items[0])), carry, columns))
+            journal.put(here, partial(_folded, engine, min(start + PIECE, len(items[0])), carry, columns))
             journal.paused()
         return carry, [np.concatenate(column) for column in columns]
 
 
-def _folded(
-    engine: Engine, done: int, carry: tuple[Array, ...], columns: list[list[np.ndarray]]
-) -> Callable[[], Arrays]:
-    def arrays() -> Arrays:
-        return {
-            "done": np.array(done),
-            **{f"carry{i}": np.asarray(engine.numpy(array)) for i, array in enumerate(carry)},
-            **{f"column{i}": np.concatenate(column) for i, column in enumerate(columns)},
-        }
-
-    return arrays
+def _folded(engine: Engine, done: int, carry: tuple[Array, ...], columns: list[list[np.ndarray]]) -> Arrays:
+    return {
+        "done": np.array(done),
+        **{f"carry{i}": np.asarray(engine.numpy(array)) for i, array in enumerate(carry)},
+        **{f"column{i}": np.concatenate(column) for i, column in enumerate(columns)},
+    }

@@ -79,10 +79,9 @@ def peaks(log_p: np.ndarray, k: int, spacing: float, depth: float) -> Peaks:
     shaped = log_p.reshape(n, *[side] * k)
     is_peak = np.ones(shaped.shape, bool)
     for axis in range(1, k + 1):
-        rising = np.diff(shaped, axis=axis) > 0
-        before, after = _all_but(k, axis, slice(1, None)), _all_but(k, axis, slice(None, -1))
-        is_peak[before] &= rising
-        is_peak[after] &= ~rising
+        along, rising = (np.moveaxis(array, axis, 0) for array in (is_peak, np.diff(shaped, axis=axis) > 0))
+        along[1:] &= rising
+        along[:-1] &= ~rising
     row, node = np.nonzero(is_peak.reshape(n, g))
     near = log_p[row, node] > log_p.max(1)[row] - depth
     row, node = row[near], node[near]
@@ -98,10 +97,6 @@ def peaks(log_p: np.ndarray, k: int, spacing: float, depth: float) -> Peaks:
         curvature = np.maximum(curvature, second)
         log_mass += (above - below) ** 2 / (8 * second) + 0.5 * (LOG_2PI - np.log(second))
     return Peaks(row, node, curvature, log_mass)
-
-
-def _all_but(k: int, axis: int, part: slice) -> tuple[slice, ...]:
-    return tuple(part if at == axis else slice(None) for at in range(k + 1))
 
 
 def posterior_mode(

@@ -6,7 +6,7 @@ z = mode + L u, with L L' the inverse curvature at the mode, a normal posterior 
 1. Each mode has a grid of its own. Where there are several, p(x, z) is shared out between them, in proportion to the
    normals that fit them: the shares add up to one everywhere, so the integrals of the shares add up to the whole.
 2. A grid grows from its mode cell by cell, as far as cells hold mass: it follows a bent ridge as well.
-3. Its cells are halved until they resolve what they hold (`resolution`) and the sums over every second cell, which are
+3. Its cells are halved until they resolve what they hold (`aliasing`) and the sums over every second cell, which are
    2^k coarser grids, agree. Where that takes too many cells a grid of cubes, as fine as the posterior is narrow, gets
    its turn: it is better where a ridge turns by a right angle. Where that fails too, the datapoint is not resolved.
 """
@@ -18,7 +18,6 @@ import numpy as np
 from comparisons.evidence.means import log_sum
 from comparisons.evidence.modes import Modes, distinct
 from comparisons.evidence.pairs import Scorer
-from comparisons.evidence.resolution import aliasing
 
 SPACING = 0.75  # of the first grid, in standard deviations at the mode
 LEVELS = 7  # spacings tried, each half of the one before
@@ -86,6 +85,28 @@ def on_own_axes(
         for column, known in zip(other[:3], found[:3], strict=True):
             known[better] = column[better]
     return found
+
+
+def aliasing(code: np.ndarray, strides: np.ndarray, height: np.ndarray, floor: np.ndarray) -> np.ndarray:
+    """Return how much of each cell's mass may be an error, [p] between 0 and 1/2, by the heights of its neighbours.
+
+    Two sums that are both too coarse can agree by accident, as on a narrow ridge that is oblique to the grid. The
+    second difference of log p along an axis cannot: D = 2 log p(z) - log p(z + h) - log p(z - h) is (h / s)^2 where p
+    is a normal of standard deviation s along the axis, wherever its mode lies between the nodes. The sum of such a
+    normal is off by at most 2 exp(-2 pi^2 / D) (Trefethen & Weideman 2014). In k dimensions, for an oblique one, the
+    leading terms of the error are no larger than those of its axes: (m' S m) (e' inv(S) e) >= (m' e)^2, by Cauchy and
+    Schwarz.
+
+    `code` [p] is the place of each cell as one number, ascending, in which a step along an axis is one of `strides`
+    [k]; `height` [p] is log p there, and a neighbour that is not among them counts as high as `floor` [p]. A cell is
+    off by no more than half its own mass where the edge of a region cuts through it.
+    """
+    total = np.zeros(len(code))
+    for stride in strides:
+        above, below = (_looked_up(code, height, code + sign * stride, floor) for sign in (1, -1))
+        second = 2 * height - above - below
+        total += 2 * np.exp(-2 * np.pi**2 / np.maximum(second, 1e-3))
+    return np.minimum(total, 0.5)
 
 
 def _refined(
@@ -254,3 +275,9 @@ def _place(code: np.ndarray, k: int) -> np.ndarray:
     """Return the place [p, k] of cells by their code."""
     shifts = SIDE * np.arange(k)[::-1]
     return (code[:, None] >> shifts & (2**SIDE - 1)) - 2 ** (SIDE - 1)
+
+
+def _looked_up(code: np.ndarray, height: np.ndarray, wanted: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
+    """Return the height of the cells `wanted` [p] where they are known, else `otherwise` [p]."""
+    place = np.minimum(np.searchsorted(code, wanted), len(code) - 1)
+    return np.where(code[place] == wanted, height[place], otherwise)

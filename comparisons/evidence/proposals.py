@@ -6,14 +6,15 @@ and the prior. The last three are broad: they bound the weights (a defensive mix
 hit nothing between the islands, only the chains can tell how many there are.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from comparisons.evidence.annealed import annealed_ends
 from comparisons.evidence.base import Target
-from comparisons.evidence.blocks import by_blocks, joined
+from comparisons.evidence.blocks import by_blocks
 from comparisons.evidence.draws import Chains, Moves, posterior_draws
+from comparisons.evidence.journal import Columns
 from comparisons.evidence.means import log_mean_exp
 
 CHAINS = 32  # of a datapoint: a mode with a fifth of the mass is missed by all of them once in a thousand times
@@ -75,7 +76,7 @@ def fitted_mixture(target: Target, seed: int, max_memory: float = 1e9, known: np
     moves = Moves(WARMUP, max(WARMUP, 4 * k), leapfrog=10)
     key = engine.fold_in(engine.key(seed), 0)
 
-    def block(number: int, rows: np.ndarray, count: int) -> tuple[np.ndarray, ...]:
+    def block(number: int, rows: np.ndarray, count: int) -> Columns:
         among = target.take(rows)
         start, log_w = annealed_ends(among, seed + number, CHAINS, max_memory)
         if known is not None:
@@ -85,10 +86,10 @@ def fitted_mixture(target: Target, seed: int, max_memory: float = 1e9, known: np
         return (*_components(z, log_joint), *log_mean_exp(log_w[:, :count]))
 
     size = int(max_memory // (8 * 8 * CHAINS * (moves.draws * k + 2 * k * k)))
-    return Mixture(*joined(by_blocks(block, len(target.x), size)))
+    return Mixture(*by_blocks(block, len(target.x), size))
 
 
-def _components(z: np.ndarray, log_joint: np.ndarray) -> tuple[np.ndarray, ...]:
+def _components(z: np.ndarray, log_joint: np.ndarray) -> Columns:
     """Fit to draws z [n, chains, draws, k] with mean log p(x, z) [n, chains]: log shares, means, factors, chains."""
     n, _, draws, k = z.shape
     loc = z.mean(2)
@@ -104,7 +105,8 @@ def _components(z: np.ndarray, log_joint: np.ndarray) -> tuple[np.ndarray, ...]:
     height = (weight * log_joint[:, None]).sum(2) / np.where(empty, 1.0, weight.sum(2))
     mass = np.where(empty, -np.inf, height + _entropy(own))
     best = np.argsort(-mass, 1, kind="stable")[:, :ISLANDS]
-    mass, own_loc, own, chains = (_along(array, best) for array in (mass, own_loc, own, member.sum(2)))
+    rows = np.arange(n)[:, None]
+    mass, own_loc, own, chains = (array[rows, best] for array in (mass, own_loc, own, member.sum(2)))
     # An island whose mass is reckoned too low has draws all the same, and weights that then say so.
     share = np.where(np.isneginf(mass), 0.0, 0.02 + np.sqrt(_shares(mass)))
     share *= SHARES[0] / share.sum(1, keepdims=True)
@@ -162,8 +164,3 @@ def _factor(covariance: np.ndarray) -> np.ndarray:
     k = covariance.shape[-1]
     jitter = 1e-12 + 1e-7 * np.trace(covariance, axis1=-2, axis2=-1) / k
     return np.linalg.cholesky(covariance + jitter[..., None, None] * np.eye(k))
-
-
-def _along(array: np.ndarray, best: np.ndarray) -> np.ndarray:
-    index: Any = best.reshape(*best.shape, *[1] * (array.ndim - 2))
-    return np.take_along_axis(array, index, 1)

@@ -10,7 +10,7 @@ halving h takes it to its fourth power, and the difference between two levels sa
    coarse, so several modes are followed at once.
 3. A datapoint whose posterior touches the grid's edge starts again on a grid twice as wide.
 4. Two levels that are both too coarse can agree by accident. A datapoint is in doubt where its last cells do not
-   resolve what they hold (`resolution`), where a mode with mass was missed, where cells were left out or sums in
+   resolve what they hold (`aliasing`), where a mode with mass was missed, where cells were left out or sums in
    float32 cancel. It is integrated again, on grids along its posterior's own axes (`own_axes`). A number that is
    confirmed stays; what is not resolved there either is flagged.
 """
@@ -28,9 +28,8 @@ from comparisons.evidence.blocks import joined, pairs_within
 from comparisons.evidence.journal import once
 from comparisons.evidence.means import log_sum
 from comparisons.evidence.modes import STARTS, Modes, Peaks, climbed, peaks, posterior_mode
-from comparisons.evidence.own_axes import BYTES, MAX_NODES, on_own_axes
+from comparisons.evidence.own_axes import BYTES, MAX_NODES, aliasing, on_own_axes
 from comparisons.evidence.pairs import Scorer
-from comparisons.evidence.resolution import aliasing
 from inference.base import setting
 
 HALF_WIDTH = 6.0  # of the first grid, in prior standard deviations
@@ -150,9 +149,8 @@ def _integrated_again(target: Target, points: np.ndarray, found: _Found, setting
     apart = np.where(np.isfinite(value), np.abs(value - known), np.inf)
     better = resolved & ~confirmed | ~resolved & (error < stated)
     found.value[points] = np.where(better, value, known)
-    found.error[points] = np.where(
-        resolved, np.where(better, error, stated), np.maximum(apart, np.minimum(error, 10.0))
-    )
+    unresolved = np.maximum(apart, np.minimum(error, 10.0))
+    found.error[points] = np.where(resolved, np.where(better, error, stated), unresolved)
     return ~resolved
 
 
@@ -441,12 +439,13 @@ def _floor(
 def _grid(half_width: float, spacing: float, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return nodes [g, k], the indices of every second one per axis, and of those at the edge."""
     count = 2 * round(half_width / spacing) + 1
-    axis = np.linspace(-half_width, half_width, count)
-    index = np.arange(count)
-    z = np.stack([a.ravel() for a in np.meshgrid(*[axis] * k, indexing="ij")], 1)
-    index = np.stack([a.ravel() for a in np.meshgrid(*[index] * k, indexing="ij")], 1)
+    index = np.stack([a.ravel() for a in np.meshgrid(*[np.arange(count)] * k, indexing="ij")], 1)
     on_edge = ((index == 0) | (index == count - 1)).any(1)
-    return z, np.flatnonzero((index % 2 == 0).all(1)), np.flatnonzero(on_edge)
+    return (
+        np.linspace(-half_width, half_width, count)[index],
+        np.flatnonzero((index % 2 == 0).all(1)),
+        np.flatnonzero(on_edge),
+    )
 
 
 def _z_order(z: np.ndarray, spacing: float) -> np.ndarray:

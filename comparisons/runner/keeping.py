@@ -1,6 +1,6 @@
 """What an estimator keeps along training: begun with theta, moved every so many points, a part of a checkpoint.
 
-The paper's estimator is the one that does (`evidence.kept`). Training never sees it: it has keys of its own, and reads
+The paper's estimator is the one that does (`evidence.draws`). Training never sees it: it has keys of its own, and reads
 theta between two chunks of steps.
 """
 

@@ -154,7 +154,7 @@ class _Svi:
 
             return run
 
-        self._engine = engine
+        self._pins = engine.pinned()
         self._optimizer = optimizer
         transformation = optax.GradientTransformation(
             init=lambda params: (),  # never called: the state comes from `init` below
@@ -163,9 +163,6 @@ class _Svi:
         self._svi = SVI(bind(model), bind(guide), transformation, elbo)
         # SVI.init would set this from the sites' constraints; every parameter here is real.
         self._svi.constrain_fn = lambda params: params
-
-    def pinned(self) -> Pins:
-        return self._engine.pinned()
 
     @verb
     def init(self, params: Params, step_size: Array) -> State:

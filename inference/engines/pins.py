@@ -59,11 +59,11 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def verb(method: Method) -> Method:
-    """Run a method within the context that its object's `pinned` returns."""
+    """Run a method within its object's `_pins`."""
 
     @wraps(method)
     def run(self: Any, *args: Any, **kwargs: Any) -> Any:
-        with self.pinned():
+        with self._pins:
             return method(self, *args, **kwargs)
 
     return run  # type: ignore[return-value]

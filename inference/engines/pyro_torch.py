@@ -20,6 +20,7 @@ from inference.engines import torch_graphs, torch_settings
 from inference.engines.compiled_elbo import loss_and_gradients
 from inference.engines.pins import Pins, verb
 from inference.engines.torch_graphs import Compiled, Draws
+from inference.optim import apply
 
 ELBOS = {"A": Trace_ELBO, "B": TraceMeanField_ELBO}
 
@@ -62,7 +63,7 @@ class PyroEngine:
     def draw(self, key: Key, program: Program, *args: Any) -> Params:
         with self._seeded(key):
             trace = poutine.trace(program).get_trace(self.ppl, *args)
-        return {name: site["value"] for name, site in _samples(trace)}
+        return {name: site["value"] for name, site in _samples(trace).items()}
 
     @verb
     def log_prob(self, program: Program, values: Mapping[str, Array], *args: Any) -> Array:
@@ -149,20 +150,20 @@ def _differentiated(function: Callable[..., Any], has_aux: bool) -> Callable[...
 
     def run(argument: Any, *args: Any) -> Any:
         named = isinstance(argument, dict)
-        leaves = {name: _leaf(value) for name, value in (argument if named else {"": argument}).items()}
+        given = argument if named else {"": argument}
+        leaves = {name: value.detach().requires_grad_() for name, value in given.items()}
         result = function(leaves if named else leaves[""], *args)
-        value = result[0] if has_aux else result
+        found: list[Any] = [*result] if has_aux else [result]
         # As in jax, what the function does not depend on has a gradient of zero.
-        each = torch.autograd.grad(value, list(leaves.values()), allow_unused=True, materialize_grads=True)
-        grads = dict(zip(leaves, each, strict=True))
-        detached = (value.detach(), _detached(result[1])) if has_aux else value.detach()
-        return detached, (grads if named else grads[""])
+        each = torch.autograd.grad(found[0], list(leaves.values()), allow_unused=True, materialize_grads=True)
+        grads = dict(zip(leaves, each, strict=True)) if named else each[0]
+        found = [one.detach() if torch.is_tensor(one) else one for one in found]
+        return (tuple(found) if has_aux else found[0]), grads
 
     return run
 
 
 def _folded(step: Callable[..., Any], carry: Any, xs: tuple[Array, ...], count: Array | None = None) -> tuple[Any, Any]:
-    """Fold step(carry, x) -> (carry, y) over the leading axis of xs, one after the other."""
     ys: list[Any] = []
     for x in islice(zip(*xs, strict=True), None if count is None else int(count)):
         carry, y = step(carry, x)
@@ -175,7 +176,7 @@ def _folded(step: Callable[..., Any], carry: Any, xs: tuple[Array, ...], count: 
 
 def _scored(ppl: Any, program: Program, values: Mapping[str, Array], *args: Any) -> Any:
     trace = poutine.trace(poutine.condition(program, data=dict(values))).get_trace(ppl, *args)
-    sites = dict(_samples(trace))
+    sites = _samples(trace)
     for name, site in sites.items():
         if not site["is_observed"]:
             raise ValueError(f"log_prob needs a value for the site {name!r}; it was given {sorted(values)}")
@@ -198,15 +199,12 @@ class _Svi:
 
             return run
 
-        self._engine = engine
+        self._engine, self._pins = engine, engine.pinned()
         self._optimizer = optimizer
         self._optim = _ExplicitOptim(optimizer)
         self._elbo = elbo
         self._loss: Any = None
         self._svi = SVI(bind(model), bind(guide), self._optim, elbo.loss, self._loss_and_grads)
-
-    def pinned(self) -> Pins:
-        return self._engine.pinned()
 
     @verb
     def init(self, params: Params, step_size: Array) -> State:
@@ -244,24 +242,17 @@ class _ExplicitOptim(PyroOptim):  # type: ignore[misc]
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def __call__(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        store = pyro.get_param_store()
-        grads = {store.param_name(p): p.grad for p in params}
-        values = self.state["params"]
+        store, values = pyro.get_param_store(), self.state["params"]
         # A parameter the guide or model did not reach in this step has no gradient to follow.
-        grads = {
-            name: grads[name] if grads.get(name) is not None else torch.zeros_like(values[name]) for name in values
-        }
+        reached = {store.param_name(p): p.grad for p in params if p.grad is not None}
+        grads = {name: reached[name] if name in reached else torch.zeros_like(values[name]) for name in values}
         updates, optimizer = self._optimizer.update(torch, grads, self.state["optimizer"])
-        self.state = {
-            "params": {name: value + updates[name] for name, value in values.items()},
-            "optimizer": optimizer,
-        }
+        self.state = {"params": apply(values, updates), "optimizer": optimizer}
 
 
-def _samples(trace: Any) -> Iterator[tuple[str, Any]]:
-    for name, site in trace.nodes.items():
-        if site["type"] == "sample" and not poutine.util.site_is_subsample(site):
-            yield name, site
+def _samples(trace: Any) -> dict[str, Any]:
+    subsample = poutine.util.site_is_subsample
+    return {name: site for name, site in trace.nodes.items() if site["type"] == "sample" and not subsample(site)}
 
 
 def _site(said: Any) -> Site:
@@ -271,14 +262,6 @@ def _site(said: Any) -> Site:
     while inner is not None and not hidden:  # a mask may be within to_event and expand
         hidden, inner = isinstance(inner, distributions.MaskedDistribution), getattr(inner, "base_dist", None)
     return Site(said["type"], fn, said["value"], said["is_observed"], said["scale"], hidden, plates)
-
-
-def _leaf(value: Any) -> Any:
-    return value.detach().requires_grad_()
-
-
-def _detached(value: Any) -> Any:
-    return value.detach() if torch.is_tensor(value) else value
 
 
 def _mix(value: int) -> int:

@@ -12,6 +12,7 @@ import hashlib
 import re
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import cache
 from itertools import islice
 from typing import Any, ClassVar
@@ -80,27 +81,18 @@ class Compiled:
         return graph, structure
 
 
+@dataclass(eq=False)
 class Traced:
-    """The graph of a function of tensors, to be called with a list of them; it returns the list of the outputs.
+    """The graph of a function of tensors, to be called with a list of them; it returns the list of the outputs."""
 
-    `module` is the record. `captured` are tensors that the function read without having been given them: they are
-    read again at every call, so a change in place is seen.
-    """
+    module: GraphModule  # the record
+    inputs: list[Tensor]  # those it was recorded with
+    captured: list[Tensor]  # that it was not given: they are read again at every call, so a change in place is seen
+    outputs: list[tuple[str, Any]]  # where each comes from: ("made", at), ("input", at) or ("constant", value)
+    shapes: list[Any]  # shape and type of each, (None, None) for a constant
 
-    def __init__(
-        self,
-        module: GraphModule,
-        inputs: list[Tensor],
-        captured: list[Tensor],
-        outputs: list[tuple[str, Any]],
-        shapes: list[Any],
-    ) -> None:
-        self.module = module
-        self.inputs = [*inputs, *(value.detach() for value in captured)]  # those it was recorded with
-        self.captured = captured
-        self.outputs = outputs  # where each comes from: ("made", position), ("input", position) or ("constant", value)
-        self.shapes = shapes  # shape and type of each, (None, None) for a constant
-        self._run: Callable[..., Any] = module.forward
+    def __post_init__(self) -> None:
+        self._run: Callable[..., Any] = self.module.forward
 
     def __call__(self, inputs: Sequence[Tensor], captured: Sequence[Tensor] | None = None) -> list[Any]:
         given = [*inputs, *(self.captured if captured is None else captured)]
@@ -202,7 +194,7 @@ def trace(function: Callable[..., list[Any]], inputs: list[Tensor]) -> Traced:
     module.graph.eliminate_dead_code()
     module.recompile()
     shapes = [(value.shape, value.dtype) if torch.is_tensor(value) else (None, None) for value in outputs]
-    return Traced(module, [value.detach() for value in inputs], captured, sources, shapes)
+    return Traced(module, [value.detach() for value in (*inputs, *captured)], captured, sources, shapes)
 
 
 class Draws(TorchDispatchMode):  # type: ignore[misc]
@@ -356,18 +348,16 @@ def _lift(module: GraphModule) -> list[Tensor]:
         tensor = getattr(module, node.target)
         # What is made within the function, torch.tensor(0.5), cannot change; what it was not given, may.
         made = all(user.target in FRESH for user in node.users)
-        with graph.inserting_before(node):
-            if made and tensor.numel() == 1:
-                args, options = (list(tensor.shape), tensor.item()), {"dtype": tensor.dtype, "device": tensor.device}
+        if made and tensor.numel() == 1:
+            args, options = (list(tensor.shape), tensor.item()), {"dtype": tensor.dtype, "device": tensor.device}
+            with graph.inserting_before(node):
                 new = graph.call_function(torch.ops.aten.full.default, args, options)
-                new.meta = node.meta
-        if not (made and tensor.numel() == 1):
-            place = graph.inserting_after(last[-1]) if last else graph.inserting_before(next(iter(graph.nodes)))
-            with place:
+        else:
+            with graph.inserting_after(last[-1]) if last else graph.inserting_before(next(iter(graph.nodes))):
                 new = graph.placeholder(f"captured_{len(captured)}")
-            new.meta = node.meta
             last.append(new)
             captured.append(tensor)
+        new.meta = node.meta
         node.replace_all_uses_with(new)
         graph.erase_node(node)
     return captured
@@ -381,11 +371,10 @@ def _keep_what_is_made(graph: Graph, outputs: list[Any]) -> list[tuple[str, Any]
     sources: list[tuple[str, Any]] = []
     made: list[Any] = []
     for value in outputs:
-        if not torch.is_tensor(value):
+        node = next(nodes) if torch.is_tensor(value) else None
+        if node is None:
             sources.append(("constant", value))
-            continue
-        node = next(nodes)
-        if node in inputs:
+        elif node in inputs:
             sources.append(("input", inputs.index(node)))
         else:
             sources.append(("made", len(made)))

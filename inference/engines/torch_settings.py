@@ -43,15 +43,12 @@ def enter(stack: ExitStack, device: torch.device, threads: int) -> None:
     # Distributions built from Python numbers land on the default device.
     if torch.get_default_device() != device:
         stack.enter_context(device)
-    hold(stack, SETTINGS)
     kind = device.type
-    hold(
-        stack,
-        (
-            Setting(torch.get_num_threads, torch.set_num_threads, threads),
-            Setting(lambda: torch.is_autocast_enabled(kind), lambda on: torch.set_autocast_enabled(kind, on), False),
-        ),
+    here = (
+        Setting(torch.get_num_threads, torch.set_num_threads, threads),
+        Setting(lambda: torch.is_autocast_enabled(kind), lambda on: torch.set_autocast_enabled(kind, on), False),
     )
+    hold(stack, SETTINGS + here)
     _hold_precision(stack)
 
 

@@ -20,20 +20,18 @@ from comparisons.evidence.annealed import (
     schedule,
     simulate,
 )
-from comparisons.evidence.appendix_d import AppendixDSettings, appendix_d
+from comparisons.evidence.appendix_d import AppendixDSettings, appendix_d, kde, normal
 from comparisons.evidence.appendix_d import _averaged as averaged
 from comparisons.evidence.base import Estimate, Target
 from comparisons.evidence.blocks import blocks, pairs_within
-from comparisons.evidence.densities import kde, normal
 from comparisons.evidence.draws import Draws, Moves, posterior_draws
 from comparisons.evidence.elbo import elbo
 from comparisons.evidence.exact import exact
-from comparisons.evidence.importance import ImportanceSettings, importance, k_sample_bound
+from comparisons.evidence.importance import ImportanceSettings, bounds, importance, k_sample_bound, sandwich
 from comparisons.evidence.judge import ESTIMATORS, JudgeSettings, estimate
 from comparisons.evidence.means import log_mean_exp
 from comparisons.evidence.proposals import fitted_mixture
 from comparisons.evidence.quadrature import QuadratureSettings, quadrature
-from comparisons.evidence.sandwich import bounds, sandwich
 from inference import ENGINES
 from inference.base import Engine, Posterior
 from models.base import Params, Ppl
