@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 from comparisons.cli import parts
-from comparisons.cli.limits import check
+from comparisons.cli.flags import check
 from comparisons.data import DATA
 from comparisons.errors import FlagError, UnfitError
 from comparisons.evidence.base import Facts

@@ -7,8 +7,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from comparisons.cli.flags import Parser, expanded, read
-from comparisons.cli.limits import check
+from comparisons.cli.flags import Parser, check, expanded, read
 from comparisons.errors import FlagError
 from comparisons.runner.experiment import Experiment
 from inference.base import setting
