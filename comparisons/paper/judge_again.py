@@ -20,9 +20,8 @@ from comparisons.reporting import markdown
 from comparisons.reporting.blocks import Block, Paragraph, Table
 from comparisons.runner import store
 from comparisons.runner.cell import on
-from comparisons.runner.experiment import Experiment
+from comparisons.runner.experiment import Experiment, completed, method
 from comparisons.runner.fits import restored
-from comparisons.runner.identity import completed, method
 from inference.base import setting
 
 if TYPE_CHECKING:

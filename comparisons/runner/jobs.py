@@ -14,8 +14,7 @@ from comparisons.data import Data, digest, load, take
 from comparisons.errors import DataError, StorageError, UnfitError, UserError
 from comparisons.runner import store
 from comparisons.runner.cell import Cell
-from comparisons.runner.experiment import built
-from comparisons.runner.identity import completed, numbers_version
+from comparisons.runner.experiment import built, completed, numbers_version
 from comparisons.runner.rows import BLANK, Row
 
 CHECKPOINT_SECONDS = 60.0

@@ -19,6 +19,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,7 +30,6 @@ from typing import TYPE_CHECKING, Any
 from comparisons.cli.parts import shown
 from comparisons.errors import StorageError
 from comparisons.runner import checkpoint
-from comparisons.runner.files import write
 from comparisons.runner.rows import COLUMNS, Row, to_csv
 
 if TYPE_CHECKING:
@@ -172,6 +172,23 @@ def busy(out: Path, cell: str) -> bool:
         return False
 
 
+def write(path: Path, content: str | bytes) -> None:
+    """Write a file atomically: temporary file, fsync, rename. Raises StorageError; the old file then still stands."""
+    # Processes and threads that write the same file do not share its temporary one.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_native_id()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StorageError(f"cannot write {path} ({error.strerror}); what was there before is unchanged") from error
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a dict as JSON, atomically. Raises StorageError."""
     write(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
@@ -200,7 +217,7 @@ def collect(out: Path) -> "pd.DataFrame":
 
 def superseded(out: Path) -> set[str]:
     """Return the cells whose numbers are of an earlier version than another finished cell's with the same settings."""
-    from comparisons.runner.identity import completed  # which, like most, has no need of a store
+    from comparisons.runner.experiment import completed  # which, like most, has no need of a store
 
     versions: dict[str, dict[str, int]] = {}
     for path in sorted((out / "cells").glob("*/rows.csv")):
@@ -250,6 +267,15 @@ def versions() -> dict[str, str]:
 def made_with(path: Path, identity: dict[str, Any]) -> bool:
     """Say whether a file of JSON is there, whole, and tells that it was made with this identity."""
     return bool(_json(path).get("identity") == json.loads(json.dumps(identity)))
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself last through a power cut."""
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""A backend's way through the training set, some steps at a time."""
+"""A backend's way through the training set, some steps at a time, and the step size for it."""
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -13,7 +14,7 @@ from comparisons.checks.contract import hold
 from comparisons.cli import parts
 from comparisons.data import Data
 from comparisons.runner.cell import Cell, points
-from comparisons.runner.experiment import built, refuse
+from comparisons.runner.experiment import STEP_SIZES, built, refuse
 from comparisons.runner.standing import Standing
 from inference.base import Array, Backend, Batch, Engine, Info, Key, Params, Settings, State, arrays, numpys
 from models.base import Model
@@ -97,6 +98,34 @@ class Trainer:
         if e.card.full_batch(e):
             return np.random.default_rng(e.seed).permutation(n)
         return np.random.default_rng([e.seed, step]).choice(n, e.minibatch, replace=False, shuffle=False)
+
+
+def choose_step_size(
+    trainer: Trainer, standing: Standing, progress: Callable[[int, str], None], pause: Callable[[], None]
+) -> float:
+    """Return the candidate with the best mean objective over the last chunk of a short run on the training set.
+
+    Goes on where `standing` was left. Raises DivergedError where every candidate diverges.
+    """
+    last = max(1, min(trainer.cell.experiment.pilot_steps, trainer.cell.last))
+    while len(standing.scores) < len(STEP_SIZES):
+        candidate = STEP_SIZES[len(standing.scores)]
+        if not standing.trying:
+            standing.step_size, standing.trying = candidate, True
+            standing.state, standing.step = trainer.initial(candidate), 0
+        try:
+            while standing.step < last:
+                progress(0, f"trying step size {candidate}")
+                trainer.advance(standing, last)
+                pause()
+            score = standing.objective
+        except DivergedError:
+            score = -math.inf
+        standing.scores.append(score)
+        standing.trying = False
+    if max(standing.scores) == -math.inf:
+        raise DivergedError("every candidate step size diverges")
+    return STEP_SIZES[standing.scores.index(max(standing.scores))]
 
 
 def trainer(cell: Cell, data: Data) -> Trainer:
