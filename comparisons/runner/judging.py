@@ -34,28 +34,19 @@ class Judge:
 
     def judge(self, standing: Standing) -> None:
         """Add the rows of a stop, on from where `standing` was left. Raises DivergedError."""
-        for number, (split, metric, work, below) in enumerate(self._estimates(standing)):
-            if number < len(standing.judging):
-                continue
+        works = {split: works_of(self.trainer, self.keeping, standing, split) for split in SPLITS}
+        for split, metric in self._owed[len(standing.judging) :]:
             standing.since = time.perf_counter()
             with kept_in(standing.journal):
-                found, fit_steps = work()
+                found, fit_steps = works[split][metric]()
             value, stderr = found.mean()
             if not (math.isfinite(value) and math.isfinite(stderr)):
                 raise DivergedError(f"{metric} is not finite at step {standing.step}")
             seconds = standing.spent + time.perf_counter() - standing.since
-            row = self._row(
-                standing,
-                split,
-                metric,
-                value,
-                stderr,
-                eval_seconds=round(seconds, 3),
-                fit_steps=fit_steps,
-                n_points=found.points,
-                flagged=found.flagged,
-            )
-            standing.judging.append({**row, "status": self._status(row, found, below)})
+            told = {"fit_steps": fit_steps, "n_points": found.points, "flagged": found.flagged}
+            row = self._row(standing, split, metric, value, stderr, eval_seconds=round(seconds, 3), **told)
+            row["status"] = self._status(row, found, works[split]["elbo_nats"])
+            standing.judging.append(row)
             standing.spent, standing.journal = 0.0, Journal(paused=self.pause)
             self.pause()
         standing.rows += [*standing.judging, *self._besides(standing)]
@@ -63,8 +54,7 @@ class Judge:
 
     def lost(self, standing: Standing) -> list[Row]:
         """Return the rows of a run that diverged: every metric it owed, and no number."""
-        owed = self.trainer.cell.owes(self._has_q)
-        return [self._row(standing, *each, math.nan, math.nan, status="diverged") for each in owed]
+        return [self._row(standing, *each, math.nan, math.nan, status="diverged") for each in self._owed]
 
     def _besides(self, standing: Standing) -> Iterator[Row]:
         """Yield the rows of what is not estimated: HMC's acceptance, and what the kept chains have cost."""
@@ -92,26 +82,21 @@ class Judge:
         }
 
     @property
-    def _has_q(self) -> bool:
-        return self.trainer.backend.posterior is not None
+    def _owed(self) -> list[tuple[str, str]]:
+        return self.trainer.cell.owes(self.trainer.backend.posterior is not None)
 
     def _status(self, row: Row, found: Any, below: Work) -> str:
         """Return `contradicted`, and say so, for a log p(x) below the bound of the same datapoints; else `ok`."""
-        experiment = self.trainer.cell.experiment
-        if not self._has_q or row["metric"] not in {f"log_px_{name}_nats" for name in experiment.evidence}:
+        e = self.trainer.cell.experiment
+        estimates = {f"log_px_{name}_nats" for name in e.evidence}
+        if not self.trainer.backend.posterior or row["metric"] not in estimates:
             return "ok"
         known: Any = below()[0]  # worked out before; after a checkpoint once more, to the same bits
-        told = contradiction(known, found, experiment.elbo_draws)
+        told = contradiction(known, found, e.elbo_draws)
         if told:
             where = f"{row['cell']}, {row['split']}, {row['n_seen']} points seen"
             print(f"{where}: {row['metric']} cannot be right, or the bound cannot: {told}", file=sys.stderr)
         return "contradicted" if told else "ok"
-
-    def _estimates(self, standing: Standing) -> Iterator[tuple[str, str, Work, Work]]:
-        """Yield split, metric, what estimates it, and what estimates the bound of the same datapoints."""
-        works = {split: works_of(self.trainer, self.keeping, standing, split) for split in SPLITS}
-        for split, metric in self.trainer.cell.owes(self._has_q):
-            yield split, metric, works[split][metric], works[split]["elbo_nats"]
 
 
 def works_of(trainer: Trainer, keeping: Keeping | None, standing: Standing, split: str) -> dict[str, Work]:

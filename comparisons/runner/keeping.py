@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from comparisons.evidence.base import Estimate, Keeper, Target
 from comparisons.evidence.judge import ESTIMATORS
-from comparisons.runner.experiment import Experiment
 from comparisons.runner.standing import SPLITS, Standing
 from comparisons.runner.training import Trainer
 from inference.base import Array, Key
@@ -91,17 +90,9 @@ def next_look(looked: int, every: int) -> int:
 
 def keeping(trainer: Trainer) -> Keeping | None:
     """Return what an estimator of this run keeps along it, None where none does."""
-    name, keeper = keeper_of(trainer.cell.experiment)
-    if not keeper:
-        return None
-    x = {split: trainer.taken(split, trainer.cell.experiment.eval_points)[0] for split in SPLITS}
-    return Keeping(name, keeper, trainer, x)
-
-
-def keeper_of(experiment: Experiment) -> tuple[str, Keeper | None]:
-    """Return the estimator that keeps something along an experiment's training, by its name, and how."""
-    for name in experiment.evidence:
+    e = trainer.cell.experiment
+    for name in e.evidence:
         keeper = ESTIMATORS[name].keeper
-        if keeper and keeper.wanted(experiment):
-            return name, keeper
-    return "", None
+        if keeper and keeper.wanted(e):
+            return Keeping(name, keeper, trainer, {split: trainer.taken(split, e.eval_points)[0] for split in SPLITS})
+    return None

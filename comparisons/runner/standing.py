@@ -11,9 +11,10 @@ from comparisons.runner.rows import Row
 from inference.base import Engine, State, arrays, numpys
 
 Kept = tuple[dict[str, Any], dict[str, Any]]  # the arrays and the facts of a checkpoint
-PLACE = ("trying", "begun", "step", "judged", "scores", "rows", "judging")
-MEASURED = ("step_size", "seconds", "decoder_evals", "objective", "acceptance", "spent")
-FACTS = (*PLACE, *MEASURED)  # the fields that JSON can hold
+FACTS = (  # the fields that JSON can hold
+    *("trying", "begun", "step", "judged", "scores", "rows", "judging"),
+    *("step_size", "seconds", "decoder_evals", "objective", "acceptance", "spent"),
+)
 SPLITS = ("train", "test")
 
 
@@ -48,11 +49,10 @@ class Standing:
         records = self.journal.records()
         if records:
             facts["spent"] += time.perf_counter() - self.since
-        facts["keeping"] = (
-            {"looked": self.looked, "evals": [*self.chain_evals.values()], "seconds": [*self.chain_seconds.values()]}
-            if self.chains
-            else {}
-        )
+        facts["keeping"] = {}
+        if self.chains:
+            evals, seconds = [*self.chain_evals.values()], [*self.chain_seconds.values()]
+            facts["keeping"] = {"looked": self.looked, "evals": evals, "seconds": seconds}
         chains = {split: kept._asdict() for split, kept in self.chains.items()}
         return {"state": numpys(engine, self.state), "journal": records, "keeping": chains}, facts
 

@@ -128,6 +128,11 @@ def choose_step_size(
     return STEP_SIZES[standing.scores.index(max(standing.scores))]
 
 
+def scores(standing: Standing) -> dict[str, float]:
+    """Return the score that each step size reached, where one was chosen; -inf: it diverged."""
+    return {str(size): score for size, score in zip(STEP_SIZES, standing.scores, strict=False)}
+
+
 def trainer(cell: Cell, data: Data) -> Trainer:
     """Build what trains a cell. Raises FlagError for a model that the judge cannot count on, and a backend that cannot.
 
