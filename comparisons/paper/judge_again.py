@@ -84,7 +84,7 @@ def judged(plan: Plan, folder: Path, loaded: dict[str, Data], data_dir: Path | N
     per_step = found_on.rows_per_step
     steps = sorted(int(path.stem) for path in (folder / "stops").glob("*.safetensors"))
     for step in steps if plan.stops == "all" else steps[-1:]:
-        kept = store.load_stop(out, cell, step)
+        kept = store.load_checkpoint(out, cell, step)
         if kept is None or (step * per_step, "test") not in before.index:
             continue
         fit = restored(found_on, kept[0]["state"])

@@ -74,10 +74,10 @@ def followed(experiment: Experiment, estimator: str, data: Data, out: Path) -> t
     Trained here unless it lies in `out` with them. Raises UserError.
     """
     cell = on(replace(experiment, evidence=(estimator,)), data)
-    kept = store.load_stop(out, cell.name, cell.last) if store.finished(out, cell.name) else None
+    kept = store.load_checkpoint(out, cell.name, cell.last) if store.finished(out, cell.name) else None
     if kept is None:
         _train(Job("fit", cell, out, store.environment(), keep_stops=True), data)
-        kept = store.load_stop(out, cell.name, cell.last)
+        kept = store.load_checkpoint(out, cell.name, cell.last)
     keeper = ESTIMATORS[estimator].keeper
     assert kept  # written before the cell was finished
     assert keeper

@@ -70,10 +70,7 @@ def parse(
     arguments: Sequence[str] | None,
     presets: Iterable[str] = (),
 ) -> Request:
-    """Turn flags into experiments: the product of every flag that was given several values.
-
-    Raises FlagError.
-    """
+    """Turn flags into experiments, the product of every flag that was given several values. Raises FlagError."""
     flags, out, data_dir = read(comparison, description, (Experiment, Running), defaults, arguments, presets)
     running = Running(**{f.name: flags.pop(f.name) for f in fields(Running)})
     grid = {name: expanded(field, flags.pop(name)) for name, field in GRID.items()}
@@ -175,12 +172,10 @@ def _look_ahead(request: Request, whole: Data) -> tuple[list[Job], Loaded]:
     # A worker may stand in another folder, and not know this process's environment.
     named = request.data_dir or os.environ.get("AEVB_DATA")
     folder = Path(named).expanduser().absolute() if named else None
-    here, running = store.environment(), request.running
-    jobs = []
-    for e in request.experiments:
-        cell = on(e, data[e.n_train], digests[e.n_train])
-        told = (folder, running.checkpoint_seconds, running.keep_stops)
-        jobs.append(Job(request.comparison, cell, request.out.absolute(), here, *told))
+    here, out, running = store.environment(), request.out.absolute(), request.running
+    how = folder, running.checkpoint_seconds, running.keep_stops
+    cells = [on(e, data[e.n_train], digests[e.n_train]) for e in request.experiments]
+    jobs = [Job(request.comparison, cell, out, here, *how) for cell in cells]
     _hold_models(request, data)
     return jobs, data
 
@@ -205,12 +200,11 @@ def _failures(jobs: list[Job]) -> int:
     unfit: dict[str, None] = {}
     for job in jobs:
         manifest = store.read_manifest(job.out, job.cell.name)
+        status, reason = manifest.get("status"), manifest.get("reason")
         if manifest.get("unfit"):
-            unfit[str(manifest.get("reason"))] = None
-        elif manifest.get("status") == "diverged":
-            failed.setdefault("diverged", []).append(job.name)
-        elif manifest.get("status") == "failed":
-            failed.setdefault(f"failed ({manifest.get('reason')})", []).append(job.name)
+            unfit[str(reason)] = None
+        elif status in ("diverged", "failed"):
+            failed.setdefault("diverged" if status == "diverged" else f"failed ({reason})", []).append(job.name)
     for reason, names in failed.items():
         advice = "a smaller --step-size may help" if reason == "diverged" else "the same command tries them again"
         print(f"{reason}: {'; '.join(names)}; {advice}", file=sys.stderr)
@@ -236,9 +230,7 @@ def _start_engines(jobs: list[Job], look_only: bool) -> None:
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
             raise FlagError(f"engine {name!r} cannot use {first.device!r} ({reason}); choose --device cpu") from error
-    for compiled in {e.engine: e for job in jobs if (e := job.cell.experiment).compiled}.values():
-        if look_only:
-            break
+    for compiled in {e.engine: e for job in jobs if (e := job.cell.experiment).compiled and not look_only}.values():
         try:
             inference.engine(compiled.engine, compiled.device, compiled.threads, compiled=True)
         except RuntimeError as error:

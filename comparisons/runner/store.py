@@ -67,25 +67,19 @@ def save_cell(out: Path, cell: str, rows: list[Row], manifest: dict[str, Any], s
     write_json(folder / "manifest.json", {**manifest, "files": sums})
 
 
-def save_checkpoint(out: Path, cell: str, arrays: dict[str, Any], facts: dict[str, Any]) -> None:
-    """Write what a run goes on from. Raises StorageError; the checkpoint before it then still stands."""
-    write(out / "cells" / cell / "checkpoint.safetensors", checkpoint.pack(arrays, facts))
+def save_checkpoint(
+    out: Path, cell: str, arrays: dict[str, Any], facts: dict[str, Any], stop: int | None = None
+) -> None:
+    """Write what a run goes on from, or a fit as it was at a stop. Raises StorageError; what was there then stands."""
+    write(_checkpoint(out, cell, stop), checkpoint.pack(arrays, facts))
 
 
-def save_stop(out: Path, cell: str, step: int, arrays: dict[str, Any], facts: dict[str, Any]) -> None:
-    """Write a fit as it was at a stop. Raises StorageError."""
-    write(out / "cells" / cell / "stops" / f"{step}.safetensors", checkpoint.pack(arrays, facts))
+def load_checkpoint(out: Path, cell: str, stop: int | None = None) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """Return arrays and facts of an unfinished run, or of a fit at a stop; None where there are none.
 
-
-def load_stop(out: Path, cell: str, step: int) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """Return arrays and facts of a fit as it was at a stop, None where it was not kept. Raises StorageError."""
-    path = out / "cells" / cell / "stops" / f"{step}.safetensors"
-    return checkpoint.read(path) if path.exists() else None
-
-
-def load_checkpoint(out: Path, cell: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """Return arrays and facts of an unfinished run, None where there are none. Raises StorageError for damage."""
-    path = out / "cells" / cell / "checkpoint.safetensors"
+    Raises StorageError for damage.
+    """
+    path = _checkpoint(out, cell, stop)
     return checkpoint.read(path) if path.exists() else None
 
 
@@ -276,6 +270,10 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(number)
     finally:
         os.close(number)
+
+
+def _checkpoint(out: Path, cell: str, stop: int | None) -> Path:
+    return out / "cells" / cell / ("checkpoint.safetensors" if stop is None else f"stops/{stop}.safetensors")
 
 
 def _json(path: Path) -> dict[str, Any]:
