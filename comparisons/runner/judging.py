@@ -18,7 +18,6 @@ from comparisons.runner.keeping import Keeping
 from comparisons.runner.rows import BLANK, Row
 from comparisons.runner.standing import SPLITS, Standing
 from comparisons.runner.training import DivergedError, Trainer
-from inference.base import Array, Posterior
 
 Work = Callable[[], tuple[Estimate | Average, int]]  # a metric's estimate, and the local steps that its q took
 
@@ -101,43 +100,34 @@ class Judge:
 
 def works_of(trainer: Trainer, keeping: Keeping | None, standing: Standing, split: str) -> dict[str, Work]:
     """Return what estimates each metric of a split, at the fit as it stands."""
-    e, engine = trainer.cell.experiment, trainer.engine
+    e, engine, posterior = trainer.cell.experiment, trainer.engine, trainer.backend.posterior
     fit_key, draw_key = engine.split(engine.fold_in(engine.fold_in(trainer.key, 1), standing.step))
-    x, indices = trainer.taken(split, e.eval_points)
-
-    def posterior_of(x: Array, indices: Array | None) -> Posterior | None:
-        has_one = trainer.backend.posterior
-        return has_one(fit_key, standing.state, x, indices) if has_one else None
 
     @cache
-    def target() -> Target:
-        return Target(engine, trainer.model, trainer.theta(standing), x, posterior_of(x, indices))
+    def target(count: int) -> Target:
+        x, indices = trainer.taken(split, count)
+        q = posterior(fit_key, standing.state, x, indices) if posterior else None
+        return Target(engine, trainer.model, trainer.theta(standing), x, q)
 
     @cache  # log p(x) is held against it
     def at_theta() -> tuple[Estimate, int]:
-        q: Any = target().q
-        return elbo(target(), draw_key, e.elbo_draws), q.fit_steps
+        q: Any = target(e.eval_points).q
+        return elbo(target(e.eval_points), draw_key, e.elbo_draws), q.fit_steps
 
     def log_px(name: str) -> tuple[Estimate, int]:
-        return estimate(name, target(), e, e.seed), 0
+        return estimate(name, target(e.eval_points), e, e.seed), 0
 
     works: dict[str, Work] = {"elbo_nats": at_theta}
     works |= {f"log_px_{name}_nats": partial(log_px, name) for name in e.evidence}
     if keeping:
         works[f"log_px_{keeping.name}_nats"] = lambda: (keeping.estimate(standing, split), 0)
     if trainer.backend.theta_posterior:
-        works |= _works_of_theta(trainer, standing, split, target, posterior_of)
+        works |= _works_of_theta(trainer, standing, target)
     return works
 
 
-def _works_of_theta(
-    trainer: Trainer,
-    standing: Standing,
-    split: str,
-    target: Callable[[], Target],
-    posterior_of: Callable[[Array, Array | None], Posterior | None],
-) -> dict[str, Work]:
-    """Return what estimates each metric of a split that a q(theta) has besides."""
+def _works_of_theta(trainer: Trainer, standing: Standing, target: Callable[[int], Target]) -> dict[str, Work]:
+    """Return what estimates each metric of a split that a q(theta) has besides; `target` is of its first points."""
     e, engine, n_train = trainer.cell.experiment, trainer.engine, trainer.cell.n_train
     assert trainer.backend.theta_posterior
     q_theta = trainer.backend.theta_posterior(standing.state)
@@ -149,13 +139,11 @@ def _works_of_theta(
         def log_px(at_draw: Target, number: int) -> Estimate:
             return estimate(e.evidence[0], at_draw, e, (e.seed + number) % 2**31)
 
-        return under_draws(target(), q_theta, theta_key, e.theta_draws, log_px)
+        return under_draws(target(e.eval_points), q_theta, theta_key, e.theta_draws, log_px)
 
     def full_bound() -> tuple[Average, int]:
-        everything = trainer.taken(split, n_train)
-        q: Any = posterior_of(*everything)
-        whole = Target(engine, trainer.model, trainer.theta(standing), everything[0], q)
-        return bound(whole, q_theta, bound_key, e.elbo_draws), q.fit_steps
+        q: Any = target(n_train).q
+        return bound(target(n_train), q_theta, bound_key, e.elbo_draws), q.fit_steps
 
     return {
         "log_px_expected_nats": lambda: (expected(drawn()), 0),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from comparisons.evidence.base import Estimate, Keeper, Target
 from comparisons.evidence.judge import ESTIMATORS
+from comparisons.runner.experiment import Experiment
 from comparisons.runner.standing import SPLITS, Standing
 from comparisons.runner.training import Trainer
 from inference.base import Array, Key
@@ -29,6 +30,7 @@ class Keeping:
 
     name: str
     keeper: Keeper
+    settings: Experiment
     trainer: Trainer
     x: dict[str, Array]
 
@@ -36,12 +38,12 @@ class Keeping:
         """Start for each split."""
         standing.chain_evals, standing.chain_seconds = dict.fromkeys(self.x, 0), dict.fromkeys(self.x, 0.0)
         for split in self.x:
-            key = self._key(split, 0)
-            standing.chains[split] = self.keeper.begin(self._target(standing, split), self._settings, key)
+            target, key = self._target(standing, split), self._key(split, 0)
+            standing.chains[split] = self.keeper.begin(target, self.settings, key)
 
     def due(self, standing: Standing) -> int:
         """Return the step of the next look."""
-        return next_look(standing.looked, self.keeper.every(self._settings) // self.trainer.cell.rows_per_step)
+        return next_look(standing.looked, self.keeper.every(self.settings) // self.trainer.cell.rows_per_step)
 
     def look(self, standing: Standing) -> None:
         """Bring what is kept up to the theta of a step, where that is due."""
@@ -50,7 +52,7 @@ class Keeping:
         for split in self.x:
             start = time.perf_counter()
             target, key = self._target(standing, split), self._key(split, standing.step)
-            standing.chains[split] = self.keeper.look(target, self._settings, key, standing.chains[split])
+            standing.chains[split] = self.keeper.look(target, self.settings, key, standing.chains[split])
             self._count(standing, split, judged=False)
             standing.chain_seconds[split] += time.perf_counter() - start
         standing.looked = standing.step
@@ -58,19 +60,15 @@ class Keeping:
     def estimate(self, standing: Standing, split: str) -> Estimate:
         """Return the estimate of log p(x) by what is kept of a split, which goes on."""
         target, key = self._target(standing, split), self._key(split, standing.step, judging=True)
-        found, standing.chains[split] = self.keeper.judge(target, self._settings, key, standing.chains[split])
+        found, standing.chains[split] = self.keeper.judge(target, self.settings, key, standing.chains[split])
         self._count(standing, split, judged=True)
         return found
-
-    @property
-    def _settings(self) -> object:
-        return self.trainer.cell.experiment
 
     def _target(self, standing: Standing, split: str) -> Target:
         return Target(self.trainer.engine, self.trainer.model, self.trainer.theta(standing), self.x[split])
 
     def _count(self, standing: Standing, split: str, judged: bool) -> None:
-        standing.chain_evals[split] += self.keeper.evaluations(self._settings, len(self.x[split]), judged)
+        standing.chain_evals[split] += self.keeper.evaluations(self.settings, len(self.x[split]), judged)
 
     def _key(self, split: str, step: int, judging: bool = False) -> Key:
         engine, number = self.trainer.engine, 2 * SPLITS.index(split) + judging
@@ -94,5 +92,6 @@ def keeping(trainer: Trainer) -> Keeping | None:
     for name in e.evidence:
         keeper = ESTIMATORS[name].keeper
         if keeper and keeper.wanted(e):
-            return Keeping(name, keeper, trainer, {split: trainer.taken(split, e.eval_points)[0] for split in SPLITS})
+            x = {split: trainer.taken(split, e.eval_points)[0] for split in SPLITS}
+            return Keeping(name, keeper, e, trainer, x)
     return None
