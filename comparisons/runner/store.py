@@ -177,7 +177,11 @@ def write(path: Path, content: str | bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        _sync_folder(path.parent)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # so that the rename itself lasts through a power cut
+        finally:
+            os.close(folder)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise StorageError(f"cannot write {path} ({error.strerror}); what was there before is unchanged") from error
@@ -238,10 +242,13 @@ def read_rows(path: Path) -> "pd.DataFrame":
 
 def environment() -> dict[str, Any]:
     """What a number depends on besides its settings: versions, commit, processor, command."""
+    path = Path(sys.argv[0]).resolve()
+    within = ROOT / "comparisons" in path.parents
+    module = ".".join(path.with_suffix("").relative_to(ROOT).parts) if within else f"comparisons.{path.stem}"
+    changes = "+changes" if _git("status", "--porcelain", "--", ".", ":!reports") else ""
     return {
-        "command": " ".join(["python", "-m", *_module(), *map(shown, sys.argv[1:])]),
-        "commit": _git("rev-parse", "HEAD")
-        + ("+changes" if _git("status", "--porcelain", "--", ".", ":!reports") else ""),
+        "command": " ".join(["python", "-m", module, *map(shown, sys.argv[1:])]),
+        "commit": _git("rev-parse", "HEAD") + changes,
         "python": platform.python_version(),
         "versions": versions(),
         "processor": _processor(),
@@ -261,15 +268,6 @@ def versions() -> dict[str, str]:
 def made_with(path: Path, identity: dict[str, Any]) -> bool:
     """Say whether a file of JSON is there, whole, and tells that it was made with this identity."""
     return bool(_json(path).get("identity") == json.loads(json.dumps(identity)))
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself last through a power cut."""
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
 
 
 def _checkpoint(out: Path, cell: str, stop: int | None) -> Path:
@@ -297,12 +295,6 @@ def _lock(file: Any) -> bool:
     except OSError:
         return False
     return True
-
-
-def _module() -> list[str]:
-    path = Path(sys.argv[0]).resolve()
-    within = [one for one in path.parents if one == ROOT / "comparisons"]
-    return [".".join(path.with_suffix("").relative_to(ROOT).parts) if within else f"comparisons.{path.stem}"]
 
 
 def _git(*args: str) -> str:
