@@ -9,11 +9,18 @@ from comparisons.data import Data
 from comparisons.evidence.journal import Journal
 from comparisons.runner.cell import Cell
 from comparisons.runner.checkpoint import misfit
-from comparisons.runner.judging import Judge
-from comparisons.runner.keeping import Keeping, keeping
+from comparisons.runner.judging import Judge, Keeping, keeping
 from comparisons.runner.rows import Row
-from comparisons.runner.standing import Kept, Standing, unpacked
-from comparisons.runner.training import DivergedError, Trainer, choose_step_size, scores, trainer
+from comparisons.runner.training import (
+    DivergedError,
+    Kept,
+    Standing,
+    Trainer,
+    choose_step_size,
+    scores,
+    trainer,
+    unpacked,
+)
 from inference.base import numpys
 
 Progress = Callable[[int, str], None]  # told the points seen so far, and what is going on
