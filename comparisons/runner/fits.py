@@ -89,10 +89,8 @@ def _train(job: Job, data: Data) -> None:
     """Train a fit, under a bar. Raises UserError."""
     from tqdm import tqdm
 
-    cell = job.cell
-    with tqdm(
-        total=cell.experiment.samples, desc=f"fitting {cell.name}", unit="pt", unit_scale=True, file=sys.stderr
-    ) as bar:
+    cell, shown = job.cell, {"unit": "pt", "unit_scale": True, "file": sys.stderr}
+    with tqdm(total=cell.experiment.samples, desc=f"fitting {cell.name}", **shown) as bar:
 
         def progress(n_seen: int, doing: str) -> None:
             bar.set_postfix_str(doing, refresh=False)

@@ -7,20 +7,12 @@ from typing import Any, NamedTuple
 from comparisons.cli import stopping
 from comparisons.data import Data
 from comparisons.evidence.journal import Journal
+from comparisons.runner import training
 from comparisons.runner.cell import Cell
 from comparisons.runner.checkpoint import misfit
 from comparisons.runner.judging import Judge, Keeping, keeping
 from comparisons.runner.rows import Row
-from comparisons.runner.training import (
-    DivergedError,
-    Kept,
-    Standing,
-    Trainer,
-    choose_step_size,
-    scores,
-    trainer,
-    unpacked,
-)
+from comparisons.runner.training import DivergedError, Kept, Standing, Trainer
 from inference.base import numpys
 
 Progress = Callable[[int, str], None]  # told the points seen so far, and what is going on
@@ -62,7 +54,7 @@ def run(
     A run that turns non-finite ends with rows of status `diverged` that hold no number. Raises FlagError for a model
     that the judge cannot count on, MisfitError for a `kept` that is not this run's, KeyboardInterrupt on a signal.
     """
-    train = trainer(cell, data)
+    train = training.trainer(cell, data)
     engine, chains = train.engine, keeping(train)
     last = time.perf_counter()
 
@@ -87,9 +79,9 @@ def run(
                 progress(step * cell.rows_per_step, "judging")
                 judge.judge(standing)
                 state = numpys(engine, standing.state)
-            yield Result([*standing.rows], state, "done" if step == cell.last else "running", scores(standing))
+            yield Result([*standing.rows], state, "done" if step == cell.last else "running", training.scores(standing))
     except DivergedError:
-        yield Result([*standing.rows, *judge.lost(standing)], {}, "diverged", scores(standing))
+        yield Result([*standing.rows, *judge.lost(standing)], {}, "diverged", training.scores(standing))
 
 
 def start(train: Trainer, chains: Keeping | None, standing: Standing, progress: Progress, pause: Pause) -> None:
@@ -97,7 +89,7 @@ def start(train: Trainer, chains: Keeping | None, standing: Standing, progress: 
     if standing.begun:
         return
     told = train.cell.experiment.step_size
-    chosen = choose_step_size(train, standing, progress, pause) if told == "auto" else float(told)
+    chosen = training.choose_step_size(train, standing, progress, pause) if told == "auto" else float(told)
     standing.step_size, standing.state, standing.step = chosen, train.initial(chosen), 0
     if chains:
         chains.begin(standing)
@@ -122,4 +114,4 @@ def resumed(train: Trainer, chains: Keeping | None, kept: Kept, pause: Pause) ->
     wrong = misfit(held.get("state", {}), numpys(train.engine, train.initial(float(facts["step_size"]))))
     if wrong:
         raise MisfitError(wrong)
-    return unpacked(train.engine, kept, pause, chains.keeper.restored if chains else dict)
+    return training.unpacked(train.engine, kept, pause, chains.keeper.restored if chains else dict)
