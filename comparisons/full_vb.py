@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from comparisons import cli
-from comparisons.runner.grid import run_grids
-from comparisons.runner.request import parse
+from comparisons.runner.grid import parse, run_grids
 
 DEFAULTS = {
     "data": "mnist",

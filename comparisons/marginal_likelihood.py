@@ -5,8 +5,7 @@ import sys
 from comparisons import cli
 from comparisons.paper.panels import EVIDENCE
 from comparisons.reporting.folder import report
-from comparisons.runner.grid import run_grids
-from comparisons.runner.request import parse_preset
+from comparisons.runner.grid import parse_preset, run_grids
 
 DEFAULTS = {"backend": ("all",), "engine": ("all",), "seed": (0,)}
 PRESETS = EVIDENCE

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from comparisons.runner.experiment import Experiment
-from comparisons.runner.identity import completed, identity
+from comparisons.runner.experiment import Experiment, completed, identity
 
 FIRST_TOLD = 2  # the version of cells whose manifest does not tell it
 CELLS = sorted((Path(__file__).parents[1] / "reports").glob("*/cells/*/manifest.json"))

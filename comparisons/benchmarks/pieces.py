@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from comparisons import cli
 from comparisons.evidence.judge import ESTIMATORS
 from comparisons.runner import store
-from comparisons.runner.identity import NUMBERS_VERSION
+from comparisons.runner.experiment import NUMBERS_VERSION
 from inference.base import setting
 
 PARTS = ("linear", "mnist", "simulated", "paper", "engines", "defaults")

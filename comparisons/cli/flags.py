@@ -1,6 +1,10 @@
-"""Flags made from the fields of dataclasses, so that each has its default, unit and limits in one place."""
+"""Flags made from the fields of dataclasses, so that each has its default, unit and limits in one place.
+
+What a field may declare is said at `inference.base.setting`.
+"""
 
 import argparse
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import Field, dataclass, fields
@@ -8,10 +12,18 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from comparisons.cli import parts
-from comparisons.cli.limits import check
 from comparisons.errors import FlagError
 from inference import ENGINES
 from inference.base import setting
+
+
+def check(settings: Any) -> None:
+    """Raise FlagError, naming the value and what is allowed, unless every field is within its limits."""
+    for f in fields(settings):
+        value = getattr(settings, f.name)
+        for one in value if isinstance(value, tuple) else (value,):
+            if not f.metadata.get("words"):  # else whoever declares it says what it may be
+                _check(f, one)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,37 +86,28 @@ def read(
         several = isinstance(f.default, tuple) or f.metadata.get("spans", False)
         values = default if isinstance(default, tuple) else (default,)
         shown = "all" if default is None else " ".join(map(str, values)) or "none"
-        # argparse expands % in help
         name = f.metadata.get("flag") or "--" + f.name.replace("_", "-")
-        text = f.metadata["help"].replace("%", "%%")
+        text = f.metadata["help"].replace("%", "%%")  # argparse expands % in help
         if isinstance(default, bool):
             parser.add_argument(name, dest=f.name, action="store_true", help=f"{text} (default: off)")
             continue
         choices = f.metadata.get("choices")
-        options = f" {{{', '.join(choices)}}}" if choices else ""
-        parser.add_argument(
-            name,
-            dest=f.name,
-            nargs="+" if several else None,
-            default=list(values) if several else default,
-            metavar="X",
-            help=f"{text}{options} (default: {shown})",
-        )
+        text += f" {{{', '.join(choices)}}}" if choices else ""
+        taken = {"nargs": "+", "default": list(values)} if several else {"default": default}
+        parser.add_argument(name, dest=f.name, metavar="X", help=f"{text} (default: {shown})", **taken)
     out = f"reports/{comparison.rpartition('.')[2]}"
     parser.add_argument("--out", default=out, metavar="DIR", help=f"folder of the results (default: {out})")
     where = "folder of the data files (default: $AEVB_DATA, else the user's cache)"
     parser.add_argument("--data-dir", metavar="DIR", help=where)
     flags = vars(parser.parse_args(arguments))
-    flags.pop("preset", None)
-    out, data_dir = flags.pop("out"), flags.pop("data_dir")
-    types = {f.name: str(f.type) for f in declared}
-    read = {
-        name: tuple(_convert(name, types[name], one) for one in value)
-        if isinstance(value, list)
-        else _convert(name, types[name], value)
-        for name, value in flags.items()
-    }
-    return read, _folder(out), Path(data_dir) if data_dir else None
+    typed = {}
+    for f in declared:
+        value = flags[f.name]
+        typed[f.name] = tuple(_convert(f, one) for one in value) if isinstance(value, list) else _convert(f, value)
+    out, data_dir = flags["out"], flags["data_dir"]
+    if not out or "\0" in out or len(out) > 1000:
+        raise FlagError(f"out {out[:40]!r} is not a folder's name")
+    return typed, Path(out), Path(data_dir) if data_dir else None
 
 
 def expanded(field: Field, values: tuple[Any, ...]) -> list[Any]:
@@ -113,8 +116,27 @@ def expanded(field: Field, values: tuple[Any, ...]) -> list[Any]:
     return list(dict.fromkeys(one for v in values for one in (choices if v == "all" and choices else (v,))))
 
 
-def _convert(name: str, kind: str, value: Any) -> Any:
-    """Turn a flag's text into the field's type, `kind`. Raises FlagError."""
+def _check(field: Field, value: Any) -> None:
+    """Raise FlagError unless a value is a choice or a file, or within low <= value <= high and value > above."""
+    name, choices, or_file = field.name, field.metadata.get("choices"), field.metadata.get("or_file", False)
+    low, above = (field.metadata.get(limit, -math.inf) for limit in ("low", "above"))
+    high, auto = field.metadata.get("high", math.inf), "str" in str(field.type)
+    if choices:
+        if value not in choices and not (or_file and isinstance(value, parts.Part)):
+            allowed = ", ".join(choices) + (f", or {parts.FORM}" if or_file else "")
+            raise FlagError(f"unknown {name.replace('_', ' ')} {value!r}; choose from {allowed}")
+    elif isinstance(value, str):
+        if value != "auto" or not auto:
+            raise FlagError(f"{name} {value!r} is not a number{' or auto' if auto else ''}")
+    elif value is not None and not (low <= value <= high and value > above):
+        lower = f"above {above}" if above > low else f"at least {low}"
+        upper = "" if high == math.inf else f" and at most {high}"
+        raise FlagError(f"{name} {value} is out of range; it must be {lower}{upper}")
+
+
+def _convert(field: Field, value: Any) -> Any:
+    """Turn a flag's text into the field's type. Raises FlagError."""
+    name, kind = field.name, str(field.type)
     if not isinstance(value, str):
         return value
     if name in parts.KINDS:
@@ -133,9 +155,3 @@ def _convert(name: str, kind: str, value: Any) -> Any:
         except ValueError:
             raise FlagError(f"{name} {value!r} is not a number{' or auto' if 'str' in kind else ''}") from None
     return value
-
-
-def _folder(out: str) -> Path:
-    if not out or "\0" in out or len(out) > 1000:
-        raise FlagError(f"out {out[:40]!r} is not a folder's name")
-    return Path(out)

@@ -20,9 +20,8 @@ from comparisons.reporting import markdown
 from comparisons.reporting.blocks import Block, Paragraph, Table
 from comparisons.runner import store
 from comparisons.runner.cell import on
-from comparisons.runner.experiment import Experiment
+from comparisons.runner.experiment import Experiment, completed, method
 from comparisons.runner.fits import restored
-from comparisons.runner.identity import completed, method
 from inference.base import setting
 
 if TYPE_CHECKING:
@@ -84,7 +83,7 @@ def judged(plan: Plan, folder: Path, loaded: dict[str, Data], data_dir: Path | N
     found_on = on(experiment, data)
     steps = sorted(int(path.stem) for path in (folder / "stops").glob("*.safetensors"))
     for step in steps if plan.stops == "all" else steps[-1:]:
-        kept, n_seen = store.load_stop(out, cell, step), step * found_on.rows_per_step
+        kept, n_seen = store.load_checkpoint(out, cell, step), step * found_on.rows_per_step
         if kept is None or (n_seen, "test") not in before.index:
             continue
         fit = restored(found_on, kept[0]["state"])

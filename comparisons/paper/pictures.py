@@ -16,9 +16,8 @@ from comparisons.paper.panels import FIGURE2
 from comparisons.reporting import markdown
 from comparisons.reporting.blocks import Block, Figure, Heading, Table
 from comparisons.runner import store
-from comparisons.runner.experiment import Experiment
+from comparisons.runner.experiment import Experiment, numbers_version
 from comparisons.runner.fits import Fit
-from comparisons.runner.identity import numbers_version
 
 FOLDERS = ("reports/lower_bound", "reports/manifold", "reports/samples")  # where fits may lie already
 Sheet = tuple[Path, dict[str, Any]]  # a PNG, and the facts beside it

@@ -8,8 +8,7 @@ import numpy as np
 from comparisons.cli import parts
 from comparisons.data import Data, digest
 from comparisons.errors import FlagError
-from comparisons.runner.experiment import Experiment, built, refuse
-from comparisons.runner.identity import identity, method
+from comparisons.runner.experiment import Experiment, built, identity, method, refuse
 from comparisons.runner.rows import SETTINGS, Row
 
 

@@ -1,10 +1,18 @@
-"""One cell of a comparison: every setting that determines its numbers, validated when built."""
+"""One cell of a comparison: every setting that determines its numbers, validated when built, and its name.
 
+Numbers keep their names: a change that moves numbers raises the version of those that it touches, and old results then
+keep their own name.
+"""
+
+import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from typing import Any
 
+import inference
 from comparisons.cli import parts
-from comparisons.cli.limits import check
+from comparisons.cli.flags import check
 from comparisons.data import DATA
 from comparisons.errors import FlagError, UnfitError
 from comparisons.evidence.base import Facts
@@ -17,6 +25,8 @@ from models.guides import with_log_variance_factor
 
 STEP_SIZES = (0.01, 0.02, 0.1)  # the paper's section 5
 LONG = 5000  # steps that repay the half minute it takes to compile one: each is then several ms faster
+NUMBERS_VERSION = 2  # of models, training and whatever else has no version of its own
+CARD_VERSION = 5  # until 4, jax's products of matrices were rounded to 10 bits on cards that can
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,20 +143,18 @@ def built(experiment: Experiment, n_x: int) -> Model:
     return model
 
 
-def refuse(experiment: Experiment, model: Model | None = None, backend: Backend | None = None) -> None:
+def refuse(e: Experiment, model: Model | None = None, backend: Backend | None = None) -> None:
     """Raise UnfitError for what its model, data, backend and estimators cannot do together, as far as that is known.
 
     Registered ones are known before they are built; a file's when they are given here.
     """
-    e = experiment
     if model and model.support == "unit" and DATA[e.data].support == "real":
         raise UnfitError(
             f"model {str(e.model)!r} cannot score the real values of {e.data!r}; choose {DATA[e.data].model}"
         )
     facts = _facts(e, model, backend)
     for name in e.evidence:
-        refusal = ESTIMATORS[name].refuses(facts, e)
-        if refusal:
+        if refusal := ESTIMATORS[name].refuses(facts, e):
             raise UnfitError(refusal)
     card = parts.known(e.backend)
     has_q_theta = backend.theta_posterior is not None if backend else card and card.has_q_theta
@@ -156,6 +164,60 @@ def refuse(experiment: Experiment, model: Model | None = None, backend: Backend 
             f"theta 'vb' is for the backends {able}, not {e.backend}, which fits theta as a point; "
             "choose --theta map or ml"
         )
+
+
+def method(e: Experiment) -> str:
+    """Return the settings of method and judge that are not the defaults, as one string: what else tells results apart.
+
+    Of a model or backend from a file that is its content: two versions of one file are two methods.
+    """
+    judge = (f for f in fields(JudgeSettings) if f.name not in ("evidence", "max_memory"))
+    mine = (f for f in fields(Experiment) if f.name in ("initial_scale", "log_variance_factor"))
+    told = [*fields(AllSettings), *judge, *mine]
+    changed = [f"{f.name}={getattr(e, f.name)}" for f in told if getattr(e, f.name) != f.default]
+    if e.step_size != "auto":
+        changed.append(f"step_size={e.step_size}")
+    elif e.pilot_steps != Experiment.pilot_steps:
+        changed.append(f"pilot_steps={e.pilot_steps}")
+    return " ".join(changed + [f"{kind}_sha256={part.sha256[:12]}" for kind, part in _parts(e).items()])
+
+
+def identity(e: Experiment, data_digest: str, version: int | None = None) -> str:
+    """Name the cell: backend, engine, seed, and a hash of all settings, the data and the version of the numbers.
+
+    Settings at their default stay out of the hash, so that a new flag does not rename old results; a default that
+    changes is a new version of the numbers. A file counts by its content and the name in it, wherever it lies.
+    """
+    usual = {f.name: (f.default, f.metadata.get("before")) for f in fields(e)}
+    content = {name: getattr(e, name) for name in usual if getattr(e, name) not in usual[name]}
+    content |= {kind: {"name": part.name, "sha256": part.sha256} for kind, part in _parts(e).items()}
+    if e.compiled:  # whoever decided it: the same numbers, and not those of before there was a choice
+        content["compile"] = "on"
+    if process := inference.unpinned(e.engine):  # what changes numbers, and an engine cannot pin: mostly nothing
+        content["process"] = process
+    content |= {"data_digest": data_digest, "numbers_version": version or numbers_version(e)}
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+    backend = e.backend.folder if isinstance(e.backend, parts.Part) else e.backend
+    return f"{e.data}-{backend}-{e.engine}-seed{e.seed}-{digest}"
+
+
+def numbers_version(e: Experiment) -> int:
+    """Return the version of an experiment's numbers: a change raises that of the experiments it touches."""
+    judged = [ESTIMATORS[name].version for name in e.evidence]
+    card = parts.known(e.backend)  # a file has its content for a version
+    trained = card.version(e) if card else 0
+    return max(NUMBERS_VERSION, trained, *judged, NUMBERS_VERSION if e.device == "cpu" else CARD_VERSION)
+
+
+def completed(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings as a run before this version kept them, with the value of each that it did not know.
+
+    That is its default, or what results had before there was a choice.
+    """
+    known = {f.name: f.default for f in fields(Experiment)}
+    asked = [ESTIMATORS[name].settings for name in settings.get("evidence", ()) if name in ESTIMATORS]
+    known |= {f.name: f.metadata["before"] for kind in asked for f in fields(kind) if "before" in f.metadata}
+    return {**known, **settings}
 
 
 def _facts(e: Experiment, model: Model | None = None, backend: Backend | None = None) -> Facts:
@@ -181,3 +243,8 @@ def _chosen_evidence(e: Experiment) -> Iterator[str]:
             yield automatic(_facts(e, _at_a_size(e)), e)
         elif name != "none":
             yield name
+
+
+def _parts(e: Experiment) -> dict[str, parts.Part]:
+    """Return what comes from a file, by the field's name."""
+    return {kind: part for kind in parts.KINDS if isinstance(part := getattr(e, kind), parts.Part)}

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import inference
 from comparisons.data import Data
 from comparisons.errors import NumericsError
+from comparisons.evidence.judge import ESTIMATORS
 from comparisons.runner import store
 from comparisons.runner.cell import Cell, on, points
 from comparisons.runner.experiment import Experiment, built
 from comparisons.runner.jobs import Job, run_cell
-from comparisons.runner.keeping import keeper_of
 from inference.base import Array, Backend, Engine, Params, Posterior, State, arrays, numpys
 from models.base import Model
 
@@ -74,27 +74,23 @@ def followed(experiment: Experiment, estimator: str, data: Data, out: Path) -> t
     Trained here unless it lies in `out` with them. Raises UserError.
     """
     cell = on(replace(experiment, evidence=(estimator,)), data)
-    kept = store.load_stop(out, cell.name, cell.last) if store.finished(out, cell.name) else None
+    kept = store.load_checkpoint(out, cell.name, cell.last) if store.finished(out, cell.name) else None
     if kept is None:
         _train(Job("fit", cell, out, store.environment(), keep_stops=True), data)
-        kept = store.load_stop(out, cell.name, cell.last)
-    _, keeper = keeper_of(cell.experiment)
+        kept = store.load_checkpoint(out, cell.name, cell.last)
+    keeper = ESTIMATORS[estimator].keeper
     assert kept  # written before the cell was finished
     assert keeper
-    arrays_of, _ = kept
-    return restored(cell, arrays_of["state"]), {
-        split: keeper.restored(kept) for split, kept in arrays_of["keeping"].items()
-    }
+    held, _ = kept
+    return restored(cell, held["state"]), {split: keeper.restored(one) for split, one in held["keeping"].items()}
 
 
 def _train(job: Job, data: Data) -> None:
     """Train a fit, under a bar. Raises UserError."""
     from tqdm import tqdm
 
-    cell = job.cell
-    with tqdm(
-        total=cell.experiment.samples, desc=f"fitting {cell.name}", unit="pt", unit_scale=True, file=sys.stderr
-    ) as bar:
+    cell, shown = job.cell, {"unit": "pt", "unit_scale": True, "file": sys.stderr}
+    with tqdm(total=cell.experiment.samples, desc=f"fitting {cell.name}", **shown) as bar:
 
         def progress(n_seen: int, doing: str) -> None:
             bar.set_postfix_str(doing, refresh=False)

@@ -1,26 +1,109 @@
-"""Run a grid of experiments: the missing cells alone, here or on workers, every row kept as it comes."""
+"""A grid of experiments, one for each combination of flags that were given several values: asked for, and run.
+
+The missing cells alone are run, here or on workers, and every row is kept as it comes.
+"""
 
 import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import inference
 from comparisons.cli import parts
+from comparisons.cli.flags import Parser, check, expanded, read
 from comparisons.data import Data, digest, load, take
 from comparisons.errors import FlagError, UnfitError
 from comparisons.runner import store
 from comparisons.runner.cell import on, points
-from comparisons.runner.experiment import built
+from comparisons.runner.experiment import Experiment, built
 from comparisons.runner.jobs import Job, work
-from comparisons.runner.request import Request, Running
 from comparisons.runner.watching import cost, display
+from inference.base import setting
 
 # Given all rows of a folder, the folder, and those rows that a command asked for: writes tables and figures there, and
 # returns what is to be printed.
 Report = Callable[[Any, Path, Any], str]
 Loaded = dict[int | None, Data]  # a request's data, by `n_train`
+
+
+# The flags that take several values and span the grid.
+GRID = {f.name: f for f in fields(Experiment) if f.metadata.get("spans")}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a command asks for: the cells, and where results go."""
+
+    comparison: str
+    experiments: list[Experiment]
+    out: Path
+    data_dir: Path | None
+    running: "Running"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """How a grid is worked through: nothing here changes a number. Each field is a flag. Raises FlagError."""
+
+    workers: int = setting(1, "cells run at once, in processes of their own [processes]", low=1, high=1024)
+    scheduler: str = setting("", "a running Dask scheduler whose workers run the cells: tcp://host:port", words=True)
+    checkpoint_seconds: float = setting(60.0, "time between two checkpoints of a run [seconds]", low=0.0, high=1e6)
+    keep_stops: bool = setting(False, "keep the fit as it was at each stop, so that it can be judged again")
+    fresh: bool = setting(False, "run finished and unfinished cells again, from the start")
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.scheduler and not re.fullmatch(r"(tcp|tls|ws|wss)://[\w.\-\[\]:]+:\d{1,5}", self.scheduler):
+            raise FlagError(f"scheduler {self.scheduler!r} is no address; write it as tcp://host:port")
+        if self.scheduler and self.workers > 1:
+            raise FlagError("--scheduler has workers of its own; drop --workers")
+
+
+def parse(
+    comparison: str,
+    description: str,
+    defaults: dict[str, Any],
+    arguments: Sequence[str] | None,
+    presets: Iterable[str] = (),
+) -> Request:
+    """Turn flags into experiments, the product of every flag that was given several values. Raises FlagError."""
+    flags, out, data_dir = read(comparison, description, (Experiment, Running), defaults, arguments, presets)
+    running = Running(**{f.name: flags.pop(f.name) for f in fields(Running)})
+    grid = {name: expanded(field, flags.pop(name)) for name, field in GRID.items()}
+    experiments = [Experiment(**flags, **dict(zip(grid, values, strict=True))) for values in product(*grid.values())]
+    return Request(comparison, experiments, out, data_dir, running)
+
+
+def parse_preset(
+    comparison: str,
+    description: str,
+    defaults: dict[str, Any],
+    presets: Mapping[str, Sequence[dict[str, Any]]],
+    arguments: Sequence[str] | None,
+) -> list[Request]:
+    """Turn flags into requests: one, or with `--preset` one for each of its panels, whose flags are other defaults.
+
+    Flags that are given hold for all panels; with `--data`, the panels of that data set alone are run. Raises
+    FlagError.
+    """
+    first = Parser(add_help=False, allow_abbrev=False)
+    first.add_argument("--preset")
+    first.add_argument("--data")
+    told, rest = first.parse_known_args(arguments)
+    rest += ["--data", told.data] if told.data else []
+    if told.preset is None:
+        return [parse(comparison, description, defaults, rest, presets)]
+    if told.preset not in presets:
+        raise FlagError(f"unknown preset {told.preset!r}; choose from {', '.join(presets)}")
+    panels = [panel for panel in presets[told.preset] if told.data in (None, panel["data"])]
+    if not panels:
+        known = ", ".join(dict.fromkeys(panel["data"] for panel in presets[told.preset]))
+        raise FlagError(f"preset {told.preset!r} has no panel of data {told.data!r}; choose from {known}")
+    return [parse(comparison, description, {**defaults, **panel}, rest, presets) for panel in panels]
 
 
 def run_grids(requests: list[Request], report: Report) -> int:
@@ -89,12 +172,10 @@ def _look_ahead(request: Request, whole: Data) -> tuple[list[Job], Loaded]:
     # A worker may stand in another folder, and not know this process's environment.
     named = request.data_dir or os.environ.get("AEVB_DATA")
     folder = Path(named).expanduser().absolute() if named else None
-    here, running = store.environment(), request.running
-    jobs = []
-    for e in request.experiments:
-        cell = on(e, data[e.n_train], digests[e.n_train])
-        told = (folder, running.checkpoint_seconds, running.keep_stops)
-        jobs.append(Job(request.comparison, cell, request.out.absolute(), here, *told))
+    here, out, running = store.environment(), request.out.absolute(), request.running
+    how = folder, running.checkpoint_seconds, running.keep_stops
+    cells = [on(e, data[e.n_train], digests[e.n_train]) for e in request.experiments]
+    jobs = [Job(request.comparison, cell, out, here, *how) for cell in cells]
     _hold_models(request, data)
     return jobs, data
 
@@ -119,12 +200,11 @@ def _failures(jobs: list[Job]) -> int:
     unfit: dict[str, None] = {}
     for job in jobs:
         manifest = store.read_manifest(job.out, job.cell.name)
+        status, reason = manifest.get("status"), manifest.get("reason")
         if manifest.get("unfit"):
-            unfit[str(manifest.get("reason"))] = None
-        elif manifest.get("status") == "diverged":
-            failed.setdefault("diverged", []).append(job.name)
-        elif manifest.get("status") == "failed":
-            failed.setdefault(f"failed ({manifest.get('reason')})", []).append(job.name)
+            unfit[str(reason)] = None
+        elif status in ("diverged", "failed"):
+            failed.setdefault("diverged" if status == "diverged" else f"failed ({reason})", []).append(job.name)
     for reason, names in failed.items():
         advice = "a smaller --step-size may help" if reason == "diverged" else "the same command tries them again"
         print(f"{reason}: {'; '.join(names)}; {advice}", file=sys.stderr)
@@ -150,9 +230,7 @@ def _start_engines(jobs: list[Job], look_only: bool) -> None:
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
             raise FlagError(f"engine {name!r} cannot use {first.device!r} ({reason}); choose --device cpu") from error
-    for compiled in {e.engine: e for job in jobs if (e := job.cell.experiment).compiled}.values():
-        if look_only:
-            break
+    for compiled in {e.engine: e for job in jobs if (e := job.cell.experiment).compiled and not look_only}.values():
         try:
             inference.engine(compiled.engine, compiled.device, compiled.threads, compiled=True)
         except RuntimeError as error:

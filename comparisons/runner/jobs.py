@@ -14,12 +14,11 @@ from comparisons.data import Data, digest, load, take
 from comparisons.errors import DataError, StorageError, UnfitError, UserError
 from comparisons.runner import store
 from comparisons.runner.cell import Cell
-from comparisons.runner.experiment import built
-from comparisons.runner.identity import completed, numbers_version
-from comparisons.runner.rows import BLANK, Row
+from comparisons.runner.experiment import built, completed, numbers_version
+from comparisons.runner.rows import BLANK
 
-CHECKPOINT_SECONDS = 60.0
 TELLING = 0.5  # seconds between two words about the progress
+OUT_OF_MEMORY = "out of memory"
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Job:
     out: Path
     environment: dict[str, Any]  # of the command
     data_dir: Path | None = None
-    checkpoint_seconds: float = CHECKPOINT_SECONDS
+    checkpoint_seconds: float = 60.0
     keep_stops: bool = False
 
     @property
@@ -101,22 +100,17 @@ def give_up(job: Job, reason: str, unfit: bool = False) -> None:
     One is `unfit` where its own settings are why, and trying again would change nothing.
     """
     told = {"status": "failed", "reason": reason, **({"unfit": True} if unfit else {})}
-    store.save_cell(job.out, job.cell.name, failed(job), {**job.manifest, **told}, {})
-
-
-def failed(job: Job) -> list[Row]:
-    """Return the rows of a run that ended without a number: every metric it owed, of status `failed`."""
     common = {**job.cell.common(job.comparison), **BLANK, "status": "failed"}
-    return [{**common, "split": split, "metric": name} for split, name in job.cell.owes(_has_q(job.cell))]
+    rows = [{**common, "split": split, "metric": name} for split, name in job.cell.owes(_has_q(job.cell))]
+    store.save_cell(job.out, job.cell.name, rows, {**job.manifest, **told}, {})
 
 
 def _has_q(cell: Cell) -> bool:
     """Say whether the method has a q(z | x), and so owes a bound: by its card, else by what it builds, if it does."""
     e = cell.experiment
     try:
-        known = e.card.has_q
-        if known is not None:
-            return known
+        if e.card.has_q is not None:
+            return e.card.has_q
         engine = inference.engine(e.engine, e.device, e.threads)
         return e.card.build(engine, built(e, cell.n_x), e.settings).posterior is not None
     except Exception:  # whatever it was that failed: nothing is known to be owed
@@ -139,7 +133,7 @@ def run_cell(job: Job, data: Data, progress: Callable[[int, str], None] = lambda
         store.save_checkpoint(out, cell, arrays, {**facts, **owner, "resumed": resumed})
 
     def keep_stop(step: int, arrays: dict[str, Any], facts: dict[str, Any]) -> None:
-        store.save_stop(out, cell, step, arrays, {**facts, **owner})
+        store.save_checkpoint(out, cell, arrays, {**facts, **owner}, stop=step)
 
     stops = keep_stop if job.keep_stops else None
     while True:
@@ -172,14 +166,10 @@ def _kept(job: Job, versions: dict[str, str]) -> tuple[Any, list[dict[str, Any]]
     _same(job.identity, facts.get("identity", {}), job.out / "cells" / cell)
     n_seen = int(facts.get("step", 0)) * job.cell.rows_per_step
     resumed = [*facts.get("resumed", []), {"n_seen": n_seen}]
-    changed = _changed(facts.get("versions", {}), versions)
-    if changed:
-        print(f"{cell} goes on under other versions than it began with: {changed}", file=sys.stderr)
-        resumed[-1]["changed"] = changed
+    if changed := _differences(facts.get("versions", {}), versions, "{} {} before, {} now", None):
+        print(f"{cell} goes on under other versions than it began with: {', '.join(changed)}", file=sys.stderr)
+        resumed[-1]["changed"] = ", ".join(changed)
     return kept, resumed
-
-
-OUT_OF_MEMORY = "out of memory"
 
 
 def _reason(error: Exception) -> str:
@@ -196,25 +186,16 @@ def _same(mine: dict[str, Any], theirs: dict[str, Any], folder: Path) -> None:
     """
     theirs = {**theirs, "settings": completed(theirs.get("settings", {}))}
     mine, theirs = (json.loads(json.dumps(one)) for one in (mine, theirs))  # as the checkpoint has it: lists for tuples
-    if mine == theirs:
-        return
-    both = [_flat(one) for one in (theirs, mine)]
-    differences = [
-        f"{name}: {both[0].get(name, 'nothing')} there, {both[1].get(name, 'nothing')} here"
-        for name in sorted(both[0].keys() | both[1].keys())
-        if both[0].get(name) != both[1].get(name)
-    ]
-    how = "; ".join(differences[:5])
-    raise StorageError(f"the checkpoint in {folder} is of another run ({how}); remove that folder or add --fresh")
+    mine, theirs = ({**one, **one["settings"], "settings": None} for one in (mine, theirs))
+    if mine != theirs:
+        how = "; ".join(_differences(theirs, mine, "{}: {} there, {} here", "nothing")[:5])
+        raise StorageError(f"the checkpoint in {folder} is of another run ({how}); remove that folder or add --fresh")
 
 
-def _changed(before: dict[str, str], now: dict[str, str]) -> str:
-    names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
-    return ", ".join(f"{name} {before.get(name)} before, {now.get(name)} now" for name in names)
-
-
-def _flat(value: dict[str, Any]) -> dict[str, Any]:
-    return {**{name: one for name, one in value.items() if name != "settings"}, **value.get("settings", {})}
+def _differences(one: dict[str, Any], other: dict[str, Any], form: str, missing: Any) -> list[str]:
+    """Say where two dicts differ, in order of the names; what one lacks has `missing` for a value."""
+    names = sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
+    return [form.format(name, one.get(name, missing), other.get(name, missing)) for name in names]
 
 
 def _data(job: Job) -> Data:

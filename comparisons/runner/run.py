@@ -7,17 +7,16 @@ from typing import Any, NamedTuple
 from comparisons.cli import stopping
 from comparisons.data import Data
 from comparisons.evidence.journal import Journal
-from comparisons.runner import pilot
+from comparisons.runner import training
 from comparisons.runner.cell import Cell
 from comparisons.runner.checkpoint import misfit
-from comparisons.runner.judging import Judge
-from comparisons.runner.keeping import Keeping, keeping
+from comparisons.runner.judging import Judge, Keeping, keeping
 from comparisons.runner.rows import Row
-from comparisons.runner.standing import Kept, Standing, unpacked
-from comparisons.runner.training import DivergedError, Trainer, trainer
+from comparisons.runner.training import DivergedError, Kept, Standing, Trainer
 from inference.base import numpys
 
 Progress = Callable[[int, str], None]  # told the points seen so far, and what is going on
+Pause = Callable[[], None]  # writes a checkpoint where one is due; raises KeyboardInterrupt on a signal
 Keep = Callable[[dict[str, Any], dict[str, Any]], None]  # given the arrays and the facts of a checkpoint
 
 
@@ -55,9 +54,17 @@ def run(
     A run that turns non-finite ends with rows of status `diverged` that hold no number. Raises FlagError for a model
     that the judge cannot count on, MisfitError for a `kept` that is not this run's, KeyboardInterrupt on a signal.
     """
-    train = trainer(cell, data)
+    train = training.trainer(cell, data)
     engine, chains = train.engine, keeping(train)
-    pause = Pauses(keep, every, lambda: standing.packed(engine))
+    last = time.perf_counter()
+
+    def pause() -> None:
+        nonlocal last
+        if keep and (time.perf_counter() - last >= every or stopping.requested()):
+            keep(*standing.packed(engine))
+            last = time.perf_counter()
+        stopping.pause()
+
     with engine.pinned():
         standing = resumed(train, chains, kept, pause) if kept else Standing(journal=Journal(paused=pause))
     judge = Judge(train, chains, cell.common(comparison), pause)
@@ -72,17 +79,17 @@ def run(
                 progress(step * cell.rows_per_step, "judging")
                 judge.judge(standing)
                 state = numpys(engine, standing.state)
-            yield Result([*standing.rows], state, "done" if step == cell.last else "running", pilot.told(standing))
+            yield Result([*standing.rows], state, "done" if step == cell.last else "running", training.scores(standing))
     except DivergedError:
-        yield Result([*standing.rows, *judge.lost(standing)], {}, "diverged", pilot.told(standing))
+        yield Result([*standing.rows, *judge.lost(standing)], {}, "diverged", training.scores(standing))
 
 
-def start(train: Trainer, chains: Keeping | None, standing: Standing, progress: Progress, pause: "Pauses") -> None:
+def start(train: Trainer, chains: Keeping | None, standing: Standing, progress: Progress, pause: Pause) -> None:
     """Choose the step size and set the initial state; or go on where that was left. Raises DivergedError."""
     if standing.begun:
         return
     told = train.cell.experiment.step_size
-    chosen = pilot.choose_step_size(train, standing, progress, pause) if told == "auto" else float(told)
+    chosen = training.choose_step_size(train, standing, progress, pause) if told == "auto" else float(told)
     standing.step_size, standing.state, standing.step = chosen, train.initial(chosen), 0
     if chains:
         chains.begin(standing)
@@ -90,7 +97,7 @@ def start(train: Trainer, chains: Keeping | None, standing: Standing, progress: 
 
 
 def advance(
-    train: Trainer, chains: Keeping | None, standing: Standing, stop: int, progress: Progress, pause: "Pauses"
+    train: Trainer, chains: Keeping | None, standing: Standing, stop: int, progress: Progress, pause: Pause
 ) -> None:
     """Take steps up to a stop. Raises DivergedError."""
     while standing.step < stop:
@@ -101,26 +108,10 @@ def advance(
         pause()
 
 
-def resumed(train: Trainer, chains: Keeping | None, kept: Kept, pause: "Pauses") -> Standing:
+def resumed(train: Trainer, chains: Keeping | None, kept: Kept, pause: Pause) -> Standing:
     """Return what a checkpoint holds. Raises MisfitError where it is not one of this run."""
     held, facts = kept
     wrong = misfit(held.get("state", {}), numpys(train.engine, train.initial(float(facts["step_size"]))))
     if wrong:
         raise MisfitError(wrong)
-    return unpacked(train.engine, kept, pause, chains.keeper.restored if chains else dict)
-
-
-class Pauses:
-    """A checkpoint where one is due, and the end where a signal has asked for it."""
-
-    def __init__(self, keep: Keep | None, every: float, packed: Callable[[], Kept]) -> None:
-        """Write what `packed` returns by `keep`, every so many seconds."""
-        self.keep, self.every, self.packed = keep, every, packed
-        self.last = time.perf_counter()
-
-    def __call__(self) -> None:
-        """Pause. Raises KeyboardInterrupt on a signal."""
-        if self.keep and (time.perf_counter() - self.last >= self.every or stopping.requested()):
-            self.keep(*self.packed())
-            self.last = time.perf_counter()
-        stopping.pause()
+    return training.unpacked(train.engine, kept, pause, chains.keeper.restored if chains else dict)

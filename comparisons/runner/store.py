@@ -19,6 +19,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,7 +30,6 @@ from typing import TYPE_CHECKING, Any
 from comparisons.cli.parts import shown
 from comparisons.errors import StorageError
 from comparisons.runner import checkpoint
-from comparisons.runner.files import write
 from comparisons.runner.rows import COLUMNS, Row, to_csv
 
 if TYPE_CHECKING:
@@ -67,25 +67,19 @@ def save_cell(out: Path, cell: str, rows: list[Row], manifest: dict[str, Any], s
     write_json(folder / "manifest.json", {**manifest, "files": sums})
 
 
-def save_checkpoint(out: Path, cell: str, arrays: dict[str, Any], facts: dict[str, Any]) -> None:
-    """Write what a run goes on from. Raises StorageError; the checkpoint before it then still stands."""
-    write(out / "cells" / cell / "checkpoint.safetensors", checkpoint.pack(arrays, facts))
+def save_checkpoint(
+    out: Path, cell: str, arrays: dict[str, Any], facts: dict[str, Any], stop: int | None = None
+) -> None:
+    """Write what a run goes on from, or a fit as it was at a stop. Raises StorageError; what was there then stands."""
+    write(_checkpoint(out, cell, stop), checkpoint.pack(arrays, facts))
 
 
-def save_stop(out: Path, cell: str, step: int, arrays: dict[str, Any], facts: dict[str, Any]) -> None:
-    """Write a fit as it was at a stop. Raises StorageError."""
-    write(out / "cells" / cell / "stops" / f"{step}.safetensors", checkpoint.pack(arrays, facts))
+def load_checkpoint(out: Path, cell: str, stop: int | None = None) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """Return arrays and facts of an unfinished run, or of a fit at a stop; None where there are none.
 
-
-def load_stop(out: Path, cell: str, step: int) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """Return arrays and facts of a fit as it was at a stop, None where it was not kept. Raises StorageError."""
-    path = out / "cells" / cell / "stops" / f"{step}.safetensors"
-    return checkpoint.read(path) if path.exists() else None
-
-
-def load_checkpoint(out: Path, cell: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """Return arrays and facts of an unfinished run, None where there are none. Raises StorageError for damage."""
-    path = out / "cells" / cell / "checkpoint.safetensors"
+    Raises StorageError for damage.
+    """
+    path = _checkpoint(out, cell, stop)
     return checkpoint.read(path) if path.exists() else None
 
 
@@ -172,6 +166,27 @@ def busy(out: Path, cell: str) -> bool:
         return False
 
 
+def write(path: Path, content: str | bytes) -> None:
+    """Write a file atomically: temporary file, fsync, rename. Raises StorageError; the old file then still stands."""
+    # Processes and threads that write the same file do not share its temporary one.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_native_id()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # so that the rename itself lasts through a power cut
+        finally:
+            os.close(folder)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StorageError(f"cannot write {path} ({error.strerror}); what was there before is unchanged") from error
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a dict as JSON, atomically. Raises StorageError."""
     write(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
@@ -200,7 +215,7 @@ def collect(out: Path) -> "pd.DataFrame":
 
 def superseded(out: Path) -> set[str]:
     """Return the cells whose numbers are of an earlier version than another finished cell's with the same settings."""
-    from comparisons.runner.identity import completed  # which, like most, has no need of a store
+    from comparisons.runner.experiment import completed  # which, like most, has no need of a store
 
     versions: dict[str, dict[str, int]] = {}
     for path in sorted((out / "cells").glob("*/rows.csv")):
@@ -227,10 +242,13 @@ def read_rows(path: Path) -> "pd.DataFrame":
 
 def environment() -> dict[str, Any]:
     """What a number depends on besides its settings: versions, commit, processor, command."""
+    path = Path(sys.argv[0]).resolve()
+    within = ROOT / "comparisons" in path.parents
+    module = ".".join(path.with_suffix("").relative_to(ROOT).parts) if within else f"comparisons.{path.stem}"
+    changes = "+changes" if _git("status", "--porcelain", "--", ".", ":!reports") else ""
     return {
-        "command": " ".join(["python", "-m", *_module(), *map(shown, sys.argv[1:])]),
-        "commit": _git("rev-parse", "HEAD")
-        + ("+changes" if _git("status", "--porcelain", "--", ".", ":!reports") else ""),
+        "command": " ".join(["python", "-m", module, *map(shown, sys.argv[1:])]),
+        "commit": _git("rev-parse", "HEAD") + changes,
         "python": platform.python_version(),
         "versions": versions(),
         "processor": _processor(),
@@ -250,6 +268,10 @@ def versions() -> dict[str, str]:
 def made_with(path: Path, identity: dict[str, Any]) -> bool:
     """Say whether a file of JSON is there, whole, and tells that it was made with this identity."""
     return bool(_json(path).get("identity") == json.loads(json.dumps(identity)))
+
+
+def _checkpoint(out: Path, cell: str, stop: int | None) -> Path:
+    return out / "cells" / cell / ("checkpoint.safetensors" if stop is None else f"stops/{stop}.safetensors")
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -273,12 +295,6 @@ def _lock(file: Any) -> bool:
     except OSError:
         return False
     return True
-
-
-def _module() -> list[str]:
-    path = Path(sys.argv[0]).resolve()
-    within = [one for one in path.parents if one == ROOT / "comparisons"]
-    return [".".join(path.with_suffix("").relative_to(ROOT).parts) if within else f"comparisons.{path.stem}"]
 
 
 def _git(*args: str) -> str:

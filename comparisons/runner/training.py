@@ -1,8 +1,9 @@
-"""A backend's way through the training set, some steps at a time."""
+"""A backend's way through the training set, some steps at a time: how far it has come, and by which step size."""
 
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -12,18 +13,86 @@ import inference
 from comparisons.checks.contract import hold
 from comparisons.cli import parts
 from comparisons.data import Data
+from comparisons.evidence.journal import Journal
 from comparisons.runner.cell import Cell, points
-from comparisons.runner.experiment import built, refuse
-from comparisons.runner.standing import Standing
+from comparisons.runner.experiment import STEP_SIZES, built, refuse
+from comparisons.runner.rows import Row
 from inference.base import Array, Backend, Batch, Engine, Info, Key, Params, Settings, State, arrays, numpys
 from models.base import Model
 
 CHUNK = 100  # steps between looks at the progress and at non-finite numbers, of at most so many datapoints in all:
 CHUNK_ROWS = 100_000  # a full E-step of 50,000 chains takes seconds, and Ctrl-C and checkpoints wait for a chunk
+Kept = tuple[dict[str, Any], dict[str, Any]]  # the arrays and the facts of a checkpoint
+FACTS = (  # the fields that JSON can hold
+    *("trying", "begun", "step", "judged", "scores", "rows", "judging"),
+    *("step_size", "seconds", "decoder_evals", "objective", "acceptance", "spent"),
+)
+SPLITS = ("train", "test")
 
 
 class DivergedError(Exception):
     """The fit left the finite numbers; the message says when."""
+
+
+@dataclass
+class Standing:
+    """All that changes in a run, and so what a checkpoint holds and a later process goes on from.
+
+    It is the backend's state on its way, and the clocks and counters that go with it.
+    """
+
+    state: State = field(default_factory=dict)
+    step_size: float = math.nan
+    scores: list[float] = field(default_factory=list)  # of the candidate step sizes tried to the end
+    trying: bool = False  # a candidate
+    begun: bool = False  # the run itself
+    step: int = 0  # steps taken
+    judged: int = 0  # and those up to the last stop that was judged
+    seconds: float = 0.0
+    decoder_evals: int = 0
+    objective: float = -math.inf  # of the last steps, and so the acceptance: its mean and error
+    acceptance: tuple[float, float] = (math.nan, math.nan)
+    rows: list[Row] = field(default_factory=list)
+    judging: list[Row] = field(default_factory=list)  # those of the stop under way
+    spent: float = 0.0  # seconds on the estimate under way, before this process took over at `since`
+    since: float = field(default_factory=time.perf_counter)
+    journal: Journal = field(default_factory=Journal)  # what that estimate has worked out
+    chains: dict[str, Any] = field(default_factory=dict)  # what an estimator keeps along training, by split
+    looked: int = 0  # the step of its last look
+    chain_evals: dict[str, int] = field(default_factory=dict)
+    chain_seconds: dict[str, float] = field(default_factory=dict)
+
+    def packed(self, engine: Engine) -> Kept:
+        """Return it as a checkpoint holds it."""
+        facts = {name: getattr(self, name) for name in FACTS}
+        records = self.journal.records()
+        if records:
+            facts["spent"] += time.perf_counter() - self.since
+        facts["keeping"] = {}
+        if self.chains:
+            evals, seconds = [*self.chain_evals.values()], [*self.chain_seconds.values()]
+            facts["keeping"] = {"looked": self.looked, "evals": evals, "seconds": seconds}
+        chains = {split: kept._asdict() for split, kept in self.chains.items()}
+        return {"state": numpys(engine, self.state), "journal": records, "keeping": chains}, facts
+
+
+def unpacked(
+    engine: Engine, kept: Kept, paused: Callable[[], None], restored: Callable[[dict[str, Any]], Any]
+) -> Standing:
+    """Return what a checkpoint holds; `restored` makes of arrays what an estimator keeps."""
+    held, facts = kept
+    chains = {split: restored(held["keeping"][split]) for split in SPLITS if split in held.get("keeping", {})}
+    keeping = facts.get("keeping") or {"looked": 0, "evals": [], "seconds": []}
+    return Standing(
+        **{name: facts[name] for name in FACTS if name != "acceptance"},
+        acceptance=(facts["acceptance"][0], facts["acceptance"][1]),
+        state=arrays(engine, held["state"]),
+        journal=Journal(held.get("journal"), paused),
+        chains=chains,
+        looked=int(keeping["looked"]),
+        chain_evals=dict(zip(chains, keeping["evals"], strict=True)),
+        chain_seconds=dict(zip(chains, keeping["seconds"], strict=True)),
+    )
 
 
 @dataclass(frozen=True)
@@ -45,7 +114,7 @@ class Trainer:
 
     @property
     def chunk(self) -> int:
-        """How many steps are taken at once."""
+        """How many steps are taken at once, at most."""
         return max(1, min(CHUNK, CHUNK_ROWS // self.cell.rows_per_step))
 
     def theta(self, standing: Standing) -> Params:
@@ -96,6 +165,39 @@ class Trainer:
         if e.card.full_batch(e):
             return np.random.default_rng(e.seed).permutation(n)
         return np.random.default_rng([e.seed, step]).choice(n, e.minibatch, replace=False, shuffle=False)
+
+
+def choose_step_size(
+    trainer: Trainer, standing: Standing, progress: Callable[[int, str], None], pause: Callable[[], None]
+) -> float:
+    """Return the candidate with the best mean objective over the last chunk of a short run on the training set.
+
+    Goes on where `standing` was left. Raises DivergedError where every candidate diverges.
+    """
+    last = max(1, min(trainer.cell.experiment.pilot_steps, trainer.cell.last))
+    while len(standing.scores) < len(STEP_SIZES):
+        candidate = STEP_SIZES[len(standing.scores)]
+        if not standing.trying:
+            standing.step_size, standing.trying = candidate, True
+            standing.state, standing.step = trainer.initial(candidate), 0
+        try:
+            while standing.step < last:
+                progress(0, f"trying step size {candidate}")
+                trainer.advance(standing, last)
+                pause()
+            score = standing.objective
+        except DivergedError:
+            score = -math.inf
+        standing.scores.append(score)
+        standing.trying = False
+    if max(standing.scores) == -math.inf:
+        raise DivergedError("every candidate step size diverges")
+    return STEP_SIZES[standing.scores.index(max(standing.scores))]
+
+
+def scores(standing: Standing) -> dict[str, float]:
+    """Return the score that each step size reached, where one was chosen; -inf: it diverged."""
+    return {str(size): score for size, score in zip(STEP_SIZES, standing.scores, strict=False)}
 
 
 def trainer(cell: Cell, data: Data) -> Trainer:

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,15 +78,12 @@ def display(jobs: list[Job]) -> Iterator[Callable[[], None]]:
                 return
             shown = time.monotonic()
             seen = [look(job.out, job.cell.name) for job in jobs]
-            counts = {name: sum(one.status == name for one in seen) for name in ("running", "diverged", "failed")}
-            done = sum(one.status == "done" for one in seen)
-            text = f"{done} of {len(jobs)} cells done, {counts['running']} running, {counts['failed']} failed"
+            counts = Counter(one.status for one in seen)
+            text = f"{counts['done']} of {len(jobs)} cells done, {counts['running']} running, {counts['failed']} failed"
             text += f", {counts['diverged']} diverged" if counts["diverged"] else ""
             doing = [f"{one.doing} {one.name}" for one in seen if one.status == "running" and one.doing]
             bar.set_description_str(f"{text}; {doing[0]}" if len(doing) == 1 else text, refresh=False)
-            share = sum(costs[job.cell.name] * one.share for job, one in zip(jobs, seen, strict=True)) / sum(
-                costs.values()
-            )
+            share = sum(costs[one.cell] * one.share for one in seen) / sum(costs.values())
             bar.update(max(0.0, 100.0 * share - bar.n))
             bar.refresh()
 
@@ -95,9 +93,8 @@ def display(jobs: list[Job]) -> Iterator[Callable[[], None]]:
         watch()
 
 
-def cost(experiment: Experiment) -> float:
+def cost(e: Experiment) -> float:
     """Guess how long an experiment takes, in any unit: to have the long ones begin first, and to tell the time left."""
-    e, evaluations = experiment, experiment.card.evaluations(experiment)
     # One that need not compile runs Python in every step, which counts most where there is little else to do.
     each = (2.0 if ENGINES[e.engine].compiling_is_a_choice else 1.0) * (0.2 + 1e-3 * (e.n_hidden + e.n_latent))
-    return e.samples * evaluations * each
+    return e.samples * e.card.evaluations(e) * each

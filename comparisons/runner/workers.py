@@ -36,18 +36,13 @@ class Queue:
         """Return the next job for a worker: of the long ones one that it knows, or that nobody does; else the first."""
         longest = cost(self.waiting[0].cell.experiment)
         long = [job for job in self.waiting if cost(job.cell.experiment) >= longest / 2]
-        job = min(long, key=lambda job: self._strangeness(job, worker))
+        job = min(long, key=lambda job: (worker not in self._who(job), bool(self._who(job))))
         self.waiting.remove(job)
-        self.known.setdefault(_kind(job), set()).add(worker)
+        self._who(job).add(worker)
         return job
 
-    def _strangeness(self, job: Job, worker: str) -> int:
-        known = self.known.get(_kind(job), set())
-        return 0 if worker in known else 2 if known else 1
-
-
-def _kind(job: Job) -> Experiment:
-    return replace(job.cell.experiment, seed=0)
+    def _who(self, job: Job) -> set[str]:
+        return self.known.setdefault(replace(job.cell.experiment, seed=0), set())
 
 
 SETTINGS = {
@@ -81,9 +76,12 @@ def work_on_workers(jobs: list[Job], workers: int, scheduler: str, watch: Callab
         try:
             _hand_out(client, Queue(jobs), watch)
         except BaseException:
+            import psutil
+
             # Whoever waits for a worker to end politely waits for its cell; what it has done is in its checkpoint.
-            for process in _children():
-                process.kill()
+            for process in psutil.Process().children(recursive=True):
+                if "spawn_main" in " ".join(process.cmdline()):  # a worker that this process started
+                    process.kill()
             raise
 
 
@@ -111,8 +109,10 @@ def _hand_out(client: Any, queue: Queue, watch: Callable[[], None]) -> None:
             if not future.done() and worker in there:
                 continue
             del handed[future]
-            if future.done() and not isinstance(_error(future), KilledWorker):
-                _ended(future, job)
+            done = future.done()  # before its status is read, which is final then
+            error = future.exception() if future.status == "error" else None
+            if done and not isinstance(error, KilledWorker):
+                _ended(job, future.status, error)
                 continue
             future.cancel()
             deaths[job.cell.name] += 1
@@ -139,26 +139,14 @@ def _look(client: Any, handed: list[str]) -> tuple[list[str], set[str]]:
     return free, set(threads)
 
 
-def _children() -> list[Any]:
-    """Return the worker processes that this one started."""
-    import psutil
-
-    return [each for each in psutil.Process().children(recursive=True) if "spawn_main" in " ".join(each.cmdline())]
-
-
-def _error(future: Any) -> BaseException | None:
-    return future.exception() if future.status == "error" else None
-
-
-def _ended(future: Any, job: Job) -> None:
+def _ended(job: Job, status: str, error: BaseException | None) -> None:
     """Take note of how a job ended, other than with its worker. Raises UserError."""
-    if future.status == "finished":
+    if status == "finished":
         return
-    if future.status in ("cancelled", "lost"):
+    if status in ("cancelled", "lost"):
         raise UserError(GONE)
-    error = _error(future)
     if isinstance(error, UserError):
         raise error
-    reason = f"{type(error).__name__}: {error}".splitlines()[0][:300] if error else f"the job was {future.status}"
+    reason = f"{type(error).__name__}: {error}".splitlines()[0][:300] if error else f"the job was {status}"
     print(f"{job.name}: {reason}", file=sys.stderr)
     give_up(job, reason)

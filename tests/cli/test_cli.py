@@ -19,7 +19,7 @@ from comparisons import cli, full_vb, lower_bound, marginal_likelihood
 from comparisons.errors import DataError, FlagError, NumericsError, StorageError, UserError
 from comparisons.runner import grid
 from comparisons.runner.experiment import Experiment
-from comparisons.runner.request import Request, parse, parse_preset
+from comparisons.runner.grid import Request, parse, parse_preset
 from inference import BACKENDS, ENGINES
 
 ROOT = Path(__file__).parents[2]

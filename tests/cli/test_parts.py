@@ -28,10 +28,9 @@ from comparisons.evidence.blocks import pairs_within
 from comparisons.reporting import figures, tables
 from comparisons.runner import store
 from comparisons.runner.cell import on
-from comparisons.runner.experiment import Experiment
-from comparisons.runner.identity import identity as name_of
-from comparisons.runner.identity import method
-from comparisons.runner.request import parse
+from comparisons.runner.experiment import Experiment, method
+from comparisons.runner.experiment import identity as name_of
+from comparisons.runner.grid import parse
 from models.linear_gaussian import LinearGaussian
 
 ROOT = Path(__file__).parents[2]
@@ -358,7 +357,7 @@ def test_another_process_loads_from_the_experiment_alone(files: Path, tmp_path: 
     )
     (tmp_path / "experiment.pickle").write_bytes(pickle.dumps(chosen))
     code = (
-        "import pickle; from comparisons.cli import parts; from comparisons.runner.identity import identity\n"
+        "import pickle; from comparisons.cli import parts; from comparisons.runner.experiment import identity\n"
         "e = pickle.load(open('experiment.pickle', 'rb'))\n"
         "print(parts.model(e.model)(10, 2, 5), parts.backend(e.backend).build.__name__, identity(e, '0' * 64))"
     )

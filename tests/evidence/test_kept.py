@@ -10,7 +10,7 @@ import inference
 from comparisons.evidence.appendix_d import AppendixDSettings, appendix_d, appendix_d_kept
 from comparisons.evidence.base import Target
 from comparisons.evidence.draws import BURN_IN, Chains, begun, continued, evaluations, moved
-from comparisons.runner.keeping import GROWTH, next_look
+from comparisons.runner.judging import GROWTH, next_look
 from inference import ENGINES
 from inference.base import Engine
 from models.linear_gaussian import LinearGaussian, log_px, posterior

@@ -15,8 +15,7 @@ import inference
 from comparisons.data import Data
 from comparisons.runner.cell import on
 from comparisons.runner.experiment import Experiment, built
-from comparisons.runner.standing import Standing
-from comparisons.runner.training import Trainer, training
+from comparisons.runner.training import Standing, Trainer, training
 from inference import BACKENDS, ENGINES, optim
 from inference.base import Optimizer, Params, State, arrays, numpys
 from models import MODELS

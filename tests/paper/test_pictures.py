@@ -15,8 +15,8 @@ from comparisons.cli import parse_plan
 from comparisons.data import Data
 from comparisons.errors import FlagError, StorageError
 from comparisons.paper import pictures
-from comparisons.runner.identity import identity
-from comparisons.runner.request import parse_preset
+from comparisons.runner.experiment import identity
+from comparisons.runner.grid import parse_preset
 from inference.base import Engine, arrays
 from models.vae import VaeBernoulli, VaeGaussian
 

@@ -13,8 +13,7 @@ from comparisons.data import DATA, Data
 from comparisons.errors import FlagError
 from comparisons.evidence.judge import ESTIMATORS, JudgeSettings
 from comparisons.runner.cell import Cell, on
-from comparisons.runner.experiment import STEP_SIZES, Experiment, built
-from comparisons.runner.identity import identity, method, numbers_version
+from comparisons.runner.experiment import STEP_SIZES, Experiment, built, identity, method, numbers_version
 from inference import BACKENDS, ENGINES, AllSettings
 from models import MODELS
 from models.vae import VaeBernoulli, VaeGaussian

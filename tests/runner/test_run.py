@@ -19,8 +19,7 @@ from comparisons.evidence.judge import ESTIMATORS
 from comparisons.reporting import figures, tables
 from comparisons.runner import grid, run, store
 from comparisons.runner.cell import Cell, on
-from comparisons.runner.experiment import STEP_SIZES, Experiment
-from comparisons.runner.identity import identity
+from comparisons.runner.experiment import STEP_SIZES, Experiment, identity
 from comparisons.runner.rows import COLUMNS, METRICS
 from inference import BACKENDS, ENGINES
 from inference.base import Backend, Batch, Engine, Info, Key, Settings, State, pick
@@ -136,7 +135,7 @@ def test_numbers_of_an_earlier_version_make_way_for_those_of_a_later_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both cells lie there; a seed is not counted twice, and nothing makes way before the later one is finished."""
-    monkeypatch.setattr("comparisons.runner.identity.NUMBERS_VERSION", 1)
+    monkeypatch.setattr("comparisons.runner.experiment.NUMBERS_VERSION", 1)
     for name, card in ESTIMATORS.items():
         monkeypatch.setitem(ESTIMATORS, name, card._replace(version=1))
     assert command(tmp_path, "--backend", "wake_sleep", "--engine", "pyro", "--seeds", "0", "1") == 0
@@ -197,7 +196,7 @@ def test_the_step_size_is_chosen_among_the_papers(tmp_path: Path) -> None:
 
 def test_the_best_step_size_is_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """One that does not move, one that does, and one that diverges."""
-    monkeypatch.setattr("comparisons.runner.pilot.STEP_SIZES", (1e-9, 0.05, 1e8))
+    monkeypatch.setattr("comparisons.runner.training.STEP_SIZES", (1e-9, 0.05, 1e8))
     flags = ["--step-size", "auto", "--backend", "aevb", "--engine", "pyro", "--evidence", "none"]
     assert command(tmp_path, *flags, "--samples", "2000") == 0
     assert set(read(tmp_path).step_size) == {"0.05"}
@@ -326,7 +325,7 @@ def test_a_run_that_diverges_says_so_and_the_others_finish(
 
 
 def test_a_run_without_any_step_size_that_works_diverges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("comparisons.runner.pilot.STEP_SIZES", (1e8, 1e9))
+    monkeypatch.setattr("comparisons.runner.training.STEP_SIZES", (1e8, 1e9))
     flags = ["--step-size", "auto", "--backend", "wake_sleep", "--engine", "pyro"]
     assert command(tmp_path, *flags) == 1
     rows = read(tmp_path)
