@@ -278,7 +278,7 @@ def _run(
 def _anneal(
     engine: Engine, model: Model, program: Program | None, leapfrog: int, adapt: bool, weigh_first: bool
 ) -> Any:
-    """Return f(key, theta, x, args, carry, log_steps, numbers, before, after, at, rates) -> (carry, path).
+    """Return f(key, theta, x, args, count, carry, log_steps, numbers, before, after, at, rates) -> (carry, path).
 
     A carry is (z, log w, log step).
 
@@ -287,7 +287,7 @@ def _anneal(
     """
     xp = engine.ppl.xp
 
-    def run(key: Key, theta: Params, x: Array, args: tuple[Any, ...], carry: Any, *plan: Array) -> Any:
+    def run(key: Key, theta: Params, x: Array, args: tuple[Any, ...], count: Array, carry: Any, *plan: Array) -> Any:
         n = x.shape[0]
 
         def ends(z: Array) -> tuple[Array, Array]:
@@ -322,6 +322,6 @@ def _anneal(
             log_step = followed(engine, log_step, acceptance, rate)
             return (z, log_w, log_step), _Path(log_step, acceptance)
 
-        return engine.scan(one, carry, plan)
+        return engine.scan(one, carry, plan, count)
 
     return engine.compile(run)

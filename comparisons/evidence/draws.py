@@ -110,7 +110,8 @@ def moved(target: Target, key: Key, chains: Chains, leapfrog: int, max_memory: f
 
     def block(number: int, rows: np.ndarray, count: int) -> Columns:
         carry, among = tuple(map(engine.array, chains.take(rows))), target.take(rows)
-        (z, log_step), _ = run(engine.fold_in(key, number), among.theta, among.x, carry, *items)
+        run_here = partial(run, engine.fold_in(key, number), among.theta, among.x)
+        (z, log_step), _ = pieces(engine, run_here, carry, items, kept=False)
         return engine.numpy(z), engine.numpy(log_step)
 
     return Chains(*by_blocks(block, len(target.x), pairs_within(max_memory, target.model) // len(chains.z), (1, 0)))
@@ -171,11 +172,11 @@ def _start_at_prior(engine: Engine, model: Model, chains: int) -> Any:
 
 @cache
 def sampler(engine: Engine, model: Model, leapfrog_steps: int) -> Any:
-    """Return f(key, theta, x, (z, log_step [n]), numbers, rates) -> ((z, log_step), visits), compiled."""
+    """Return f(key, theta, x, count, (z, log_step [n]), numbers, rates) -> ((z, log_step), visits), compiled."""
     xp = engine.ppl.xp
 
     def run(
-        key: Key, theta: Params, x: Array, carry: tuple[Array, Array], numbers: Array, rates: Array
+        key: Key, theta: Params, x: Array, count: Array, carry: tuple[Array, Array], numbers: Array, rates: Array
     ) -> tuple[tuple[Array, Array], _Visit]:
         def log_density(z: Array) -> Array:
             return engine.log_prob(model.generative, {"z": z, "x": x}, theta, x.shape[0])
@@ -190,6 +191,6 @@ def sampler(engine: Engine, model: Model, leapfrog_steps: int) -> Any:
             log_step = followed(engine, log_step, acceptance, rate)
             return (z, log_step), _Visit(z, info.log_density, acceptance)
 
-        return engine.scan(one, carry, (numbers, rates))
+        return engine.scan(one, carry, (numbers, rates), count)
 
     return engine.compile(run)

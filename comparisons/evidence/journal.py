@@ -86,7 +86,9 @@ def once(work: Callable[[], Columns]) -> Columns:
 def pieces(
     engine: Engine, run: Any, carry: tuple[Array, ...], items: tuple[Array, ...], kept: bool = True
 ) -> tuple[tuple[Array, ...], list[np.ndarray]]:
-    """Fold run(carry, *items) -> (carry, outcome) over items in pieces of 50, so that any number of them compiles once.
+    """Fold run(count, carry, *items) -> (carry, outcome) over items, 50 at a time.
+
+    `run` takes the first `count` of them: one compiled program, whatever the number of items.
 
     Returns the last carry, and the outcome's columns, each with the items' length as first axis; none unless `kept`.
     """
@@ -100,9 +102,11 @@ def pieces(
             carry = tuple(engine.array(known[f"carry{i}"]) for i in range(len(carry)))
             columns = [[known[f"column{i}"]] for i in range(sum(name.startswith("column") for name in known))]
         for start in range(done, len(items[0]), PIECE):
-            carry, outcome = run(carry, *(item[start : start + PIECE] for item in items))
+            count = min(PIECE, len(items[0]) - start)
+            rows = engine.array(np.minimum(np.arange(start, start + PIECE), len(items[0]) - 1))  # the last fills it up
+            carry, outcome = run(engine.array(count), carry, *(item[rows] for item in items))
             if kept:
-                arrays = [engine.numpy(column) for column in outcome]
+                arrays = [engine.numpy(column)[:count] for column in outcome]
                 columns = [[*before, new] for before, new in zip(columns or [[] for _ in arrays], arrays, strict=True)]
             journal.put(here, partial(_folded, engine, min(start + PIECE, len(items[0])), carry, columns))
             journal.paused()

@@ -332,7 +332,8 @@ class _Loop:
 
 def filled_up(column: Tensor, length: int) -> Tensor:
     """Return a column with zeros after it, up to a length."""
-    return column if len(column) == length else torch.cat([column, column.new_zeros(length - len(column))])
+    rest = column.new_zeros(length - len(column), *column.shape[1:])
+    return torch.cat([column, rest]) if len(rest) else column
 
 
 def _repeated(value: Any, column: Tensor) -> Tensor | None:
