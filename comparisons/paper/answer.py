@@ -64,11 +64,9 @@ def summary(found: Found) -> str:
     if not last:
         return "None of the paper's curves has been run yet."
     counts = ", ".join(f"{sum(v.word == w for v in last)} {w}" for w in JUDGED)
-    curves_of, doubted, done = (
-        {(v.curve[:6], v.metric) for v in some}
-        for some in (found.verdicts, (v for v in found.verdicts if v.word == "not trusted"), last)
-    )
-    doubted -= done
+    curves_of = {(v.curve[:6], v.metric) for v in found.verdicts}
+    doubted = {(v.curve[:6], v.metric) for v in found.verdicts if v.word == "not trusted"}
+    doubted -= {(v.curve[:6], v.metric) for v in last}
     rest = len(curves_of) - len(last) - len(doubted)
     against = any(v.point and v.point.contradicted for v in found.verdicts)
     why = "flags its own result, or a bound contradicts it" if against else "flags its own result"

@@ -177,9 +177,9 @@ def pairs(figure3: pd.DataFrame) -> Iterator[Pair]:
         for (first, *along), (second, *beside) in combinations(values, 2):
             for n in runs.shared(*along, *beside):
                 truth, estimate = (_apart(a[n], b[n]) for a, b in zip(along, beside, strict=True))
-                alike = truth[0] * estimate[0]
+                agree = truth[0] * estimate[0]  # 0 where either leaves the two within its errors
                 apart = *truth[1:], *estimate[1:]
-                yield Pair(n_train, split, kept, n, (first, second), *apart, alike < 0, alike != 0)
+                yield Pair(n_train, split, kept, n, (first, second), *apart, agree < 0, agree != 0)
 
 
 def _apart(one: Point, other: Point) -> tuple[int, float, float]:

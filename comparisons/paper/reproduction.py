@@ -1,4 +1,4 @@
-"""What the sections on Figures 2 and 3 have in common: the paper's curves beside ours, in tables and sentences."""
+"""The sections on Figures 2 and 3: the paper's curves beside ours, in plots, tables and sentences."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any

@@ -9,8 +9,6 @@ from comparisons.runner.rows import PANEL, trained
 
 QUANTITIES = ("lower_bound_train", "lower_bound_test", "log_px_train", "log_px_test")
 WITHIN = 2.0  # standard errors
-
-
 PAIR = ["engine", "other"]
 
 
