@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from comparisons.reporting import drawing, markdown, outcomes, tables
+from comparisons.reporting import drawing, markdown, outcomes, terminal
 from comparisons.reporting.blocks import Block, Heading, Paragraph, Table
-from comparisons.reporting.tables import BOUND, CELL, EVIDENCE, note, or_word, over_seeds, plus_minus, summary
+from comparisons.reporting.standings import BOUND, CELL, EVIDENCE
+from comparisons.reporting.tables import note, or_word, over_seeds, plus_minus, summary
 from comparisons.runner import store
 from comparisons.runner.rows import PANEL
 
@@ -25,7 +26,7 @@ def report(rows: Any, out: Path, mine: Any) -> str:
     """Write table.md and figure.svg of all rows; return the table of `mine` for a terminal."""
     store.write(out / "table.md", markdown.printed(blocks(outcomes.explained(rows, out)), TITLE))
     store.write(out / "figure.svg", figure(rows))
-    return tables.plain(mine)
+    return terminal.plain(mine)
 
 
 def by_theta(rows: pd.DataFrame) -> pd.DataFrame:

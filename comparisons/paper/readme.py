@@ -16,7 +16,7 @@ from comparisons.paper.found import Rows
 from comparisons.paper.runs import FULL, SIZES, TRUTH, Point
 from comparisons.paper.verdicts import Claim
 from comparisons.paper.words import NAMES, compared, count, number
-from comparisons.reporting import markdown, outcomes, tables
+from comparisons.reporting import markdown, outcomes, tables, terminal
 from comparisons.reporting.agreement import WITHIN, agreement
 from comparisons.reporting.blocks import Code, Items, Paragraph, Strong, Table, Text
 from comparisons.runner import store
@@ -66,7 +66,7 @@ def write(given: str, text: str) -> None:
 def _output(rows: pd.DataFrame) -> str:
     """Return what `make compare` prints, as a block: the table of its three seeds on digits."""
     mine = rows[(rows.data == "digits") & rows.seed.isin([0, 1, 2]) & (rows.samples == 30_000)]
-    return f"```\n{tables.plain(mine)}\n```" if len(mine) else NOT_RUN
+    return f"```\n{terminal.plain(mine)}\n```" if len(mine) else NOT_RUN
 
 
 def _result(rows: pd.DataFrame, claims: Sequence[Claim]) -> str:

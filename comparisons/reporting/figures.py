@@ -6,7 +6,8 @@ from typing import Any
 import pandas as pd
 
 from comparisons.reporting import drawing, outcomes
-from comparisons.reporting.tables import BOUND, CELL, EVIDENCE, note, summary
+from comparisons.reporting.standings import BOUND, CELL, EVIDENCE
+from comparisons.reporting.tables import note, summary
 from comparisons.runner.rows import PANEL
 
 QUANTITIES = ("lower bound", "log p(x)")

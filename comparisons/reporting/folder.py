@@ -9,10 +9,11 @@ if TYPE_CHECKING:
 
 def report(rows: "pd.DataFrame", out: Path, mine: "pd.DataFrame") -> str:
     """Write table.md, table.csv and figure.svg of all rows; return the table of `mine` for a terminal."""
-    from comparisons.reporting import figures, markdown, outcomes, tables
-    from comparisons.runner import store
+    from comparisons.reporting import figures, markdown, outcomes, tables, terminal
+    from comparisons.runner import baselines, store
 
-    store.write(out / "table.md", markdown.printed(tables.blocks(outcomes.explained(rows, out))))
-    store.write(out / "table.csv", tables.summary(rows).to_csv(index=False, lineterminator="\n"))
+    known = baselines.read(out)
+    store.write(out / "table.md", markdown.printed(tables.blocks(outcomes.explained(rows, out), known)))
+    store.write(out / "table.csv", tables.summary(rows, known).to_csv(index=False, lineterminator="\n"))
     store.write(out / "figure.svg", figures.learning_curves(rows))
-    return tables.plain(mine)
+    return terminal.plain(mine, known)

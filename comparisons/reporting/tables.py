@@ -9,18 +9,23 @@ import pandas as pd
 from comparisons.data import GREY
 from comparisons.reporting import outcomes
 from comparisons.reporting.agreement import PAIR, QUANTITIES, agreement
-from comparisons.reporting.blocks import Block, Heading, Paragraph, Table
-from comparisons.runner.rows import METRICS, PANEL
+from comparisons.reporting.blocks import Block, Code, Heading, Paragraph, Table
+from comparisons.reporting.standings import BOUND, CELL, EVIDENCE, STANDING, lead, standings, told
+from comparisons.runner import baselines
+from comparisons.runner.baselines import Baselines
+from comparisons.runner.rows import PANEL
 
-CELL = [*PANEL, "backend", "method", "engine"]  # one line of a table; seeds are averaged over
-BOUND = "elbo_nats"
-EVIDENCE = [name for name, what in METRICS.items() if what == "log p(x)"]  # the most exact first: that one is shown
+BASELINE = "z ignored"
+UNUSED = 0.1  # nats above the baseline: what does not come so far has no use for z
 
 
-def summary(rows: pd.DataFrame) -> pd.DataFrame:
+def summary(rows: pd.DataFrame, known: Baselines | None = None) -> pd.DataFrame:
     """Return one line per (panel, backend, method, engine): mean over seeds at the last checkpoint, with its error.
 
-    With several seeds the error is the standard error over seeds (sd / sqrt(seeds)); with one, the estimator's own.
+    `*_stderr` is the standard error over seeds (sd / sqrt(seeds)), NaN with one seed; `*_judge` the standard error that
+    the estimator itself has of that mean. `to_best` and what follows it are those of `standings`; `baseline_*` is what
+    a fit is worth that ignores z, where it is `known`, and `unused` says that on test this one is not above it.
+
     `status` is that of `outcomes.word`; `seeds` counts those that did not fail, `failed` the others, which no mean
     knows of; `contradicted` names the columns whose number a bound contradicts.
     """
@@ -36,10 +41,21 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
         for short, metric in (("lower_bound", BOUND), ("log_px", judged[0] if judged else None)):
             for split, part in ran[ran.metric == metric].groupby("split"):
                 line[f"{short}_{split}"], line[f"{short}_{split}_stderr"] = over_seeds(part)
+                line[f"{short}_{split}_judge"] = float(np.sqrt(np.square(part.stderr).sum()) / len(part))
+                of = line["model"], line["data"], line["n_train"], split, part.n_points.iloc[0]
+                line[f"baseline_{split}"] = baselines.of(known or {}, *of)
                 doubted += [f"{short}_{split}"] if (part.status == "contradicted").any() else []
         lines.append(line | {"contradicted": " ".join(doubted)} | _cost(ran))
-    columns += [f"{quantity}{end}" for quantity in QUANTITIES for end in ("", "_stderr")]
-    return pd.DataFrame(lines).reindex(columns=[*columns, "n_seen", "decoder_evals", "seconds", "step_size"])
+    columns += [f"{name}{error}" for name in QUANTITIES for error in ("", "_stderr", "_judge")]
+    columns += ["baseline_train", "baseline_test", "n_seen", "decoder_evals", "seconds", "step_size"]
+    against = {
+        tuple(line[: len(CELL)]): dict(zip(STANDING, line[len(CELL) :], strict=True))
+        for _, panel in rows.groupby(PANEL)
+        for line in standings(panel).itertuples(index=False)
+    }
+    lines = [line | against.get(tuple(line[name] for name in CELL), {}) for line in lines]
+    table = pd.DataFrame(lines).reindex(columns=[*columns, *STANDING])
+    return table.assign(unused=table.log_px_test.fillna(table.lower_bound_test) <= table.baseline_test + UNUSED)
 
 
 def _cost(ran: pd.DataFrame) -> dict[str, object]:
@@ -76,11 +92,11 @@ def estimators(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def blocks(rows: pd.DataFrame) -> list[Block]:
-    """Return the report's tables, a part for each panel."""
+def blocks(rows: pd.DataFrame, known: Baselines | None = None) -> list[Block]:
+    """Return the report's tables, a part for each panel, with the baselines that are `known`."""
     return [
         block
-        for key, panel in summary(rows).groupby(PANEL, sort=True)
+        for key, panel in summary(rows, known).groupby(PANEL, sort=True)
         for block in _of_panel(panel, rows[(rows[PANEL] == list(key)).all(axis=1)])
     ]
 
@@ -91,16 +107,19 @@ def _of_panel(panel: pd.DataFrame, rows: pd.DataFrame) -> Iterator[Block]:
         f"{p['data']}, {p['n_train']} training points, {p['model']}, {p['n_latent']} latent variables, "
         f"{p['n_hidden']} hidden units, {p['samples']:,} points seen"
     )
-    method = ["method"] if panel.method.ne("").any() else []
-    head = ["backend", *method, "engine", "lower bound, train", "lower bound, test", "log p(x), train"]
-    head += ["log p(x), test", "points seen", "decoder evaluations", "seconds", "step size", "seeds"]
-    body = []
-    for line in panel.itertuples():
-        cost = [f"{line.n_seen:,}", f"{line.decoder_evals:.3g}", f"{line.seconds:.1f}"]
-        cost = ["-"] * 3 if line.status == "failed" else cost
-        seeds = f"{line.seeds} ({line.failed} failed)" if line.failed else str(line.seeds)
-        names = [str(getattr(line, name)) for name in ("backend", *method, "engine")]
-        body.append([*names, *_values(line), *cost, line.step_size, seeds])
+    method = ["method"] if panel.method.nunique() > 1 else []
+    if not method and p["method"]:
+        yield Paragraph(Code(p["method"]))
+    names = ["backend", *method, "engine"]
+    head = [*names, "log p(x), test", "to the best", "log p(x), train", "lower bound, test", "lower bound, train"]
+    head += ["judge's error", "seconds", "to 1 nat", "decoder evaluations", "to 1 nat", "points seen"]
+    head += ["step size", "seeds"]
+    body = [[*(str(getattr(line, name)) for name in names), *_line(line)] for line in panel.itertuples()]
+    if panel.baseline_test.notna().any():
+        test, train = (f"{panel[f'baseline_{split}'].dropna().iloc[0]:.2f}" for split in ("test", "train"))
+        given = [BASELINE, *["-"] * (len(names) - 1), test, "-", train]
+        body.append([*given, *["-"] * (len(head) - len(given))])
+    yield from map(Paragraph, lead(panel))
     yield Table(head, body)
     yield Paragraph(note(panel, p["data"]))
     yield from outcomes.blocks(rows)
@@ -112,6 +131,25 @@ def _of_panel(panel: pd.DataFrame, rows: pd.DataFrame) -> Iterator[Block]:
             off = [c.quantity.replace("_", " "), f"{c.difference:+.3f} ± {c.stderr:.3f}", f"{c.z:+.1f}"]
             differences.append([*(getattr(c, name) for name in ("backend", *method)), *off])
         yield Table(["backend", *method, "quantity", "difference", "z"], differences)
+
+
+def _line(line: Any) -> list[str]:
+    """Return a line of a panel's table after its names."""
+    bound_train, bound_test, train, test = values(line)
+    judge = line.log_px_test_judge if np.isfinite(line.log_px_test) else line.lower_bound_test_judge
+    seconds = [f"{line.seconds:.1f}", number(line.near_seconds, ".1f")]
+    cost = [*seconds, f"{line.decoder_evals:.3g}", number(line.near_evals, ".3g"), f"{line.n_seen:,}"]
+    return [
+        f"{test}{', z unused' if line.unused else ''}",
+        told(line.to_best, line.to_best_stderr),
+        train,
+        bound_test,
+        bound_train,
+        number(judge, ".1g"),
+        *(["-"] * len(cost) if line.status == "failed" else cost),
+        line.step_size,
+        f"{line.seeds} ({line.failed} failed)" if line.failed else str(line.seeds),
+    ]
 
 
 def _side_by_side(table: pd.DataFrame) -> Iterator[Block]:
@@ -135,8 +173,13 @@ def _side_by_side(table: pd.DataFrame) -> Iterator[Block]:
 
 def note(panel: pd.DataFrame, data: str) -> str:
     """Say what the numbers are, under a table or figure."""
-    error = "over seeds" if (panel.seeds > 1).any() else "of the estimator (one seed)"
-    text = f"Nats per datapoint, higher is better; ± is one standard error {error}."
+    errors = "± is one standard error over seeds" if (panel.seeds > 1).any() else "1 seed, hence no ±"
+    text = f"Nats per datapoint, higher is better; {errors}."
+    text += " The judge's error is the estimator's own standard error, on test, of what these fits have."
+    text += " To the best: the difference on the same seeds, where * marks more than two of its standard errors."
+    text += " To 1 nat: the cost at the first stop within one nat of the best end."
+    if panel.baseline_test.notna().any():
+        text += f" The last line is what independent columns reach; z is unused in a fit less than {UNUSED} above it."
     if data in ("digits", "mnist"):
         own = panel.model.str.contains(":").any()  # from a user's file: who knows what its decoder is
         text += f"{' Under a decoder for 0 and 1 every' if own else ' Every'} number on {data} is a {GREY}."
@@ -151,32 +194,15 @@ def note(panel: pd.DataFrame, data: str) -> str:
     return text
 
 
-def plain(rows: pd.DataFrame) -> str:
-    """Return the summary for a terminal."""
-    table = summary(rows)
-    lines = []
-    for line in table.itertuples():
-        names = [f"{line.data} {line.n_train} k={line.n_latent}", line.backend, line.method, line.engine]
-        lines.append([*names, *_values(line), f"{line.n_seen:,}", f"{line.seconds:.1f}"])
-    head = ["data", "backend", "method", "engine", "bound train", "bound test", "log p(x) train", "log p(x) test"]
-    frame = pd.DataFrame(lines, columns=[*head, "points seen", "seconds"])
-    shared = [name for name in ("data", "method") if frame[name].nunique() == 1]  # once, over the table
-    text = " ".join(str(frame[name].iloc[0]) for name in shared).strip()
-    text += ("\n" if text else "") + frame.drop(columns=shared).to_string(index=False)
-    return f"{text}\n{outcomes.CONTRADICTED}" if table.contradicted.ne("").any() else text
-
-
 def over_seeds(part: pd.DataFrame) -> tuple[float, float]:
-    """Return a metric's mean over seeds and its standard error: with one seed, the estimator's own."""
+    """Return a metric's mean over seeds and its standard error, NaN with one seed."""
     if part.value.isna().any():
         return np.nan, np.nan
     each = part.groupby("seed").value.mean()  # one fit may have been judged several times
-    if len(each) == 1:
-        return float(each.iloc[0]), float(part.stderr.iloc[0])
-    return float(each.mean()), float(each.std(ddof=1) / np.sqrt(len(each)))
+    return float(each.mean()), float(each.std(ddof=1) / np.sqrt(len(each))) if len(each) > 1 else np.nan
 
 
-def _values(line: Any) -> list[str]:
+def values(line: Any) -> list[str]:
     """Return the four numbers of a line of `summary`, as a table shows them."""
     cells = []
     for name in QUANTITIES:
@@ -196,7 +222,12 @@ def or_word(value: float, error: float, status: str) -> str:
 
 
 def plus_minus(value: float, error: float) -> str:
-    """Return a number with its error as a table shows it."""
-    if np.isnan(value):
-        return "-"
+    """Return a number with its error, where it has one, as a table shows it."""
+    if np.isnan(value) or np.isnan(error):
+        return number(value, ".2f")
     return f"{value:.2f} ± {error:.2f}" if error >= 0.005 else f"{value:.2f} ± {error:.0e}"
+
+
+def number(value: float, form: str) -> str:
+    """Return a number as a table shows it, a dash where there is none."""
+    return f"{value:{form}}" if np.isfinite(value) else "-"

@@ -17,7 +17,7 @@ from comparisons.cli import parts
 from comparisons.cli.flags import Parser, check, expanded, read
 from comparisons.data import Data, digest, load, take
 from comparisons.errors import FlagError, UnfitError
-from comparisons.runner import store
+from comparisons.runner import baselines, store
 from comparisons.runner.cell import on, points
 from comparisons.runner.experiment import Experiment, built
 from comparisons.runner.jobs import Job, work
@@ -148,6 +148,7 @@ def _run(request: Request, jobs: list[Job], data: Loaded, report: Report) -> int
     finally:
         rows = store.collect(request.out)
         if len(rows):
+            baselines.keep(request.out, ((job.cell, data[job.cell.experiment.n_train]) for job in jobs))
             print(report(rows, request.out, rows[rows.cell.isin({job.cell.name for job in jobs})]))
     return _failures(jobs)
 

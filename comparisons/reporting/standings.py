@@ -1,0 +1,89 @@
+"""Who leads, by how much, and at what cost: every method against the best of its panel, seed by seed."""
+
+import numpy as np
+import pandas as pd
+
+from comparisons.reporting import outcomes
+from comparisons.runner.rows import METRICS, PANEL
+
+CELL = [*PANEL, "backend", "method", "engine"]  # one line of a table; seeds are averaged over
+BOUND = "elbo_nats"
+EVIDENCE = [name for name, what in METRICS.items() if what == "log p(x)"]  # the most exact first: that one is shown
+WITHIN = 2.0  # standard errors
+NEAR = 1.0  # nats: what a method costs is counted up to here from the best
+SPLIT = "test"
+STANDING = ["to_best", "to_best_stderr", "shared_seeds", "near_seconds", "near_evals"]
+
+
+def judged_by(rows: pd.DataFrame) -> str:
+    """Return the metric that a panel's methods are held against one another by: log p(x), else the bound."""
+    return next((name for name in EVIDENCE if rows.metric.eq(name).any()), BOUND)
+
+
+def standings(panel: pd.DataFrame) -> pd.DataFrame:
+    """Hold each (backend, method, engine) of a panel's rows that can be compared against the best of them, on test.
+
+    `to_best` is the mean over the `shared_seeds` of the difference on the same seed, in nats per datapoint, with the
+    standard error of that mean, NaN for one seed: runs of one seed see the same minibatches from the same start, and
+    share much of their scatter. `near_seconds` and `near_evals` (of the decoder) are the means at the first stop within
+    one nat of the best end, NaN where there is none.
+    """
+    ran = outcomes.ran(panel)
+    rows = ran[(ran.split == SPLIT) & (ran.metric == judged_by(ran))]
+    sound = rows[~rows.groupby(CELL).value.transform(lambda value: value.isna().any()).astype(bool)]
+    sound = sound[~sound.status.ne("ok").groupby([sound[name] for name in CELL]).transform("any")]
+    last = sound[sound.n_seen == sound.groupby("cell").n_seen.transform("max")]
+    ends = {name: part.groupby("seed").value.mean() for name, part in last.groupby(CELL)}
+    best: pd.Series = max(ends.values(), key=lambda values: values.mean(), default=pd.Series(dtype=float))
+    lines = []
+    for name, values in ends.items():
+        difference = (values - best).dropna()
+        error = difference.std(ddof=1) / np.sqrt(len(difference)) if len(difference) > 1 else np.nan
+        stops = sound[(sound[CELL] == list(name)).all(axis=1)].groupby("n_seen")[["value", "seconds", "decoder_evals"]]
+        near = stops.mean()[lambda stop: stop.value >= best.mean() - NEAR]
+        cost = near.iloc[0][["seconds", "decoder_evals"]] if len(near) else (np.nan, np.nan)
+        lines.append([*name, difference.mean(), error, len(difference), *cost])
+    return pd.DataFrame(lines, columns=[*CELL, *STANDING])
+
+
+def apart(to_best: float, stderr: float) -> bool:
+    """Say whether a line is told from the best: it lies more than two standard errors below."""
+    return bool(to_best < -WITHIN * stderr)
+
+
+def told(to_best: float, stderr: float) -> str:
+    """Return a difference to the best as a table shows it; `*` marks what is told from it."""
+    if np.isnan(to_best) or (to_best == 0 and not stderr > 0):
+        return "-" if np.isnan(to_best) else "best"
+    error = f" ± {stderr:.2f}" if np.isfinite(stderr) else ""
+    return f"{to_best:+.2f}{error}{' *' if apart(to_best, stderr) else ''}"
+
+
+def lead(panel: pd.DataFrame) -> list[str]:
+    """Say who leads a panel of `tables.summary`, by how much, and at what cost; nothing where one stands alone."""
+    if panel.method.nunique() == 1:  # it is said over the table
+        panel = panel.assign(method="")
+    compared = panel[panel.to_best.notna()].sort_values("to_best", ascending=False, kind="stable")
+    if len(compared) < 2:
+        return []
+    best, second = compared.iloc[0], compared.iloc[1]
+    told_by = "log p(x)" if np.isfinite(best.log_px_test) else "the lower bound"
+    level = [_name(line) for _, line in compared.iloc[1:].iterrows() if not apart(line.to_best, line.to_best_stderr)]
+    text = f"{_name(best)} leads by {told_by} on test"
+    if best.shared_seeds < 2:
+        text += f", {-second.to_best:.2f} nats above {_name(second)}, with 1 seed"
+    elif level:
+        text += f", and cannot be told from {' and '.join(level)}"
+    else:
+        text += f", {-second.to_best:.2f} ± {second.to_best_stderr:.2f} nats above {_name(second)}"
+    text += f". Within one nat of its end it is after {_cost(best)}"
+    first = compared.loc[compared.near_seconds.idxmin()]
+    return [f"{text}{'' if first.name == best.name else f', {_name(first)} after {_cost(first)}'}."]
+
+
+def _name(line: pd.Series) -> str:
+    return " ".join(filter(None, (line.backend, line.method and f"({line.method})", f"on {line.engine}")))
+
+
+def _cost(line: pd.Series) -> str:
+    return f"{line.near_seconds:.1f} s and {line.near_evals:.3g} decoder evaluations"

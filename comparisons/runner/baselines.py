@@ -1,0 +1,55 @@
+"""baselines.csv: what fits in a folder of results would be worth if they ignored z, by model, data and points."""
+
+import csv
+import io
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+from comparisons.data import Data
+from comparisons.evidence.baseline import baseline
+from comparisons.runner.cell import Cell, points
+from comparisons.runner.experiment import built
+from comparisons.runner.store import write
+
+FILE = "baselines.csv"
+OF = ("model", "data", "n_train", "split", "n_points")  # what a row of results says of itself
+
+Key = tuple[str, ...]
+Baselines = dict[Key, float]  # mean log p(x), in nats per datapoint
+
+
+def key(model: str, data: str, n_train: int, split: str, n_points: int) -> Key:
+    """Return what a baseline is known by."""
+    return str(model), str(data), str(n_train), split, str(n_points)
+
+
+def read(out: Path) -> Baselines:
+    """Return what a folder of results holds, nothing where there is no such file."""
+    if not (out / FILE).exists():
+        return {}
+    with (out / FILE).open(newline="", encoding="utf-8") as file:
+        return {tuple(row[name] for name in OF): float(row["value"]) for row in csv.DictReader(file)}
+
+
+def keep(out: Path, cells: Iterable[tuple[Cell, Data]]) -> None:
+    """Write down those of these cells, on their data, beside those that are there. Raises StorageError."""
+    known = read(out)
+    for cell, data in cells:
+        e = cell.experiment
+        for split in ("train", "test"):
+            x, _ = points(data, split, e.eval_points)
+            name = key(e.model, e.data, cell.n_train, split, len(x))
+            if name not in known:
+                known[name] = baseline(data.train, x, built(e, cell.n_x).support)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow((*OF, "value"))
+    writer.writerows([*name, repr(value)] for name, value in sorted(known.items()))
+    if known != read(out):
+        write(out / FILE, text.getvalue())
+
+
+def of(known: Baselines, model: str, data: str, n_train: int, split: str, n_points: int) -> float:
+    """Return a baseline, NaN where it is not known."""
+    return known.get(key(model, data, n_train, split, n_points), math.nan)
