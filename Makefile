@@ -21,7 +21,7 @@ test: install
 
 # The report from the rows and files in reports/, and the results in README.md; runs nothing.
 report: install
-	$(BIN)/python -m comparisons.report --readme README.md
+	$(BIN)/python -m comparisons.report --out reports --readme README.md
 
 # An hour of kills and other harm; what came of it goes to reports/reliability/.
 torture: install

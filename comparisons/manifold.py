@@ -6,7 +6,6 @@ shows its mean at each z.
 
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -41,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     for name in dict.fromkeys(plan.data):
         data = load(name, data_dir)
         experiment = pictures.experiment(plan, name, 2, getattr(plan, f"{name}_hidden"))
-        fit = fitted(experiment, data, out, [Path(folder) for folder in pictures.FOLDERS])
+        fit = fitted(experiment, data, out, pictures.FOLDERS)
         pixels = pictures.sheet(pictures.decoder_means(fit, manifold(plan.grid)), data.shape, plan.grid)
         latents = (
             f"{plan.grid} x {plan.grid} values of z: the normal's inverse distribution function at the centres of an "

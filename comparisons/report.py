@@ -28,6 +28,7 @@ def sections() -> tuple["Part | Comparison", ...]:
         corrections,
         full_vb_report,
         judge_again,
+        own,
         readings,
         reproduction,
         sheets,
@@ -36,6 +37,7 @@ def sections() -> tuple["Part | Comparison", ...]:
     from comparisons.reporting import reliability
 
     return (
+        Part("runs", "Runs in this folder", "Runs", own.blocks),
         Part("changed", "What changed, and why", "What changed", corrections.blocks),
         Part("answer", "The answer", "Answer", answer.blocks),
         Part("figure2", "Figure 2: the lower bound", "Figure 2", reproduction.figure2),
@@ -63,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Read the folder, write index.html, README.md, verdicts.csv and figures/ into it; return 0. Raises UserError."""
     parser = cli.Parser(prog="python -m comparisons.report", description=__doc__, allow_abbrev=False)
     parser.add_argument(
-        "--out", default="reports", metavar="DIR", help="folder of the reports, read and written (default: reports)"
+        "--out", default="results", metavar="DIR", help="folder of the results, read and written (default: results)"
     )
     parser.add_argument(
         "--readme", metavar="FILE", help="a README whose results, between its marks, are written anew (default: none)"
@@ -74,10 +76,11 @@ def main(arguments: list[str] | None = None) -> int:
     if not given or "\0" in given or not out.is_dir():
         raise FlagError(f"there is no folder {given[:100]!r}; name the one that comparisons wrote to with --out")
     from comparisons.paper import found, readme, verdicts  # and with them pandas
-    from comparisons.paper.report import index, page
+    from comparisons.paper.report import index, page, shown
     from comparisons.reporting.blocks import Section, figures
 
-    there, parts = found.read(out), sections()
+    there = found.read(out)
+    parts = shown(sections(), there)
     built = [Section(part.name, part.title, part.blocks(there)) for part in parts]
     drawn = {out / one.file: one for section in built for one in figures(section.blocks) if one.ours}
     readmes = ""
@@ -88,7 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
     for path in {*(out / "figures").glob("*.svg")} - drawn.keys():  # of rows that are there no longer
         path.unlink()
     store.write(out / "verdicts.csv", verdicts.to_csv(there.verdicts))
-    store.write(out / "index.html", page(built, parts))
+    store.write(out / "index.html", page(built, parts, there))
     store.write(out / "README.md", index(built, parts, there))
     if flags.readme is not None:
         readme.write(flags.readme, readmes)

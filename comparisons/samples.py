@@ -5,7 +5,6 @@ z is drawn from the prior N(0, I), and the decoder shows its mean at each z.
 
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -37,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     data = load(plan.data, data_dir)
     for k in dict.fromkeys(plan.latents):
         experiment = pictures.experiment(plan, plan.data, k, plan.n_hidden)
-        fit = fitted(experiment, data, out, [Path(folder) for folder in pictures.FOLDERS])
+        fit = fitted(experiment, data, out, pictures.FOLDERS)
         pixels = pictures.sheet(pictures.decoder_means(fit, prior(plan.seed, k, plan.grid**2)), data.shape, plan.grid)
         latents = f"{plan.grid**2} draws of z from the prior N(0, I), by NumPy from the seeds {plan.seed} and {k}"
         title = f"Random samples, {k} latent variables"

@@ -15,7 +15,7 @@ from comparisons.runner.watching import STATES, look
 def main(arguments: list[str] | None = None) -> int:
     """Print a line for each cell and a summary; return 1 where cells failed, else 0. Raises UserError."""
     parser = argparse.ArgumentParser(prog="python -m comparisons.status", description=__doc__, allow_abbrev=False)
-    usual = "reports/marginal_likelihood"
+    usual = "results/marginal_likelihood"
     parser.add_argument("out", nargs="*", default=[usual], help=f"folders of results (default: {usual})")
     seen = []
     for out in parser.parse_args(arguments).out:

@@ -26,7 +26,7 @@ BLOCKS = re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL)
 LINES = [line.split("#")[0].strip() for block in BLOCKS for line in block.replace("\\\n", " ").splitlines()]
 OWN = "factor_analysis.py"  # `test_parts` runs the commands on the files that docs/extending.md holds
 COMMANDS = [line for line in dict.fromkeys(LINES) if line and OWN not in line]
-KEPT = "reports/kept"  # where one command keeps what the next one judges again
+KEPT = "results/kept"  # where one command keeps what the next one judges again
 # Appended to a comparison's own flags, of which the last one counts.
 FIT = "--samples 200 --n-hidden 5 --engine pyro"
 GRID = f"{FIT} --seeds 0 --eval-points 4 --elbo-draws 2 --fit-steps 5 --step-size 0.01"
@@ -90,7 +90,8 @@ def test_every_command_runs(
     command: str, tmp_path: Path, port: str, kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     environment = dict(os.environ)
-    words = shlex.split(command.replace("8786", port).replace(KEPT, str(kept)))
+    there = command.replace("status results/", "status reports/")  # in a new checkout those alone are there
+    words = shlex.split(there.replace("8786", port).replace(KEPT, str(kept)))
     if words[-1] == "&":
         BACKGROUND.append(subprocess.Popen([sys.executable, "-m", *words[:-1]], cwd=ROOT, stderr=subprocess.DEVNULL))
         return

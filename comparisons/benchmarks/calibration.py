@@ -22,7 +22,7 @@ from comparisons.evidence.elbo import elbo
 from comparisons.evidence.importance import sandwich
 from comparisons.runner import store
 from comparisons.runner.experiment import Experiment
-from comparisons.runner.fits import Fit, fitted, followed
+from comparisons.runner.fits import Fit, earlier, fitted, followed
 from inference.base import Engine, Params
 
 WITHOUT_MNIST = {"linear", "defaults"}
@@ -256,7 +256,7 @@ def fit_of(plan: Plan, data: Data | None, out: Path, k: int, n_hidden: int) -> F
     """Return a fit of the first backend: from this comparison's folder, or the main one's, else trained here."""
     assert data is not None
     experiment = experiment_of(plan, k, n_hidden)
-    return fitted(experiment, take(data, experiment.n_train), out, [Path("reports/marginal_likelihood")])
+    return fitted(experiment, take(data, experiment.n_train), out, earlier("marginal_likelihood"))
 
 
 def target_of(fit: Fit, data: Data | None, split: str, count: int) -> Target:

@@ -22,7 +22,7 @@ from comparisons.reporting import markdown
 from comparisons.reporting.blocks import Block, Items, Paragraph, Table
 from comparisons.runner import store
 from comparisons.runner.experiment import Experiment
-from comparisons.runner.fits import Fit, fitted
+from comparisons.runner.fits import Fit, earlier, fitted
 from inference import BACKENDS
 from inference.base import join, setting
 from inference.local import LocalSettings, local_fit
@@ -35,7 +35,7 @@ TITLE = "Where the lower bound loses"
 GAPS = {"approximation_gap": ("log_px", "local_elbo"), "amortization_gap": ("local_elbo", "elbo")}
 IWAE = 50  # draws of the tighter bound that stands beside
 PARTICLES = 10  # draws of a step of the local fit
-KNOWN = (Path("reports/marginal_likelihood"), Path("reports/calibration"))  # where fits may lie already
+KNOWN = earlier("marginal_likelihood", "calibration")
 
 Row = dict[str, Any]
 

@@ -95,7 +95,7 @@ def read(
         text += f" {{{', '.join(choices)}}}" if choices else ""
         taken = {"nargs": "+", "default": list(values)} if several else {"default": default}
         parser.add_argument(name, dest=f.name, metavar="X", help=f"{text} (default: {shown})", **taken)
-    out = f"reports/{comparison.rpartition('.')[2]}"
+    out = f"results/{comparison.rpartition('.')[2]}"
     parser.add_argument("--out", default=out, metavar="DIR", help=f"folder of the results (default: {out})")
     where = "folder of the data files (default: $AEVB_DATA, else the user's cache)"
     parser.add_argument("--data-dir", metavar="DIR", help=where)

@@ -12,7 +12,8 @@ from comparisons.paper.curves import curves
 from comparisons.paper.pictures import Sheet
 from comparisons.paper.verdicts import Claim, Verdict
 from comparisons.reporting import outcomes
-from comparisons.runner import store
+from comparisons.runner import baselines, store
+from comparisons.runner.baselines import Baselines
 from comparisons.runner.rows import COLUMNS
 
 FIGURES = {"figure2": "lower_bound", "figure3": "marginal_likelihood"}
@@ -50,6 +51,12 @@ class Found(NamedTuple):
     claims: list[Claim]
     sheets: dict[str, list[Sheet]]
     extras: dict[str, Extra]
+    known: dict[str, Baselines]  # figure -> what its fits would be worth if they ignored z
+
+    @property
+    def of_paper(self) -> bool:
+        """Whether any curve of the paper was run."""
+        return any(verdict.point for verdict in self.verdicts)
 
 
 def read(out: Path) -> Found:
@@ -67,7 +74,8 @@ def read(out: Path) -> Found:
     sheets = {name: pictures.read(out / name) for name in SHEETS}
     named = {name: extras[name].rows if name in extras else pd.DataFrame() for name in Rows._fields[2:]}
     judged = verdicts.verdicts(*both, curves())
-    return Found(Rows(**rows, **named), manifests, judged, verdicts.claims(*both), sheets, extras)
+    known = {figure: baselines.read(out / name) for figure, name in FIGURES.items()}
+    return Found(Rows(**rows, **named), manifests, judged, verdicts.claims(*both), sheets, extras, known)
 
 
 def extra(folder: Path) -> Extra:

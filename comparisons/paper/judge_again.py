@@ -37,7 +37,7 @@ METRIC = f"log_px_{JUDGE}_nats"
 class Plan(cli.Plan):
     """What is judged again. Each field is a flag."""
 
-    cells: str = setting("reports/marginal_likelihood", "folder of the comparison whose cells are judged", words=True)
+    cells: str = setting("results/marginal_likelihood", "folder of the comparison whose cells are judged", words=True)
     stops: str = setting("last", "which stops", choices=("last", "all"))
 
 

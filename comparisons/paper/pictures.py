@@ -17,9 +17,9 @@ from comparisons.reporting import markdown
 from comparisons.reporting.blocks import Block, Figure, Heading, Table
 from comparisons.runner import store
 from comparisons.runner.experiment import Experiment, numbers_version
-from comparisons.runner.fits import Fit
+from comparisons.runner.fits import Fit, earlier
 
-FOLDERS = ("reports/lower_bound", "reports/manifold", "reports/samples")  # where fits may lie already
+FOLDERS = earlier("lower_bound", "manifold", "samples")
 Sheet = tuple[Path, dict[str, Any]]  # a PNG, and the facts beside it
 VERSIONS = ("numpyro", "jax", "pyro-ppl", "torch", "numpy")  # of the libraries that people ask about
 HIDDEN = {"mnist": 500, "frey": 200}  # the paper's section 5
@@ -128,7 +128,7 @@ def versions(facts: dict[str, Any]) -> str:
 
 def _fit(out: Path, cell: str) -> dict[str, Any]:
     """Return how the fit came about: command, commit, and its lower bound on test at its end [nats]."""
-    for folder in (out, *map(Path, FOLDERS)):
+    for folder in (out, *FOLDERS):
         if not store.finished(folder, cell, with_state=True):
             continue
         manifest = store.read_manifest(folder, cell)

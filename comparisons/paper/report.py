@@ -12,6 +12,8 @@ from comparisons.reporting import html, markdown
 from comparisons.reporting.blocks import Code, Heading, Items, Link, Paragraph, Section
 
 TITLE = "Auto-Encoding Variational Bayes, run again"
+OWN = "Runs in this folder"
+OWN_QUESTION = "Each table holds methods against one another: one model, the same data, the same seeds, one judge."
 QUESTION = (
     "In 2013 Kingma and Welling fitted one model, a decoder p(x | z) with a prior p(z), by several methods: their own "
     "auto-encoding variational Bayes (AEVB), wake-sleep and Monte Carlo EM. They showed single runs, without error "
@@ -23,6 +25,8 @@ INDEX = (Code("index.html"), BOTH, COMMAND, " from the rows and files here.")
 PAPER = Link("https://arxiv.org/abs/1312.6114v10", "arXiv 1312.6114v10")
 BUILT = ". This page is built from the rows and files beside it by "
 FOOTER = ("The paper is ", PAPER, BUILT, COMMAND, ", and from nothing else.")
+OWN_FOOTER = (BUILT[2:], COMMAND, ", and from nothing else.")
+SHEETS = {"figure4": "manifold", "figure5": "samples"}
 LEAD = 10  # items of a list that are shown before the rest is folded away
 NAMED_BEFORE = {"judge_again": "figure4"}  # sections that the navigation names before one that stands above them
 
@@ -75,21 +79,31 @@ class Comparison(NamedTuple):
         return b.Item((title, f": {self.report.ABOUT}{'' if there else ' Not run yet.'}"), [Items(said)])
 
 
-def page(sections: Sequence[Section], parts: Sequence[Part | Comparison]) -> str:
+def shown(parts: Sequence[Part | Comparison], found: Found) -> list[Part | Comparison]:
+    """Return the sections that a folder has something for: those of the paper only where a curve of it was run."""
+    there = {"runs", *found.extras, *(figure for figure, name in SHEETS.items() if found.sheets[name])}
+    return [part for part in parts if found.of_paper or part.name in there]
+
+
+def page(sections: Sequence[Section], parts: Sequence[Part | Comparison], found: Found) -> str:
     """Return the whole page, the same bytes for the same rows and files."""
     words = {part.name: part.word for part in parts}
     names = [name for name in words if name not in NAMED_BEFORE]
     for name, other in NAMED_BEFORE.items():
-        names.insert(names.index(other), name)
-    return html.page(TITLE, QUESTION, sections, [(name, words[name]) for name in names], Paragraph(FOOTER))
+        if name in words:
+            names.insert(names.index(other) if other in names else len(names), name)
+    opening, footer = ((TITLE, QUESTION), FOOTER) if found.of_paper else ((OWN, OWN_QUESTION), OWN_FOOTER)
+    return html.page(*opening, sections, [(name, words[name]) for name in names], Paragraph(footer))
 
 
 def index(sections: Sequence[Section], parts: Sequence[Part | Comparison], found: Found) -> str:
     """Return the same for those who read on a code host: the answer, the figures, and where the rest lies."""
-    blocks: list[b.Block] = [Heading(TITLE, 1), Paragraph(QUESTION), Paragraph(INDEX)]
+    title, question = (TITLE, QUESTION) if found.of_paper else (OWN, OWN_QUESTION)
+    blocks: list[b.Block] = [Heading(title, 1), Paragraph(question), Paragraph(INDEX)]
     for part, section in zip(parts, sections, strict=True):
         if isinstance(part, Part) and not all(isinstance(block, b.Long) for block in section.blocks):
-            gap = [] if part.name == "answer" else [b.Gap()]  # the answer belongs to the opening
+            gap = [] if part.name in ("answer", "runs") else [b.Gap()]  # the answer belongs to the opening
             blocks += [*gap, Heading(section.title, 2), *section.blocks]
     more = Items([part.item(found) for part in parts if isinstance(part, Comparison)])
-    return markdown.page([*blocks, b.Gap(), Heading("And more", 2), more])
+    end: list[b.Block] = [b.Gap(), Heading("And more", 2), more] if more.items else []
+    return markdown.page([*blocks, *end])

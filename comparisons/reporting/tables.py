@@ -121,7 +121,7 @@ def _of_panel(panel: pd.DataFrame, rows: pd.DataFrame) -> Iterator[Block]:
         body.append([*given, *["-"] * (len(head) - len(given))])
     yield from map(Paragraph, lead(panel))
     yield Table(head, body)
-    yield Paragraph(note(panel, p["data"]))
+    yield Paragraph(f"{note(panel, p['data'])} {legend(panel)}")
     yield from outcomes.blocks(rows)
     yield from _side_by_side(estimators(rows))
     for (one, other), compared in agreement(panel).groupby(PAIR, sort=False):
@@ -171,15 +171,20 @@ def _side_by_side(table: pd.DataFrame) -> Iterator[Block]:
     yield Table(["backend", "method", "engine", "split", *names], body)
 
 
-def note(panel: pd.DataFrame, data: str) -> str:
-    """Say what the numbers are, under a table or figure."""
-    errors = "± is one standard error over seeds" if (panel.seeds > 1).any() else "1 seed, hence no ±"
-    text = f"Nats per datapoint, higher is better; {errors}."
-    text += " The judge's error is the estimator's own standard error, on test, of what these fits have."
+def legend(panel: pd.DataFrame) -> str:
+    """Say what the columns of a table are."""
+    text = "The judge's error is the estimator's own standard error, on test, of what these fits have."
     text += " To the best: the difference on the same seeds, where * marks more than two of its standard errors."
     text += " To 1 nat: the cost at the first stop within one nat of the best end."
     if panel.baseline_test.notna().any():
         text += f" The last line is what independent columns reach; z is unused in a fit less than {UNUSED} above it."
+    return text
+
+
+def note(panel: pd.DataFrame, data: str) -> str:
+    """Say what the numbers are, under a table or figure."""
+    errors = "± is one standard error over seeds" if (panel.seeds > 1).any() else "1 seed, hence no ±"
+    text = f"Nats per datapoint, higher is better; {errors}."
     if data in ("digits", "mnist"):
         own = panel.model.str.contains(":").any()  # from a user's file: who knows what its decoder is
         text += f"{' Under a decoder for 0 and 1 every' if own else ' Every'} number on {data} is a {GREY}."

@@ -68,6 +68,11 @@ def fitted(experiment: Experiment, data: Data, out: Path, look_in: Sequence[Path
     return restored(unjudged, store.load_state(out, unjudged.name))
 
 
+def earlier(*names: str) -> list[Path]:
+    """Return the folders of these comparisons where fits may lie already: one's own, and the published ones."""
+    return [Path(root) / name for name in names for root in ("results", "reports")]
+
+
 def followed(experiment: Experiment, estimator: str, data: Data, out: Path) -> tuple[Fit, dict[str, Any]]:
     """Return a fit, and what an estimator of log p(x) kept along its training, by split.
 

@@ -133,7 +133,7 @@ def test_withdrawn_sentences_are_quotations() -> None:
 
 
 def section(rows: Rows, manifests: dict[str, Any]) -> str:
-    return markdown.page(corrections.blocks(Found(rows, {"figure3": manifests}, [], [], {}, {})))
+    return markdown.page(corrections.blocks(Found(rows, {"figure3": manifests}, [], [], {}, {}, {})))
 
 
 def test_what_holds_now_is_told_by_mended_rows_alone() -> None:
