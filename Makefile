@@ -1,6 +1,8 @@
 # Each target makes .venv, installs what constraints.txt pins, and runs: on a fresh machine one command is enough.
 PYTHON ?= python3
 BIN = .venv/bin
+# Two cells at a time where there are two cores.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(2, os.cpu_count() or 1))')
 
 .PHONY: install compare test report torture lint
 
@@ -14,7 +16,7 @@ install: .venv/installed
 	touch $@
 
 compare: install
-	$(BIN)/python -m comparisons.marginal_likelihood --samples 30000 --warmup 20 --step-size 0.05 --eval-points 500 --seeds 0 1 2 --fresh
+	$(BIN)/python -m comparisons.marginal_likelihood --samples 50000 --optimizer adam --step-size 0.02 --eval-points 500 --seeds 0 1 2 --workers $(WORKERS)
 
 test: install
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
