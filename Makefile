@@ -16,7 +16,7 @@ install: .venv/installed
 	touch $@
 
 compare: install
-	$(BIN)/python -m comparisons.marginal_likelihood --samples 50000 --optimizer adam --step-size 0.02 --eval-points 500 --seeds 0 1 2 --workers $(WORKERS)
+	$(BIN)/python -m comparisons.marginal_likelihood --samples 50000 --optimizer adam --step-size 0.02 --eval-points 200 --seeds 0 1 2 --workers $(WORKERS)
 
 test: install
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder

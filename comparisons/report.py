@@ -85,7 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
     drawn = {out / one.file: one for section in built for one in figures(section.blocks) if one.ours}
     readmes = ""
     if flags.readme is not None:
-        readmes = readme.read(flags.readme, readme.parts(there.rows, there.claims))
+        readmes = readme.read(flags.readme, readme.parts(there.rows, there.claims, there.known["figure3"]))
     for path, one in drawn.items():
         store.write(path, one.content)
     for path in {*(out / "figures").glob("*.svg")} - drawn.keys():  # of rows that are there no longer

@@ -3,7 +3,7 @@
 from comparisons.data import GREY
 from comparisons.paper import reproduction_figures as figures
 from comparisons.paper.found import Found
-from comparisons.paper.verdicts import JUDGED, TRUSTED, Claim
+from comparisons.paper.verdicts import BELOW, JUDGED, TRUSTED, Claim
 from comparisons.reporting.blocks import Beside, Block, Figure, Fold, Heading, Item, Items, Long, Paragraph, Short, Word
 
 TOLERANCE = (
@@ -11,8 +11,7 @@ TOLERANCE = (
     f"training points seen. Where an estimator flags over {TRUSTED:.0%} of its datapoints no verdict rests on it."
 )
 ERRORS = (
-    "± is the standard deviation over seeds: what a single run, such as the paper's, scatters by. For one seed it is "
-    "the estimator's own standard error."
+    "± is a standard error over seeds, as everywhere here; one seed has none. The bands of the figures are as wide."
 )
 GREY_NOTE = f"Every number on MNIST is a {GREY}, as in the paper."
 CAPTION = (
@@ -21,7 +20,7 @@ CAPTION = (
 )
 OVERVIEW = "figures/overview.svg"
 CONCLUDED = "What the paper concluded"
-TONES = {"reproduced": "good", "better": "good", "holds": "good", "worse": "bad", "does not hold": "bad"}
+TONES = {"reproduced": "good", "holds": "good", BELOW: "bad", "does not hold": "bad"}  # above it is a deviation too
 FEW = 3  # lines of evidence that are shown at once
 
 
@@ -41,7 +40,7 @@ def overview(found: Found) -> Figure:
     words = {word: sum(v.word == word for v in figures.furthest(found.verdicts)) for word in JUDGED}
     alt = (
         "The difference between ours and the paper's value for each curve of Figures 2 and 3, at the most points seen "
-        f"that both have: {words['reproduced']} reproduced, {words['better']} better, {words['worse']} worse."
+        f"that both have: {', '.join(f'{words[word]} {word}' for word in JUDGED)}."
     )
     return Figure(figures.overview(found.verdicts).encode(), OVERVIEW, alt, CAPTION)
 

@@ -10,7 +10,7 @@ from comparisons.paper import answer, findings, made, plots, runs, verdicts, wor
 from comparisons.paper.curves import Curve, curves, value_at
 from comparisons.paper.found import FIGURES, Found
 from comparisons.paper.runs import PAPERS, TRUTH, Point
-from comparisons.paper.verdicts import METRICS, Verdict
+from comparisons.paper.verdicts import BELOW, METRICS, Verdict
 from comparisons.paper.words import ENGINE_NAMES, ESTIMATORS, NAMES, TITLES, count, number, panel_name
 from comparisons.reporting import blocks as b
 from comparisons.reporting import outcomes, tables
@@ -24,7 +24,7 @@ CAUSE = "Experiments on the cause"
 
 FIGURE2 = (
     "The lower bound on log p(x) against training points seen. Our curves are in colour, the paper's in grey; "
-    "train is solid, test dashed, and a band is the standard deviation over seeds."
+    "train is solid, test dashed, and a band is a standard error over seeds."
 )
 FIGURE3 = (
     "Estimated log p(x) on MNIST with 3 latent variables and 100 hidden units. With so few latent variables the "
@@ -129,8 +129,8 @@ def _experiments(found: Found, figure: str) -> Iterator[b.Block]:
 def _causes(found: Found, figure: str) -> Iterator[b.Block]:
     worse = causes(found, figure)
     if worse:
-        yield b.Short([b.Paragraph("Where ours is worse than the paper's or not trusted, and what is known there:")])
-        summary = f"Worse than the paper, or not trusted, at {len(worse)} points of its curves: what is known there"
+        yield b.Short([b.Paragraph("Where ours is below the paper's or not trusted, and what is known there:")])
+        summary = f"Below the paper, or not trusted, at {len(worse)} points of its curves: what is known there"
         yield b.Fold(summary, [b.Items(worse)])
 
 
@@ -162,7 +162,11 @@ def verdict_rows(found: Iterable[Verdict]) -> list[list[b.Text]]:
     for v in found:
         if v.point is None or v.configuration is None:
             continue
-        ours = "diverged" if np.isnan(v.point.value) else tables.plus_minus(v.point.value, v.point.error)
+        ours = (
+            "diverged"
+            if np.isnan(v.point.value)
+            else tables.plus_minus(v.point.value, v.point.stderr if v.point.seeds > 1 else np.nan)
+        )
         ours += outcomes.mark(v.point.contradicted) + doubt(v.point)
         paper = "-" if np.isnan(v.paper) else f"{v.paper:.1f}"
         word = answer.word(words.said(v.word))
@@ -233,7 +237,7 @@ def _quantity(column: str) -> str:
 
 
 def causes(found: Found, figure: str) -> list[str]:
-    """Return a line for each point that is worse than the paper's or not trusted: what experiments say, best first.
+    """Return a line for each point that is below the paper's or not trusted: what experiments say, best first.
 
     Compared are runs of the same panel, backend, split and estimator, judged after the same number of points; and
     for the paper's estimator what quadrature says of the same runs.
@@ -241,7 +245,7 @@ def causes(found: Found, figure: str) -> list[str]:
     rows = getattr(found.rows, figure)
     lines = []
     for v in found.verdicts:
-        if v.word not in ("worse", "not trusted") or v.point is None or v.curve.figure != figure:
+        if v.word not in (BELOW, "not trusted") or v.point is None or v.curve.figure != figure:
             continue
         tried = []
         for other, along in runs.each(runs.line(rows, v.curve, v.metric)):

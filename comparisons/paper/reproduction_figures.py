@@ -1,7 +1,7 @@
 """The paper's figures with its own curves in grey behind ours: rows to SVG, the same bytes for the same rows.
 
 Each panel is a figure of its own, narrow enough to be read on a phone. Train is solid, test is dashed; a band is the
-standard deviation over seeds.
+standard error over seeds.
 """
 
 from collections.abc import Iterable, Sequence
@@ -75,7 +75,7 @@ def panel(ours: list[Line], papers: list[Curve], title: str, x: str, labels: dic
             axis.plot(curve.n_seen, curve.value, linestyle=dash, color=GREYS[curve.backend], linewidth=1.0, zorder=1.5)
         for line in ours:
             _curve(axis, line, colours[line.backend], DASHES[line.dash])
-            y, spread, seeds = np.array([(p.value, p.error, p.seeds) for p in line.points]).T
+            y, spread, seeds = np.array([(p.value, p.stderr, p.seeds) for p in line.points]).T
             if (seeds > 1).any() and _trusted(line):
                 look = {"color": colours[line.backend], "alpha": 0.15, "lw": 0}
                 axis.fill_between(line.x, y - spread, y + spread, where=seeds > 1, **look)
@@ -216,7 +216,7 @@ def _limits(ours: list[Line], papers: list[Curve]) -> tuple[float, float]:
     ours = [line for line in ours if _trusted(line)] or ours
     late = [v for c in papers for n, v in zip(c.n_seen, c.value, strict=True) if n >= min(7e5, c.n_seen[-1])]
     late += [p.value for line in ours for p in line.points[len(line.points) // 2 :]]
-    tops = [p.value + (p.error if p.seeds > 1 else 0.0) for line in ours for p in line.points]
+    tops = [p.value + (p.stderr if p.seeds > 1 else 0.0) for line in ours for p in line.points]
     top = max(tops + late, default=0.0)
     usual = float(np.quantile(late, 0.05)) if late else -1.0
     span = max(top - usual, 0.02 * abs(top), 0.1)

@@ -13,7 +13,8 @@ from comparisons.paper.runs import FULL, MODEL_OF, PAPERS, TRUTH, Configuration,
 from comparisons.paper.words import ESTIMATORS, NAMES, TITLES, compared, count, number
 
 METRICS = {"figure2": ("elbo_nats",), "figure3": (TRUTH, PAPERS)}  # what is held against a figure
-JUDGED = ("reproduced", "better", "worse")
+ABOVE, BELOW = "above the paper", "below the paper"
+JUDGED = ("reproduced", ABOVE, BELOW)
 TRUSTED = 0.1  # share of its datapoints that an estimator may flag and still give a verdict
 NATS = {"mnist": 2.0}  # how near is reproduced, in nats
 SHARE = {"frey": 0.05}  # the same, as a share of the paper's value
@@ -85,10 +86,10 @@ def _verdict(
 
 
 def judged(data: str, difference: float, paper: float) -> str:
-    """Return the word for a difference [nats] from the paper's value: a run that diverged, NaN, is worse."""
+    """Return the word for a difference [nats] from the paper's value: a run that diverged, NaN, is below."""
     if abs(difference) <= tolerance(data, paper):
         return "reproduced"
-    return "better" if difference > 0 else "worse"
+    return ABOVE if difference > 0 else BELOW
 
 
 def tolerance(data: str, paper: float) -> float:

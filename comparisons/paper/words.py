@@ -39,12 +39,12 @@ def count(n_seen: int | None) -> str:
 
 
 def number(point: Point) -> str:
-    """Return a value and, over several seeds, how it scatters; what diverged says so."""
+    """Return a value and, over several seeds, the standard error of their mean; what diverged says so."""
     if np.isnan(point.value):
         return "diverged"
     digits = 1 if abs(point.value) < 500 else 0
-    scatter = f" ± {point.error:.{digits}f}" if point.seeds > 1 else ""
-    return f"{point.value:.{digits}f}{scatter}{outcomes.mark(point.contradicted)}"
+    error = f" ± {point.stderr:.{digits}f}" if point.seeds > 1 else ""
+    return f"{point.value:.{digits}f}{error}{outcomes.mark(point.contradicted)}"
 
 
 def said(word: str) -> str:

@@ -16,4 +16,4 @@ def report(rows: "pd.DataFrame", out: Path, mine: "pd.DataFrame") -> str:
     store.write(out / "table.md", markdown.printed(tables.blocks(outcomes.explained(rows, out), known)))
     store.write(out / "table.csv", tables.summary(rows, known).to_csv(index=False, lineterminator="\n"))
     store.write(out / "figure.svg", figures.learning_curves(rows))
-    return terminal.plain(mine, known)
+    return f"{terminal.plain(mine, known)}\n\n{terminal.where(out)}"
