@@ -220,7 +220,7 @@ def to_csv(found: Iterable[Verdict]) -> str:
     lines = []
     for v in found:
         p, run = v.point, v.configuration or ("", "", "")
-        ours = [_plain(p.value), _plain(p.error), p.seeds] if p else ["", "", ""]
+        ours = [_plain(p.value), _plain(p.stderr), p.seeds] if p else ["", "", ""]
         place = [*v.curve[:6], v.metric, v.at, v.n_seen]
         lines.append([*place, *ours, _plain(v.paper), _plain(v.difference), v.word, *run])
     columns = [*PLACE, *NUMBERS, *Configuration._fields]
