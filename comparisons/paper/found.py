@@ -11,6 +11,7 @@ from comparisons.paper import pictures, verdicts
 from comparisons.paper.curves import curves
 from comparisons.paper.pictures import Sheet
 from comparisons.paper.verdicts import Claim, Verdict
+from comparisons.paper.words import TITLES
 from comparisons.reporting import outcomes
 from comparisons.runner import baselines, store
 from comparisons.runner.baselines import Baselines
@@ -55,8 +56,8 @@ class Found(NamedTuple):
 
     @property
     def of_paper(self) -> bool:
-        """Whether any curve of the paper was run."""
-        return any(verdict.point for verdict in self.verdicts)
+        """Whether any of the paper's data were run."""
+        return any(rows.data.isin([*TITLES]).any() for rows in (self.rows.figure2, self.rows.figure3))
 
 
 def read(out: Path) -> Found:
