@@ -80,9 +80,12 @@ class Comparison(NamedTuple):
 
 
 def shown(parts: Sequence[Part | Comparison], found: Found) -> list[Part | Comparison]:
-    """Return the sections that a folder has something for: those of the paper only where a curve of it was run."""
+    """Return the sections that a folder has something for: those of the paper only where its data were run."""
     there = {"runs", *found.extras, *(figure for figure, name in SHEETS.items() if found.sheets[name])}
-    return [part for part in parts if found.of_paper or part.name in there]
+    kept = [part for part in parts if found.of_paper or part.name in there]
+    return sorted(
+        kept, key=lambda part: found.of_paper and part.name == "runs"
+    )  # behind the answer, where there is one
 
 
 def page(sections: Sequence[Section], parts: Sequence[Part | Comparison], found: Found) -> str:
@@ -102,7 +105,8 @@ def index(sections: Sequence[Section], parts: Sequence[Part | Comparison], found
     blocks: list[b.Block] = [Heading(title, 1), Paragraph(question), Paragraph(INDEX)]
     for part, section in zip(parts, sections, strict=True):
         if isinstance(part, Part) and not all(isinstance(block, b.Long) for block in section.blocks):
-            gap = [] if part.name in ("answer", "runs") else [b.Gap()]  # the answer belongs to the opening
+            opening = part is parts[0] or part.name == "answer"  # belongs to the title
+            gap = [] if opening else [b.Gap()]
             blocks += [*gap, Heading(section.title, 2), *section.blocks]
     more = Items([part.item(found) for part in parts if isinstance(part, Comparison)])
     end: list[b.Block] = [b.Gap(), Heading("And more", 2), more] if more.items else []

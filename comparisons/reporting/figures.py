@@ -55,7 +55,8 @@ def _draw(axis: Any, shown: pd.DataFrame) -> None:
         axis.plot(doubted.index, doubted.to_numpy(), "D", color="#b00020", markersize=9, fillstyle="none")
         if several[backend] and split == "test":  # one colour for all: say which is which
             end, look = (mean.index[-1], mean.iloc[-1]), {"color": colours[backend], "annotation_clip": True}
-            axis.annotate(method or "defaults", end, (4, -2), fontsize=6, textcoords="offset points", **look)
+            text = axis.annotate(method or "defaults", end, (4, -2), fontsize=6, textcoords="offset points", **look)
+            text.set_in_layout(False)  # a long one would leave no room for the curves
 
 
 def _keys(rows: pd.DataFrame) -> list[Any]:
