@@ -7,6 +7,7 @@ import pandas as pd
 
 from comparisons.paper.curves import Curve
 from comparisons.reporting import markdown, tables
+from comparisons.runner.baselines import Baselines
 from comparisons.runner.rows import COLUMNS
 
 HOSTILE = "\"><script>alert(1)</script>&'<img src=x onerror=alert(1)>"
@@ -49,9 +50,9 @@ def seeds(engine: str, values: list[float], **changes: Any) -> list[dict[str, An
     return [row(engine=engine, seed=seed, value=value, **changes) for seed, value in enumerate(values)]
 
 
-def table_of(rows: pd.DataFrame) -> str:
+def table_of(rows: pd.DataFrame, known: Baselines | None = None) -> str:
     """The tables of a grid's rows, as its table.md has them."""
-    return markdown.printed(tables.blocks(rows))
+    return markdown.printed(tables.blocks(rows, known))
 
 
 def pipes(text: str) -> list[list[str]]:

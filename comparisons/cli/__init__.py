@@ -1,8 +1,10 @@
 """What a command line needs: flags from dataclasses, their limits, exit codes, signals, and a user's own files."""
 
+import codecs
 import os
 import sys
 from collections.abc import Callable
+from io import TextIOWrapper
 from typing import NoReturn
 
 from comparisons.cli import stopping
@@ -12,8 +14,23 @@ from comparisons.errors import UserError
 __all__ = ["Parser", "Plan", "Told", "main", "parse_plan"]
 
 
+SPELT_OUT = {"±": "+-", "†": "(!)", "█": "#"}
+
+
+def _spelt_out(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    text = error.object[error.start : error.end]
+    return "".join(SPELT_OUT.get(one, "?") for one in text), error.end
+
+
+codecs.register_error("spelt_out", _spelt_out)
+
+
 def main(command: Callable[[], int]) -> NoReturn:
     """Run a command and exit with its code; a user's mistake is one line on stderr."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # what a terminal cannot show is no reason to lose a finished run's table
+            stream.reconfigure(errors="spelt_out")
     try:
         with stopping.taken_over():
             code = command()

@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import Field, dataclass, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -51,7 +52,13 @@ class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, like all others."""
 
     def error(self, message: str) -> NoReturn:
-        raise FlagError(f"{' '.join(message.split())}; see --help")
+        unknown = message.partition("unrecognized arguments:")[2].split()
+        known = [name for name in self._option_string_actions if name.startswith("--")]
+        near = [
+            close[0] for word in unknown for close in [get_close_matches(word.partition("=")[0], known, 1)] if close
+        ]
+        hint = f"did you mean {' '.join(near)}? See --help" if near else "see --help"
+        raise FlagError(f"{' '.join(message.split())}; {hint}")
 
 
 def parse_plan(

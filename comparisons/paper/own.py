@@ -6,7 +6,7 @@ from comparisons.reporting import figures, tables
 from comparisons.reporting.blocks import Block, Figure, Fold, Heading, Link, Long, Paragraph
 from comparisons.runner.rows import PANEL
 
-MOST = 12  # panels that the page itself holds
+MOST = 4  # panels that the page itself holds
 COMPARISONS = {"marginal_likelihood": "log p(x) and lower bounds", "lower_bound": "Lower bounds"}
 
 

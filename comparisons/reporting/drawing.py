@@ -1,6 +1,7 @@
 """How figures are drawn: matplotlib is set up here alone, and the same drawing gives the same bytes of SVG."""
 
 import io
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import cycle
 from typing import Any
@@ -22,11 +23,19 @@ DASHES = {"train": "-", "test": "--"}
 
 
 def svg(size: tuple[float, float], draw: Callable[[Any], None], style: Mapping[str, Any] = SMALL) -> str:
-    """Run `draw(figure)` on an empty figure of this size [inches]; return it as SVG."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
+    """Run `draw(figure)` on an empty figure of this size [inches]; return it as SVG.
 
-    with rc_context({**ALWAYS, **style}):
+    Neither a matplotlibrc, TeX and styles in it say, nor the backend that a notebook asks for has a part in it.
+    """
+    asked = os.environ.pop("MPLBACKEND", None)  # one that is not installed here would stop the import
+    try:
+        from matplotlib import rc_context, rcdefaults, rcParams
+        from matplotlib.figure import Figure
+    finally:
+        os.environ |= {} if asked is None else {"MPLBACKEND": asked}
+    with rc_context():
+        rcdefaults()
+        rcParams.update({**ALWAYS, **style})
         figure = Figure(figsize=size, layout="constrained")
         draw(figure)
         text = io.StringIO()

@@ -16,7 +16,7 @@ import inference
 from comparisons.cli import parts
 from comparisons.cli.flags import Parser, check, expanded, read
 from comparisons.data import Data, digest, load, take
-from comparisons.errors import FlagError, UnfitError
+from comparisons.errors import FlagError, UnfitError, UserError
 from comparisons.runner import baselines, store
 from comparisons.runner.cell import on, points
 from comparisons.runner.experiment import Experiment, built
@@ -141,6 +141,7 @@ def _run(request: Request, jobs: list[Job], data: Loaded, report: Report) -> int
                 store.announce(job.out, job.cell.name, job.manifest, fresh)
     # The longest first: a long one that starts last would keep one worker busy while the others stand idle.
     missing.sort(key=lambda job: -cost(job.cell.experiment))
+    told = 0
     try:
         if missing:
             with display(missing) as watch:
@@ -149,8 +150,24 @@ def _run(request: Request, jobs: list[Job], data: Loaded, report: Report) -> int
         rows = store.collect(request.out)
         if len(rows):
             baselines.keep(request.out, ((job.cell, data[job.cell.experiment.n_train]) for job in jobs))
-            print(report(rows, request.out, rows[rows.cell.isin({job.cell.name for job in jobs})]))
-    return _failures(jobs)
+            told = _reported(report, request.out, rows, rows.cell.isin({job.cell.name for job in jobs}))
+    return _failures(jobs) or told
+
+
+def _reported(report: Report, out: Path, rows: Any, asked: Any) -> int:
+    """Write and print the report of finished runs; return 1 where it breaks, which takes none of them away."""
+    try:
+        text = report(rows, out, rows[asked])
+    except UserError:
+        raise
+    except Exception as error:  # a fault of ours: the other grids still run
+        import traceback
+
+        traceback.print_exc(file=sys.stderr)
+        print(f"the report of {out} broke ({type(error).__name__}); its rows are in {out / 'cells'}", file=sys.stderr)
+        return 1
+    print(text)
+    return 0
 
 
 def _work(jobs: list[Job], data: Loaded, running: Running, watch: Callable[[], None]) -> None:

@@ -1,6 +1,7 @@
 """The command line: what it accepts, and how a mistake ends: one line on stderr and the exit code of its kind."""
 
 import gzip
+import os
 import re
 import subprocess
 import sys
@@ -385,3 +386,31 @@ def test_the_standard_figure_2_is_the_papers() -> None:
 def test_a_wrong_preset_is_one_line(fails: Callable[..., str], arguments: list[str], words: list[str]) -> None:
     text = fails(2, *arguments)
     assert all(word in text for word in words)
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("--sampels", "--samples"), ("--n-latents=3", "--n-latent")])
+def test_a_misspelt_flag_gets_the_nearest_name(typed: str, meant: str) -> None:
+    with pytest.raises(FlagError, match=rf"unrecognized arguments: {typed}.*; did you mean {meant}\? See --help$"):
+        parse("fit", "", {}, [typed])
+    with pytest.raises(FlagError, match=r"unrecognized arguments: --zzzzzz; see --help$"):
+        parse("fit", "", {}, ["--zzzzzz"])
+
+
+ANYWHERE = """
+import sys
+from comparisons import cli
+from comparisons.reporting import drawing
+def command():
+    print(len(drawing.svg((1, 1), lambda figure: figure.suptitle("50 % ± 1_2"))) > 500, "± 0.1 †")
+    return 0
+cli.main(command)
+"""
+
+
+def test_a_terminal_and_a_matplotlib_of_any_kind_get_the_report(tmp_path: Path) -> None:
+    """One of ASCII alone; a matplotlibrc with TeX and a style; a notebook's backend that is not installed."""
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\nfont.family: no-such-font\nbackend: QtAgg\n")
+    told = {"PYTHONIOENCODING": "ascii", "MATPLOTLIBRC": str(tmp_path), "MPLBACKEND": "module://not_installed.here"}
+    environment = {**os.environ, **told}
+    done = subprocess.run([sys.executable, "-c", ANYWHERE], capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True +- 0.1 (!)\n", "")

@@ -17,7 +17,7 @@ from comparisons.data import Data
 from comparisons.errors import StorageError
 from comparisons.evidence.judge import ESTIMATORS
 from comparisons.reporting import figures, tables
-from comparisons.runner import grid, run, store
+from comparisons.runner import baselines, grid, run, store
 from comparisons.runner.cell import Cell, on
 from comparisons.runner.experiment import STEP_SIZES, Experiment, identity
 from comparisons.runner.rows import COLUMNS, METRICS
@@ -118,7 +118,7 @@ def test_the_engines_count_the_same_work(finished: Path) -> None:
 
 def test_tables_and_figures_are_written(finished: Path) -> None:
     lines = [line for line in (finished / "table.md").read_text().splitlines() if line.startswith("|")]
-    assert len(lines) == 2 + len(BACKENDS) * len(ENGINES)
+    assert len(lines) == 3 + len(BACKENDS) * len(ENGINES)  # a head, its rule, and what ignores z
     table = pd.read_csv(finished / "table.csv", keep_default_na=False)
     assert len(table) == len(BACKENDS) * len(ENGINES) and set(table.n_seen) == {600}
     assert ElementTree.parse(finished / "figure.svg").getroot().tag.endswith("svg")
@@ -126,9 +126,10 @@ def test_tables_and_figures_are_written(finished: Path) -> None:
 
 def test_tables_and_figures_are_a_pure_function_of_the_rows(finished: Path) -> None:
     rows = store.collect(finished)
-    assert table_of(rows) == (finished / "table.md").read_text()
+    known = baselines.read(finished)
+    assert table_of(rows, known) == (finished / "table.md").read_text()
     assert figures.learning_curves(rows) == (finished / "figure.svg").read_text()
-    assert tables.summary(rows).to_csv(index=False, lineterminator="\n") == (finished / "table.csv").read_text()
+    assert tables.summary(rows, known).to_csv(index=False, lineterminator="\n") == (finished / "table.csv").read_text()
 
 
 def test_numbers_of_an_earlier_version_make_way_for_those_of_a_later_one(
@@ -431,3 +432,22 @@ def test_every_name_of_a_row_is_documented() -> None:
     )
     assert set(needed.split()) <= set(COLUMNS) and len(set(COLUMNS)) == len(COLUMNS)
     assert {f"log_px_{name}_nats" for name in ESTIMATORS} <= set(METRICS)
+
+
+def test_a_report_that_breaks_takes_no_run_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its rows are there, the next grid runs, one line says where; a reader who has gone is none of its faults."""
+    flags = ["--samples", "100", "--n-hidden", "4", "--eval-points", "4", "--elbo-draws", "2", "--step-size", "0.01"]
+    flags += ["--engine", "pyro", "--backend", "aevb", "--evidence", "none"]
+    requests = [grid.parse("fit", "", {}, [*flags, "--out", str(tmp_path / name)]) for name in ("one", "two")]
+
+    def report(rows: Any, out: Path, mine: Any) -> str:
+        if out.name == "one":
+            raise KeyError("usetex")
+        return "the table"
+
+    assert grid.run_grids(requests, report) == 1
+    out, err = capfd.readouterr()
+    assert out == "the table\n" and "the report of" in err and "KeyError" in err
+    assert len(store.collect(tmp_path / "one")) and len(store.collect(tmp_path / "two"))
