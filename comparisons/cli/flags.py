@@ -54,9 +54,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         unknown = message.partition("unrecognized arguments:")[2].split()
         known = [name for name in self._option_string_actions if name.startswith("--")]
-        near = [
-            close[0] for word in unknown for close in [get_close_matches(word.partition("=")[0], known, 1)] if close
-        ]
+        near = [name for word in unknown for name in get_close_matches(word.partition("=")[0], known, 1)]
         hint = f"did you mean {' '.join(near)}? See --help" if near else "see --help"
         raise FlagError(f"{' '.join(message.split())}; {hint}")
 

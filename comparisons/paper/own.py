@@ -1,4 +1,4 @@
-"""The first section: the runs in the folder, whatever they are runs of, beside one another."""
+"""The runs in the folder, whatever they are runs of, beside one another."""
 
 from comparisons.paper import made
 from comparisons.paper.found import FIGURES, Found
@@ -7,15 +7,14 @@ from comparisons.reporting.blocks import Block, Figure, Fold, Heading, Link, Lon
 from comparisons.runner.rows import PANEL
 
 MOST = 4  # panels that the page itself holds
-COMPARISONS = {"marginal_likelihood": "log p(x) and lower bounds", "lower_bound": "Lower bounds"}
+TITLES = {"figure3": "log p(x) and lower bounds", "figure2": "Lower bounds"}
 
 
 def blocks(found: Found) -> list[Block]:
     """Return each comparison's learning curves and tables, or where these lie if they are many."""
     shown: list[Block] = []
-    for name, title in COMPARISONS.items():
-        figure = next(figure for figure, folder in FIGURES.items() if folder == name)
-        rows = getattr(found.rows, figure)
+    for figure, title in TITLES.items():
+        name, rows = FIGURES[figure], getattr(found.rows, figure)
         if rows.empty:
             continue
         panels, file = len(rows[PANEL].drop_duplicates()), f"{name}/table.md"

@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 
 from comparisons.reporting import outcomes
+from comparisons.reporting.agreement import WITHIN
 from comparisons.runner.rows import METRICS, PANEL
 
 CELL = [*PANEL, "backend", "method", "engine"]  # one line of a table; seeds are averaged over
 BOUND = "elbo_nats"
 EVIDENCE = [name for name, what in METRICS.items() if what == "log p(x)"]  # the most exact first: that one is shown
-WITHIN = 2.0  # standard errors
 NEAR = 1.0  # nats: what a method costs is counted up to here from the best
 SPLIT = "test"
 STANDING = ["to_best", "to_best_stderr", "shared_seeds", "near_seconds", "near_evals"]
@@ -30,20 +30,24 @@ def standings(panel: pd.DataFrame) -> pd.DataFrame:
     """
     ran = outcomes.ran(panel)
     rows = ran[(ran.split == SPLIT) & (ran.metric == judged_by(ran))]
-    sound = rows[~rows.groupby(CELL).value.transform(lambda value: value.isna().any()).astype(bool)]
-    sound = sound[~sound.status.ne("ok").groupby([sound[name] for name in CELL]).transform("any")]
+    sound = rows.groupby(CELL).filter(lambda part: part.status.eq("ok").all() and part.value.notna().all())
     last = sound[sound.n_seen == sound.groupby("cell").n_seen.transform("max")]
     ends = {name: part.groupby("seed").value.mean() for name, part in last.groupby(CELL)}
     best: pd.Series = max(ends.values(), key=lambda values: values.mean(), default=pd.Series(dtype=float))
     lines = []
     for name, values in ends.items():
         difference = (values - best).dropna()
-        error = difference.std(ddof=1) / np.sqrt(len(difference)) if len(difference) > 1 else np.nan
         stops = sound[(sound[CELL] == list(name)).all(axis=1)].groupby("n_seen")[["value", "seconds", "decoder_evals"]]
         near = stops.mean()[lambda stop: stop.value >= best.mean() - NEAR]
         cost = near.iloc[0][["seconds", "decoder_evals"]] if len(near) else (np.nan, np.nan)
-        lines.append([*name, difference.mean(), error, len(difference), *cost])
+        lines.append([*name, *mean_of(difference), len(difference), *cost])
     return pd.DataFrame(lines, columns=[*CELL, *STANDING])
+
+
+def mean_of(seeds: pd.Series) -> tuple[float, float]:
+    """Return the mean of one value a seed and its standard error, sd / sqrt(seeds), NaN with one seed."""
+    error = seeds.std(ddof=1) / np.sqrt(len(seeds)) if len(seeds) > 1 else np.nan
+    return float(seeds.mean()), float(error)
 
 
 def apart(to_best: float, stderr: float) -> bool:

@@ -10,7 +10,7 @@ from comparisons.data import GREY
 from comparisons.reporting import outcomes
 from comparisons.reporting.agreement import PAIR, QUANTITIES, agreement
 from comparisons.reporting.blocks import Block, Code, Heading, Paragraph, Table
-from comparisons.reporting.standings import BOUND, CELL, EVIDENCE, STANDING, lead, standings, told
+from comparisons.reporting.standings import BOUND, CELL, EVIDENCE, STANDING, lead, mean_of, standings, told
 from comparisons.runner import baselines
 from comparisons.runner.baselines import Baselines
 from comparisons.runner.rows import PANEL
@@ -203,8 +203,7 @@ def over_seeds(part: pd.DataFrame) -> tuple[float, float]:
     """Return a metric's mean over seeds and its standard error, NaN with one seed."""
     if part.value.isna().any():
         return np.nan, np.nan
-    each = part.groupby("seed").value.mean()  # one fit may have been judged several times
-    return float(each.mean()), float(each.std(ddof=1) / np.sqrt(len(each))) if len(each) > 1 else np.nan
+    return mean_of(part.groupby("seed").value.mean())  # one fit may have been judged several times
 
 
 def values(line: Any) -> list[str]:

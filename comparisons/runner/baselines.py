@@ -34,7 +34,8 @@ def read(out: Path) -> Baselines:
 
 def keep(out: Path, cells: Iterable[tuple[Cell, Data]]) -> None:
     """Write down those of these cells, on their data, beside those that are there. Raises StorageError."""
-    known = read(out)
+    before = read(out)
+    known = dict(before)
     for cell, data in cells:
         e = cell.experiment
         for split in ("train", "test"):
@@ -42,12 +43,13 @@ def keep(out: Path, cells: Iterable[tuple[Cell, Data]]) -> None:
             name = key(e.model, e.data, cell.n_train, split, len(x))
             if name not in known:
                 known[name] = baseline(data.train, x, built(e, cell.n_x).support)
+    if known == before:
+        return
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow((*OF, "value"))
     writer.writerows([*name, repr(value)] for name, value in sorted(known.items()))
-    if known != read(out):
-        write(out / FILE, text.getvalue())
+    write(out / FILE, text.getvalue())
 
 
 def of(known: Baselines, model: str, data: str, n_train: int, split: str, n_points: int) -> float:

@@ -222,7 +222,7 @@ class Keeping:
 def next_look(looked: int, every: int) -> int:
     """Return the step of the look after that at step `looked`: `every` steps later, and a tenth where that is more.
 
-    A multiple of 1, 2 or 5 x 10^k steps, as stops are: each other distance is another program to compile.
+    A multiple of 1, 2 or 5 x 10^k steps, as stops are.
     """
     ahead = max(1, every, looked // GROWTH)
     decade = 10 ** (len(str(ahead)) - 1)
