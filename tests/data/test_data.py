@@ -4,6 +4,7 @@ import functools
 import gzip
 import hashlib
 import http.server
+import importlib.machinery
 import os
 import struct
 import threading
@@ -123,16 +124,53 @@ def test_mnist_keeps_the_order_of_the_file() -> None:
         np.testing.assert_array_equal(train[row] * 256, images[row].ravel())
 
 
-def test_digits_and_frey_are_shuffled_and_complete() -> None:
+def test_frey_is_shuffled_and_complete() -> None:
+    found, original = loaded("frey"), read_frey(FOLDER / FREY).astype(np.float32)
+    rows = np.concatenate([found.train, found.test]) * np.float32(256)
+    assert sorted(row.tobytes() for row in rows) == sorted(row.tobytes() for row in original)
+    assert not np.array_equal(rows, original)
+
+
+def test_digits_are_scikit_learns_shuffled_to_the_bit() -> None:
     from sklearn.datasets import load_digits
 
-    for found, scale, original in (
-        (loaded("digits"), 16, load_digits().data.astype(np.float32)),
-        (loaded("frey"), 256, read_frey(FOLDER / FREY).astype(np.float32)),
-    ):
-        rows = np.concatenate([found.train, found.test]) * np.float32(scale)
-        assert sorted(row.tobytes() for row in rows) == sorted(row.tobytes() for row in original)
-        assert not np.array_equal(rows, original)
+    train, test = base.split(load_digits().data.astype(np.float32) / 16, 1297)
+    assert loaded("digits").train.tobytes() == train.tobytes() and loaded("digits").test.tobytes() == test.tobytes()
+
+
+DIGITS_FILE = Path("datasets", "data", "digits.csv.gz")
+
+
+@pytest.fixture
+def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The digits' file, of a package in the place of scikit-learn."""
+    path = tmp_path / DIGITS_FILE
+    path.parent.mkdir(parents=True)
+    package = importlib.machinery.ModuleSpec("sklearn", None, is_package=True)
+    package.submodule_search_locations = [str(tmp_path)]
+    monkeypatch.setattr("comparisons.data.digits.find_spec", lambda name: package)
+    return path
+
+
+def test_digits_without_scikit_learn_or_its_file_are_refused(shipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DataError, match=r"digits.csv.gz of scikit-learn cannot be read .*; install it again with pip"):
+        load("digits")
+    monkeypatch.setattr("comparisons.data.digits.find_spec", lambda name: None)
+    with pytest.raises(DataError, match="which is missing; install it with pip install scikit-learn"):
+        load("digits")
+
+
+def test_damaged_digits_are_refused(shipped: Path) -> None:
+    import sklearn
+
+    whole = (Path(sklearn.__file__).parent / DIGITS_FILE).read_bytes()
+    fewer = gzip.compress(b"".join(gzip.decompress(whole).splitlines(keepends=True)[1:]))
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    for damaged in (*(whole[:cut] for cut in (0, 1, 9, 10_000, len(whole) - 1)), bytes(flipped), fewer):
+        shipped.write_bytes(damaged)
+        with pytest.raises(DataError, match=r"of scikit-learn .*; install it again with pip"):
+            load("digits")
 
 
 def test_binary_mnist_is_drawn_from_the_grey_values() -> None:
