@@ -61,6 +61,10 @@ class Engine(Protocol):
     name: str
     ppl: Ppl
 
+    @property
+    def compiling_seconds(self) -> float:
+        """Seconds that this process has spent on tracing and compiling with the library, whichever engine asked."""
+
     def pinned(self) -> AbstractContextManager[None]:
         """Return a context in which the library's global settings are those that the engine's numbers are defined by.
 

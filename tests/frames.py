@@ -34,6 +34,7 @@ def row(**changes: Any) -> dict[str, Any]:
         "decoder_evals": 1000,
         "fit_steps": 0,
         "eval_seconds": 0.1,
+        "compile_seconds": 0.5,
         "flagged": 0.0,
         "device": "cpu",
         "threads": 1,

@@ -10,7 +10,7 @@ from comparisons.runner import checkpoint, run
 from comparisons.runner.cell import on
 from comparisons.runner.experiment import Experiment
 
-SECONDS = ("seconds", "eval_seconds")  # all that may differ
+SECONDS = ("seconds", "eval_seconds", "compile_seconds")  # all that may differ
 
 
 def small() -> Data:

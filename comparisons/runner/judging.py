@@ -44,13 +44,15 @@ class Judge:
         """Add the rows of a stop, on from where `standing` was left. Raises DivergedError."""
         works = {split: works_of(self.trainer, self.keeping, standing, split) for split in SPLITS}
         for split, metric in self._owed[len(standing.judging) :]:
-            standing.since = time.perf_counter()
+            standing.since, passed = time.perf_counter(), self.trainer.clock()
             with kept_in(standing.journal):
                 found, fit_steps = works[split][metric]()
             value, stderr = found.mean()
             if not (math.isfinite(value) and math.isfinite(stderr)):
                 raise DivergedError(f"{metric} is not finite at step {standing.step}")
-            seconds = standing.spent + time.perf_counter() - standing.since
+            seconds, compiling = passed()
+            standing.compile_seconds += compiling
+            seconds += standing.spent
             told = {"fit_steps": fit_steps, "n_points": found.points, "flagged": found.flagged}
             row = self._row(standing, split, metric, value, stderr, eval_seconds=round(seconds, 3), **told)
             row["status"] = self._status(row, found, works[split]["elbo_nats"])
@@ -84,6 +86,7 @@ class Judge:
             "value": value,
             "stderr": stderr,
             "seconds": round(standing.seconds, 3),
+            "compile_seconds": round(standing.compile_seconds, 3),
             "step_size": standing.step_size if standing.begun else math.nan,
             "decoder_evals": standing.decoder_evals,
             **besides,
@@ -194,11 +197,13 @@ class Keeping:
         if standing.step < self.due(standing):
             return
         for split in self.x:
-            start = time.perf_counter()
+            passed = self.trainer.clock()
             target, key = self._target(standing, split), self._key(split, standing.step)
             standing.chains[split] = self.keeper.look(target, self.settings, key, standing.chains[split])
             self._count(standing, split, judged=False)
-            standing.chain_seconds[split] += time.perf_counter() - start
+            seconds, compiling = passed()
+            standing.chain_seconds[split] += seconds
+            standing.compile_seconds += compiling
         standing.looked = standing.step
 
     def estimate(self, standing: Standing, split: str) -> Estimate:

@@ -11,9 +11,22 @@ from comparisons.evidence.judge import ESTIMATORS
 OF = ("comparison", "model", "data", "n_train", "n_latent", "n_hidden")
 BY = ("backend", "engine", "seed", "samples", "method")
 NUMBER = ("n_seen", "split", "metric", "value", "stderr", "seconds", "status")
-HOW = ("n_points", "step_size", "decoder_evals", "fit_steps", "eval_seconds", "flagged", "device", "threads", "cell")
+HOW = (
+    "n_points",
+    "step_size",
+    "decoder_evals",
+    "fit_steps",
+    "eval_seconds",
+    "compile_seconds",
+    "flagged",
+    "device",
+    "threads",
+    "cell",
+)
 COLUMNS = (*OF, *BY, *NUMBER, *HOW)
 
+# `seconds` are of training up to a row, the pilot for its step size with it; `compile_seconds` of all that was traced
+# and compiled for the cell so far; `eval_seconds` of judging this number. None has a second in common with another.
 # `flagged` is the share of datapoints whose number the estimator itself does not trust.
 # What every metric is, for captions; all are means over the first `n_points` points of the split, higher is better but
 # for the KL. Those after `hmc_acceptance` are of a q(theta), with --theta vb: the others then are at its mean.
@@ -40,7 +53,8 @@ Row = dict[str, Any]
 # A number that is not there: what it is of, and what is known of it, take these places.
 BLANK: Row = {
     **{"n_seen": 0, "value": math.nan, "stderr": math.nan, "seconds": 0.0, "status": "ok", "n_points": 0},
-    **{"step_size": math.nan, "decoder_evals": 0, "fit_steps": 0, "eval_seconds": 0.0, "flagged": 0.0},
+    **{"step_size": math.nan, "decoder_evals": 0, "fit_steps": 0, "eval_seconds": 0.0},
+    **{"compile_seconds": 0.0, "flagged": 0.0},
 }
 
 

@@ -209,7 +209,8 @@ def collect(out: Path) -> "pd.DataFrame":
     past = superseded(out)
     frames = [read_rows(path) for path in sorted((out / "cells").glob("*/rows.csv")) if path.parent.name not in past]
     rows = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(COLUMNS))
-    write(out / "rows.csv", rows.to_csv(index=False, lineterminator="\n"))
+    known = rows if rows.compile_seconds.notna().any() else rows.drop(columns="compile_seconds")  # as they were written
+    write(out / "rows.csv", known.to_csv(index=False, lineterminator="\n"))
     return rows
 
 
@@ -230,7 +231,7 @@ def read_rows(path: Path) -> "pd.DataFrame":
     """Read rows as they were written; columns that an older version did not write stay empty. Raises StorageError."""
     import pandas as pd
 
-    numbers = ("value", "stderr", "step_size", "eval_seconds", "flagged")
+    numbers = ("value", "stderr", "step_size", "eval_seconds", "compile_seconds", "flagged")
     try:
         frame = pd.read_csv(path, keep_default_na=False, na_values={name: [""] for name in numbers})
     except (OSError, ValueError) as error:

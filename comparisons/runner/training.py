@@ -25,7 +25,7 @@ CHUNK_ROWS = 100_000  # a full E-step of 50,000 chains takes seconds, and Ctrl-C
 Kept = tuple[dict[str, Any], dict[str, Any]]  # the arrays and the facts of a checkpoint
 FACTS = (  # the fields that JSON can hold
     *("trying", "begun", "step", "judged", "scores", "rows", "judging"),
-    *("step_size", "seconds", "decoder_evals", "objective", "acceptance", "spent"),
+    *("step_size", "seconds", "compile_seconds", "decoder_evals", "objective", "acceptance", "spent"),
 )
 SPLITS = ("train", "test")
 
@@ -48,7 +48,8 @@ class Standing:
     begun: bool = False  # the run itself
     step: int = 0  # steps taken
     judged: int = 0  # and those up to the last stop that was judged
-    seconds: float = 0.0
+    seconds: float = 0.0  # of training alone
+    compile_seconds: float = 0.0  # of tracing and compiling, for training and for the judge
     decoder_evals: int = 0
     objective: float = -math.inf  # of the last steps, and so the acceptance: its mean and error
     acceptance: tuple[float, float] = (math.nan, math.nan)
@@ -84,7 +85,7 @@ def unpacked(
     chains = {split: restored(held["keeping"][split]) for split in SPLITS if split in held.get("keeping", {})}
     keeping = facts.get("keeping") or {"looked": 0, "evals": [], "seconds": []}
     return Standing(
-        **{name: facts[name] for name in FACTS if name != "acceptance"},
+        **{name: facts[name] for name in FACTS if name in facts and name != "acceptance"},  # an old one lacks some
         acceptance=(facts["acceptance"][0], facts["acceptance"][1]),
         state=arrays(engine, held["state"]),
         journal=Journal(held.get("journal"), paused),
@@ -135,9 +136,19 @@ class Trainer:
         state = self.backend.init(self.engine.fold_in(self.key, 0), *groups, self.x, self.engine.array(step_size))
         return arrays(self.engine, numpys(self.engine, state))  # no array twice: training reuses their memory
 
+    def clock(self) -> Callable[[], tuple[float, float]]:
+        """Return what says how many seconds have passed since: but for those of compiling, and those."""
+        start, before = time.perf_counter(), self.engine.compiling_seconds
+
+        def passed() -> tuple[float, float]:
+            compiling = self.engine.compiling_seconds - before
+            return time.perf_counter() - start - compiling, compiling
+
+        return passed
+
     def advance(self, standing: Standing, last: int) -> None:
         """Take the next chunk of steps, up to number `last`. Raises DivergedError."""
-        start = time.perf_counter()
+        passed = self.clock()
         count = min(self.chunk, last - standing.step)
         rows = np.zeros((self.chunk, self.cell.rows_per_step), np.int64)  # of one size, whatever the count: one program
         numbers = np.arange(standing.step, standing.step + self.chunk)
@@ -150,7 +161,9 @@ class Trainer:
         error = float(info.acceptance.std(ddof=1) / math.sqrt(count)) if count > 1 else 0.0
         standing.acceptance = float(info.acceptance.mean()), error
         theta = [self.engine.numpy(value) for value in self.theta(standing).values()]
-        standing.seconds += time.perf_counter() - start
+        seconds, compiling = passed()
+        standing.seconds += seconds
+        standing.compile_seconds += compiling
         if not (np.isfinite(info.objective).all() and all(np.isfinite(value).all() for value in theta)):
             raise DivergedError(f"the fit is not finite after step {standing.step}")
         standing.objective = float(info.objective.mean())

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.monitoring
 import numpyro
 from jax._src.xla_bridge import backends_are_initialized
 from numpyro.distributions.distribution import Distribution
@@ -79,6 +80,18 @@ SETTINGS = (
     # Data are checked once, where they are loaded, and grey values under a Bernoulli are meant.
     Setting(lambda: Distribution._validate_args, numpyro.enable_validation, False),
 )
+
+
+compiling_seconds = 0.0  # of this process: tracing, lowering, compiling or reading back, by jax's own clocks
+
+
+def _count(event: str, seconds: float, **told: Any) -> None:
+    global compiling_seconds
+    if event.startswith("/jax/core/compile/"):
+        compiling_seconds += seconds
+
+
+jax.monitoring.register_event_duration_secs_listener(_count)
 
 
 def take_threads(threads: int) -> None:

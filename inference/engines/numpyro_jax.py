@@ -42,6 +42,10 @@ class NumpyroEngine:
             scale=handlers.scale,
         )
 
+    @property
+    def compiling_seconds(self) -> float:
+        return jax_settings.compiling_seconds
+
     def pinned(self) -> Pins:
         return self._pins
 

@@ -56,6 +56,10 @@ class PyroEngine:
             scale=poutine.scale,
         )
 
+    @property
+    def compiling_seconds(self) -> float:
+        return Compiled.seconds
+
     def pinned(self) -> Pins:
         return self._pins
 

@@ -10,6 +10,7 @@ that no compiler may change, and the same state gives the same draws as without 
 
 import hashlib
 import re
+import time
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -49,6 +50,8 @@ class Compiled:
     compiled, by signature. Raises TraceError, and CompilerError: what bears this name does not run otherwise.
     """
 
+    seconds: ClassVar[float] = 0.0  # of this process, for all of them: recording and compiling
+
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
         self.graphs: dict[Any, tuple[Traced, Any]] = {}
@@ -61,7 +64,9 @@ class Compiled:
         key = spec, tuple(map(signature, leaves))
         inputs = [leaf.detach() for leaf in leaves if torch.is_tensor(leaf)]
         if key not in self.graphs:
+            start = time.perf_counter()
             self.graphs[key] = self._trace(leaves, spec, inputs)
+            Compiled.seconds += time.perf_counter() - start
         graph, structure = self.graphs[key]
         return tree_unflatten(graph(inputs), structure)
 

@@ -32,7 +32,7 @@ SMALL = {
     "--tolerance": 1.0, "--checkpoint-seconds": 0, "--local-steps": 2, "--leapfrog-steps": 4, "--weight-updates": 2,
     "--engine": "pyro", "--backend": "aevb",
 }  # fmt: skip
-SECONDS = ("seconds", "eval_seconds")
+SECONDS = ("seconds", "eval_seconds", "compile_seconds")
 long = pytest.mark.skipif(not ROUNDS, reason="takes a minute or two; make torture runs it")
 
 

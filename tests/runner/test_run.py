@@ -37,7 +37,7 @@ TINY = {
     "--warmup": 1,
     "--step-size": 0.05,
 }
-CLOCKS = ["seconds", "eval_seconds"]
+CLOCKS = ["seconds", "eval_seconds", "compile_seconds"]
 
 
 def command(out: Path, *arguments: str) -> int:
@@ -87,7 +87,16 @@ def test_every_cell_writes_its_rows(finished: Path) -> None:
 
 def test_every_number_is_finite_and_in_its_range(finished: Path) -> None:
     rows = pd.read_csv(finished / "rows.csv", keep_default_na=False)
-    for name in ("value", "stderr", "seconds", "step_size", "decoder_evals", "fit_steps", "eval_seconds"):
+    for name in (
+        "value",
+        "stderr",
+        "seconds",
+        "step_size",
+        "decoder_evals",
+        "fit_steps",
+        "eval_seconds",
+        "compile_seconds",
+    ):
         assert np.isfinite(rows[name]).all(), name
     assert (rows.stderr >= 0).all() and (rows.eval_seconds >= 0).all() and (rows.step_size == 0.05).all()
     nats = rows[rows.metric.str.endswith("_nats")]
@@ -95,7 +104,9 @@ def test_every_number_is_finite_and_in_its_range(finished: Path) -> None:
     assert rows[rows.metric == "hmc_acceptance"].value.between(0, 1).all()
     fitted = rows[(rows.backend == "mean_field") & (rows.metric == "elbo_nats") & (rows.split == "test")]
     assert set(fitted.fit_steps) == {20} and (rows.drop(fitted.index).fit_steps == 0).all()
+    assert (rows[rows.engine == "pyro"].compile_seconds == 0).all()  # not compiled
     for _, cell in rows.groupby("cell"):
+        assert cell.compile_seconds.is_monotonic_increasing
         assert cell.seconds.is_monotonic_increasing and cell.decoder_evals.is_monotonic_increasing
 
 
