@@ -34,6 +34,7 @@ class PyroEngine:
     """
 
     name = "pyro"
+    compiling_seconds = property(lambda self: Compiled.seconds)
 
     def __init__(self, device: str = "cpu", threads: int = 1, compiled: bool = False) -> None:
         self.device = torch.device(device)
@@ -55,10 +56,6 @@ class PyroEngine:
             condition=poutine.condition,
             scale=poutine.scale,
         )
-
-    @property
-    def compiling_seconds(self) -> float:
-        return Compiled.seconds
 
     def pinned(self) -> Pins:
         return self._pins
