@@ -55,7 +55,10 @@ def learning_curves(rows: pd.DataFrame, table: pd.DataFrame | None = None) -> st
             drawing.name_panel(axis, dict(zip(PANEL, key, strict=True)), quantity)
             gone = {*zip(*(lost[(lost[PANEL] == list(key)).all(axis=1)][name] for name in CELL[-3:-1]), strict=True)}
             words = [", ".join([axis.get_title(), *(form.format(panel[name].iloc[0]) for name, form in several)])]
-            words += [*_limit(axis, curves, numbers), *_listed("diverged", (_name(*one, numbers) for one in gone))]
+            words += [
+                *_limit(axis, curves, numbers),
+                *_listed("diverged", (_name(backend, method, numbers) for backend, method in gone)),
+            ]
             axis.set_title("\n".join(line for one in words for line in textwrap.wrap(one, OVER)))
             _number(axis, curves, numbers)
         for axis in figure.axes:
@@ -68,7 +71,8 @@ def learning_curves(rows: pd.DataFrame, table: pd.DataFrame | None = None) -> st
 
 def _draw(axis: Any, shown: pd.DataFrame) -> Curves:
     """Draw the curves of one quantity of one panel, and mark the stops that a bound contradicts. Return the curves."""
-    colours, curves = drawing.colours(shown.backend), {}
+    colours = drawing.colours(shown.backend)
+    curves: Curves = {}
     for (backend, method, engine, split), part in shown.groupby(["backend", "method", "engine", "split"]):
         look = {"linestyle": drawing.DASHES[split], "marker": drawing.marker(engine), "markersize": 4}
         mean = drawing.over_seeds(axis, part, colours[backend], linewidth=1.3, alpha=0.9, **look)

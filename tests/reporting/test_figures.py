@@ -14,15 +14,15 @@ from comparisons.reporting import drawing, figures
 LONG = f"{'a' * 60}.py:{'B' * 60}"
 
 
-def drawn(rows: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> Figure:
+def drawn(rows: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return the figure itself, laid out, where `learning_curves` would save it."""
-    kept: list[Figure] = []
+    kept: list[Any] = []
 
     def lay_out(size: tuple[float, float], draw: Any, style: Any) -> str:
         from matplotlib import rc_context
 
         with rc_context({**drawing.ALWAYS, **style}):
-            figure = Figure(figsize=size, layout="constrained")
+            figure: Any = Figure(figsize=size, layout="constrained")
             draw(figure)
             FigureCanvasAgg(figure).draw()
         kept.append(figure)
@@ -45,7 +45,7 @@ def curves(ends: dict[str, float], metric: str = "elbo_nats", **changes: Any) ->
     ]
 
 
-def overlapping(figure: Figure) -> list[tuple[str, str]]:
+def overlapping(figure: Any) -> list[tuple[str, str]]:
     """Return each two texts, of those that are shown, that lie over one another; and texts that leave the figure."""
     renderer = FigureCanvasAgg(figure).get_renderer()
     texts = [*figure.legends[0].get_texts(), *figure.texts]
