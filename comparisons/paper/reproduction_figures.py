@@ -196,7 +196,7 @@ def _axes(axis: Any, ours: list[Line], papers: list[Curve], title: str, x: str, 
     ends = [line.x[-1] for line in ours] + [curve.n_seen[-1] for curve in papers]
     starts = [line.x[0] for line in ours] + ([1e5] if papers else [])
     left, right = min(starts, default=1e5), max(ends, default=1e6)
-    drawing.logarithmic(axis, (1,) if right / left > 30 else (1, 2, 5))
+    drawing.logarithmic(axis)
     # Room on the right for the names of the paper's curves.
     axis.set_xlim(0.85 * left, right * (right / left) ** (0.3 if papers else 0.05))
     axis.set_ylim(*_limits(ours, papers))

@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from itertools import cycle
 from typing import Any
 
@@ -18,7 +18,7 @@ OF_BACKENDS = dict(zip(BACKENDS, cycle((BLUE, PURPLE, GREEN, VERMILION, *OTHERS)
 MARKERS = {"pyro": "o", "numpyro": "x"}
 # Without a salt every save has other identifiers; text stays text, which is small and can be searched.
 ALWAYS = {"svg.hashsalt": "comparisons", "svg.fonttype": "none", "axes.spines.top": False, "axes.spines.right": False}
-SMALL: dict[str, Any] = {"font.size": 9}
+SMALL: dict[str, Any] = {"font.size": 9, "axes.titlesize": 9}
 DASHES = {"train": "-", "test": "--"}
 
 
@@ -76,12 +76,13 @@ def over_seeds(axis: Any, rows: pd.DataFrame, colour: str, **look: Any) -> pd.Se
     return mean
 
 
-def logarithmic(axis: Any, ticks: Sequence[int] = (1, 2, 5)) -> None:
-    """Give an axis a logarithmic x that counts in thousands and millions; `ticks` are those of each decade."""
+def logarithmic(axis: Any) -> None:
+    """Give an axis a logarithmic x that counts in thousands and millions: a tick a decade, or three if it has few."""
     from matplotlib import ticker
 
+    low, high = axis.dataLim.intervalx
     axis.set_xscale("log")
-    axis.xaxis.set_major_locator(ticker.LogLocator(subs=ticks))
+    axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1,) if high > 30 * low > 0 else (1, 2, 5)))
     axis.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
     axis.xaxis.set_minor_locator(ticker.NullLocator())
 
@@ -92,4 +93,4 @@ def name_panel(axis: Any, panel: Mapping[str, Any], quantity: str) -> None:
     axis.set_xlabel("training points seen")
     axis.set_ylabel(f"{quantity} [nats per datapoint]")
     title = f"{panel['data']}, N = {panel['n_train']}, {panel['n_latent']} latent, {panel['n_hidden']} hidden"
-    axis.set_title(title, fontsize=9)
+    axis.set_title(title)
