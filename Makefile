@@ -4,7 +4,7 @@ BIN = .venv/bin
 # Two cells at a time where there are two cores.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(2, os.cpu_count() or 1))')
 
-.PHONY: install compare test report torture lint
+.PHONY: install compare test report torture lint gpu
 
 install: .venv/installed
 
@@ -29,6 +29,26 @@ report: install
 torture: install
 	rm -f reports/reliability/rows.csv
 	TORTURE=8 $(BIN)/python -m pytest -m fault --reliability=reports/reliability
+
+# On one card, in eight minutes at most: the contracts, step times, then Figures 2 and 3 as far as the minutes reach.
+# Each command may have so many seconds; what it has not finished goes on the next time. DEVICE=cpu tries it anywhere.
+DEVICE ?= cuda
+GPU_OUT ?= reports/gpu
+GPU_TIMES ?= 80 150 160 90
+FIGURE2 ?= --samples 100000000 --n-hidden 500 --n-latent 20 --pilot-steps 3000 --eval-points 10000
+FIGURE3 ?= --samples 60000000 --n-train 1000 --n-hidden 100 --n-latent 3 --pilot-steps 3000
+RACE = --data mnist --engine numpyro --warmup 0 --elbo-draws 4 --device $(DEVICE)
+within = timeout --signal=INT --kill-after=15 $(word $(1),$(GPU_TIMES)) $(BIN)/python -m comparisons.
+
+gpu: export XLA_PYTHON_CLIENT_PREALLOCATE = false
+gpu: install
+	@$(BIN)/python -c 'import jax; jax.devices("$(DEVICE)")' 2>/dev/null || \
+	{ echo "gpu: jax finds no $(DEVICE) here, so nothing is run"; exit 0; }; set -x; mkdir -p $(GPU_OUT); \
+	$(call within,1)check --backend all --device $(DEVICE) > $(GPU_OUT)/check.txt; tail -n 1 $(GPU_OUT)/check.txt; \
+	$(call within,2)speed --parts step --device $(DEVICE) --threads 1 --repeats 3 --seconds 0.2 --out $(GPU_OUT)/speed; \
+	$(call within,3)lower_bound $(RACE) $(FIGURE2) --backend aevb wake_sleep --workers 2 --out $(GPU_OUT)/lower_bound; \
+	$(call within,4)marginal_likelihood $(RACE) $(FIGURE3) --backend aevb wake_sleep --seeds 0 1 2 --evidence quadrature --workers 6 \
+		--out $(GPU_OUT)/marginal_likelihood; true
 
 lint: install
 	$(BIN)/ruff format --check .

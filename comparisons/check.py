@@ -30,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.add_argument(f"--{kind}", nargs="+", default=[], metavar="X", help=text)
     text = f"engines to check on {{{', '.join(REGISTERED['engine'])}, all}} (default: all)"
     parser.add_argument("--engine", nargs="+", default=["all"], metavar="X", help=text)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where arrays live (default: cpu)")
     for name, (default, text) in SIZES.items():
         flag, text = "--" + name.replace("_", "-"), f"models: {text} (default: {default})"
         parser.add_argument(flag, type=int, default=default, metavar="X", help=text)
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     named = {kind: chosen(kind, flags[kind]) for kind in REGISTERED}
     if not named["model"] and not named["backend"]:
         raise FlagError("there is nothing to check; name a --model or a --backend")
-    return told(subjects(named, {name: flags[name] for name in SIZES}))
+    return told(subjects(named, {name: flags[name] for name in SIZES}, flags["device"]))
 
 
 if __name__ == "__main__":

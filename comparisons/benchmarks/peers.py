@@ -1,12 +1,13 @@
-"""What a step costs elsewhere: its matrix products alone, by hand in torch, and on the libraries' own SVI.
+"""What a step costs elsewhere: its matrix products alone, by hand in torch and in jax, and on the libraries' own SVI.
 
 All but the products climb AEVB's bound with the weight decay and Adagrad of ours, on the same minibatches: the model as
 a user of each library would write it. The only file among the comparisons that names torch and jax.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import count
+from itertools import count, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 Steps = Callable[[int], None]  # takes so many steps, and returns when they are done
 Program = Callable[[Any], None]  # of a minibatch
 STEP_SIZE = 0.01
+CHUNK = 100  # steps at a time, as a comparison takes them
 LOSSES = ("Trace_ELBO", "JitTrace_ELBO", "CompiledELBO")  # Pyro's, and ours in its place
 
 
@@ -41,18 +43,18 @@ def minibatches(shape: Shape) -> Iterator[np.ndarray]:
 # The roof: nothing but large matrix products, on arrays that are there already
 
 
-def step_products(shape: Shape) -> Steps:
-    """Return the six large products of an AEVB step: of x's layer and of the logits', each with its two gradients.
+def step_products(shape: Shape, device: str = "cpu") -> Steps:
+    """Return the five large products of an AEVB step: x's layer and the logits', with the gradients that it needs.
 
-    The gradient with respect to x, the sixth, is no part of a step that is written with care.
+    They are each layer's weights' gradient, and that of the logits' layer for its inputs; nobody asks for that of x.
     """
-    return _products(_layer(shape) + _layer(shape))
+    return _products(_layer(shape) + _layer(shape)[:2], device)
 
 
-def em_products(shape: Shape, leapfrog_steps: int, weight_updates: int) -> Steps:
+def em_products(shape: Shape, leapfrog_steps: int, weight_updates: int, device: str = "cpu") -> Steps:
     """Return the large products of a Monte Carlo EM step: 2 for each of L + 1 gradients by z, 3 for each update."""
     forward, weights, inputs = _layer(shape)
-    return _products((leapfrog_steps + 1) * [forward, inputs] + weight_updates * [forward, weights, inputs])
+    return _products((leapfrog_steps + 1) * [forward, inputs] + weight_updates * [forward, weights, inputs], device)
 
 
 def _layer(shape: Shape) -> list[tuple[tuple[int, int], tuple[int, int]]]:
@@ -61,28 +63,40 @@ def _layer(shape: Shape) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     return [((m, h), (h, d)), ((h, m), (m, d)), ((m, d), (d, h))]
 
 
-def _products(pairs: list[tuple[tuple[int, int], tuple[int, int]]]) -> Steps:
+def _products(pairs: list[tuple[tuple[int, int], tuple[int, int]]], device: str) -> Steps:
     import torch
 
-    made = {pair: (torch.randn(pair[0]), torch.randn(pair[1]), torch.empty(pair[0][0], pair[1][1])) for pair in pairs}
+    made = {}
+    for left, right in pairs:
+        inputs = torch.randn(left, device=device), torch.randn(right, device=device)
+        made[left, right] = (*inputs, torch.empty(left[0], right[1], device=device))
 
     def steps(number: int) -> None:
         for _ in range(number):
             for pair in pairs:
                 left, right, out = made[pair]
                 torch.mm(left, right, out=out)
+        _wait(device)
 
     return steps
+
+
+def _wait(device: str) -> None:
+    """Return when torch has done what it was asked: on a card it is asked ahead."""
+    import torch
+
+    if device != "cpu":
+        torch.cuda.synchronize()
 
 
 # By hand
 
 
-def torch_by_hand(shape: Shape, x: np.ndarray) -> Steps:
+def torch_by_hand(shape: Shape, x: np.ndarray, device: str = "cpu") -> Steps:
     """Return AEVB in torch as one writes it without a PPL, with torch's own fused Adagrad."""
     import torch
 
-    data, encoder, decoder = torch.tensor(x), *torch_networks(shape)
+    data, encoder, decoder = torch.tensor(x, device=device), *torch_networks(shape, device)
     weights = [*encoder.parameters(), *decoder.parameters()]
     optimizer = torch.optim.Adagrad(weights, lr=STEP_SIZE, eps=1e-8, fused=True)
     batches = minibatches(shape)
@@ -92,17 +106,18 @@ def torch_by_hand(shape: Shape, x: np.ndarray) -> Steps:
             optimizer.zero_grad(set_to_none=True)
             torch_loss(encoder, decoder, data[torch.from_numpy(next(batches))], shape.fraction).backward()
             optimizer.step()
+        _wait(device)
 
     return steps
 
 
-def torch_networks(shape: Shape) -> tuple[Any, Any]:
+def torch_networks(shape: Shape, device: str = "cpu") -> tuple[Any, Any]:
     """Return an encoder, to mean and log variance of z, and a decoder, to logits."""
     from torch.nn import Linear, Sequential, Tanh
 
     encoder = Sequential(Linear(shape.n_x, shape.n_hidden), Tanh(), Linear(shape.n_hidden, 2 * shape.n_latent))
     decoder = Sequential(Linear(shape.n_latent, shape.n_hidden), Tanh(), Linear(shape.n_hidden, shape.n_x))
-    return encoder, decoder
+    return encoder.to(device), decoder.to(device)
 
 
 def torch_loss(encoder: Any, decoder: Any, batch: Any, fraction: float) -> Any:
@@ -118,10 +133,61 @@ def torch_loss(encoder: Any, decoder: Any, batch: Any, fraction: float) -> Any:
     return reconstruction + divergence + decay
 
 
+def jax_by_hand(shape: Shape, x: np.ndarray, valued: bool, device: str = "cpu") -> Steps:
+    """Return AEVB in jax as one writes it with care: a scan of 100 steps, Adagrad inline, the rows its input.
+
+    `valued`: it returns the bound of each step, and so computes it; else the gradient alone.
+    """
+    import jax
+    from jax import numpy as jnp
+
+    rng = np.random.default_rng(0)
+    sizes = (shape.n_x, shape.n_hidden, 2 * shape.n_latent), (shape.n_latent, shape.n_hidden, shape.n_x)
+    place = jax.devices(device)[0]
+    start = [
+        (0.01 * rng.standard_normal(pair).astype(np.float32), np.zeros(pair[1], np.float32))
+        for network in sizes
+        for pair in pairwise(network)
+    ]
+    data, weights = jax.device_put(x, place), jax.device_put(start, place)
+    state = weights, jax.tree.map(jnp.zeros_like, weights)
+
+    def loss(weights: Any, batch: Any, key: Any) -> Any:
+        (w0, b0), (w1, b1), *decoder = weights
+        mean, log_variance = jnp.split(jnp.tanh(batch @ w0 + b0) @ w1 + b1, 2, -1)
+        z = mean + jnp.exp(0.5 * log_variance) * jax.random.normal(key, mean.shape)
+        (w2, b2), (w3, b3) = decoder
+        logits = jnp.tanh(z @ w2 + b2) @ w3 + b3
+        reconstruction = (jax.nn.softplus(logits) - batch * logits).sum()
+        divergence = 0.5 * (mean**2 + jnp.exp(log_variance) - 1.0 - log_variance).sum()
+        return reconstruction + divergence + 0.5 * shape.fraction * sum((w**2).sum() for w in jax.tree.leaves(decoder))
+
+    def one(state: Any, item: tuple[Any, Any]) -> tuple[Any, Any]:
+        (weights, squares), (number, rows) = state, item
+        value, gradients = jax.value_and_grad(loss)(weights, data[rows], jax.random.fold_in(key, number))
+        squares = jax.tree.map(lambda s, g: s + g * g, squares, gradients)
+        weights = jax.tree.map(lambda w, g, s: w - STEP_SIZE * g * jax.lax.rsqrt(s + 1e-8), weights, gradients, squares)
+        return (weights, squares), value if valued else None
+
+    key, batches, done = jax.device_put(jax.random.PRNGKey(1), place), minibatches(shape), 0
+    scan = jax.jit(lambda state, items: jax.lax.scan(one, state, items), donate_argnums=0)
+
+    def steps(number: int) -> None:
+        nonlocal state, done
+        with jax.default_matmul_precision("highest"):  # as ours: a card's own would be TF32
+            for _ in range(math.ceil(number / CHUNK)):
+                rows = np.stack([next(batches) for _ in range(CHUNK)]).astype(np.int32)
+                state, _ = scan(state, (np.arange(done, done + CHUNK, dtype=np.int32), rows))
+                done += CHUNK
+        jax.block_until_ready(state)
+
+    return steps
+
+
 # The libraries' own
 
 
-def pyro_svi(shape: Shape, x: np.ndarray, loss: str) -> Steps:
+def pyro_svi(shape: Shape, x: np.ndarray, loss: str, device: str = "cpu") -> Steps:
     """Return `pyro.infer.SVI.step` with an ELBO of Pyro's, by name, or with our `CompiledELBO` around Trace_ELBO."""
     import warnings
 
@@ -131,8 +197,8 @@ def pyro_svi(shape: Shape, x: np.ndarray, loss: str) -> Steps:
 
     from inference.engines.compiled_elbo import CompiledELBO
 
-    data, batches = torch.tensor(x), minibatches(shape)
-    model, guide = pyro_programs(shape, f"{loss} {shape}", *torch_networks(shape))
+    data, batches = torch.tensor(x, device=device), minibatches(shape)
+    model, guide = pyro_programs(shape, f"{loss} {shape}", *torch_networks(shape, device))
     elbo = CompiledELBO(infer.Trace_ELBO()) if loss == "CompiledELBO" else getattr(infer, loss)()
     svi = infer.SVI(model, guide, pyro.optim.Adagrad({"lr": STEP_SIZE, "eps": 1e-8}), loss=elbo)
 
@@ -140,6 +206,7 @@ def pyro_svi(shape: Shape, x: np.ndarray, loss: str) -> Steps:
         with warnings.catch_warnings(category=torch.jit.TracerWarning, action="ignore"):  # of Pyro's own code
             for _ in range(number):
                 svi.step(data[torch.from_numpy(next(batches))])
+        _wait(device)
 
     return steps
 
@@ -154,7 +221,8 @@ def pyro_programs(shape: Shape, name: str, encoder: Any, decoder: Any) -> tuple[
         pyro.module(f"decoder {name}", decoder)
         pyro.factor("decay", -0.5 * shape.fraction * sum(weight.square().sum() for weight in decoder.parameters()))
         with pyro.plate("data", shape.minibatch):
-            z = pyro.sample("z", dist.Normal(torch.zeros(shape.minibatch, shape.n_latent), 1.0).to_event(1))
+            zeros = torch.zeros(shape.minibatch, shape.n_latent, device=batch.device)
+            z = pyro.sample("z", dist.Normal(zeros, 1.0).to_event(1))
             pyro.sample("x", dist.Bernoulli(logits=decoder(z), validate_args=False).to_event(1), obs=batch)
 
     def guide(batch: Any) -> None:
@@ -166,13 +234,13 @@ def pyro_programs(shape: Shape, name: str, encoder: Any, decoder: Any) -> tuple[
     return model, guide
 
 
-def numpyro_svi(shape: Shape, x: np.ndarray) -> Steps:
+def numpyro_svi(shape: Shape, x: np.ndarray, device: str = "cpu") -> Steps:
     """Return `numpyro.infer.SVI.update`, jitted, in a Python loop."""
     import jax
     import optax
     from numpyro.infer import SVI, Trace_ELBO
 
-    data, batches = jax.device_put(x), minibatches(shape)
+    data, batches = jax.device_put(x, jax.devices(device)[0]), minibatches(shape)
     svi = SVI(*numpyro_programs(shape), optax.adagrad(STEP_SIZE), Trace_ELBO())
     update = jax.jit(lambda state, rows: svi.update(state, data[rows]))
     state = svi.init(jax.random.PRNGKey(0), data[: shape.minibatch])
@@ -224,9 +292,11 @@ def numpyro_programs(shape: Shape) -> tuple[Program, Program]:
     return model, guide
 
 
-def peers(shape: Shape, x: np.ndarray) -> Iterator[tuple[str, str, Callable[[], Steps]]]:
+def peers(shape: Shape, x: np.ndarray, device: str = "cpu") -> Iterator[tuple[str, str, Callable[[], Steps]]]:
     """Yield the name of each peer, its library, and what builds its steps on x [n_train, n_x]."""
-    yield "by hand", "torch", partial(torch_by_hand, shape, x)
-    for loss in LOSSES:
-        yield f"SVI, {loss}", "pyro", partial(pyro_svi, shape, x, loss)
-    yield "SVI, Python loop", "numpyro", partial(numpyro_svi, shape, x)
+    yield "by hand", "torch", partial(torch_by_hand, shape, x, device)
+    yield "scan by hand", "jax", partial(jax_by_hand, shape, x, False, device)
+    yield "scan by hand, with its bound", "jax", partial(jax_by_hand, shape, x, True, device)
+    for loss in LOSSES if device == "cpu" else LOSSES[:1]:
+        yield f"SVI, {loss}", "pyro", partial(pyro_svi, shape, x, loss, device)
+    yield "SVI, Python loop", "numpyro", partial(numpyro_svi, shape, x, device)

@@ -17,7 +17,7 @@ import numpy as np
 
 import inference
 from comparisons import cli
-from comparisons.benchmarks.peers import Shape, Steps, em_products, minibatches, peers, step_products
+from comparisons.benchmarks.peers import CHUNK, Shape, Steps, em_products, minibatches, peers, step_products
 from comparisons.benchmarks.traits import leaps, remembers
 from comparisons.evidence.base import Target
 from comparisons.evidence.elbo import elbo
@@ -43,7 +43,6 @@ SHOWS = {"n_train": remembers, "leapfrog_steps": leaps}  # what a backend has th
 USUAL = AllSettings()
 POINTS = 10_000  # of the part bound
 DRAWS = (2, 4, 20)  # for each of them
-TURNS = 100  # steps at a time, as a comparison takes them
 GRID_TURNS = 3  # at most: a turn takes minutes
 
 Row = dict[str, Any]
@@ -54,6 +53,7 @@ class Plan(cli.Told):
     """What is measured. Each field is a flag."""
 
     parts: tuple[str, ...] = setting(PARTS, "what to measure", choices=PARTS)
+    device: str = setting("cpu", "where arrays live, in the parts step and grid", choices=("cpu", "cuda"))
     threads: int = setting(2, "threads of the array libraries, and workers of the part grid", low=1, high=4096)
     repeats: int = setting(5, "turns of each contestant, of which the median counts", low=1, high=1000)
     seconds: float = setting(0.5, "least length of a turn [seconds]", above=0.0, high=600.0)
@@ -71,8 +71,10 @@ def measure(plan: Plan, out: Path, data_dir: Path | None) -> int:
         # Compilation is measured: nothing may be there from before.
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
         os.environ["OMP_NUM_THREADS"] = str(plan.threads)
+        os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # a user's own, on disk
+        os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # a card is shared: by two libraries, by workers
         for name in ENGINES:  # before anything else loads a library: it is then that threads are counted
-            inference.engine(name, "cpu", plan.threads)
+            inference.engine(name, plan.device, plan.threads)
         for part in plan.parts:
             print(f"{part} ...", file=sys.stderr, flush=True)
             began, load = time.perf_counter(), os.getloadavg()[0]
@@ -113,16 +115,17 @@ def step(plan: Plan) -> Iterator[Row]:
 def _builders(shape: Shape, plan: Plan) -> Iterator[tuple[str, str, Callable[[], Steps], int]]:
     """Yield name, engine, what builds the steps, and their leapfrog steps; HMC has a roof of its own."""
     leapfrog = {name: USUAL.leapfrog_steps if leaps(_asked(plan), name) else 0 for name in BACKENDS}
-    yield "matrix products", "torch", partial(step_products, shape), 0
+    yield "matrix products", "torch", partial(step_products, shape, plan.device), 0
     for name, count in leapfrog.items():
         if count:
-            roof = partial(em_products, shape, count, USUAL.weight_updates)
+            roof = partial(em_products, shape, count, USUAL.weight_updates, plan.device)
             yield f"matrix products of {name}", "torch", roof, count
-    for peer in peers(shape, images(shape)):
+    for peer in peers(shape, images(shape), plan.device):
         yield *peer, 0
     for engine in ENGINES:
         for name, count in leapfrog.items():
-            yield name, engine, partial(ours, name, engine, shape, plan.threads), count
+            steps = partial(ours, name, engine, shape, plan.threads, count or USUAL.leapfrog_steps, plan.device)
+            yield name, engine, steps, count
 
 
 def growth(plan: Plan) -> Iterator[Row]:
@@ -140,7 +143,7 @@ def growth(plan: Plan) -> Iterator[Row]:
             for engine in ENGINES:
                 if not ENGINES[engine].compiling_is_a_choice or value in (values[0], values[-1]):
                     steps = ours(backend, engine, shape, plan.threads, count or USUAL.leapfrog_steps)
-                    steps(TURNS)
+                    steps(CHUNK)
                     contestants.append(Contestant(backend, engine, shape, steps, count))
         for row in turns(contestants, plan.repeats, plan.seconds, plan.seed):
             yield {"axis": axis, **row}
@@ -214,7 +217,7 @@ def grid(plan: Plan) -> Iterator[Row]:
     """Seconds for a grid of cells on digits: on workers of one thread each, and one at a time on all threads."""
     n_seeds = max(1, plan.cells // (len(BACKENDS) * len(ENGINES)))
     command = [sys.executable, "-m", "comparisons.marginal_likelihood", "--samples", str(plan.samples), "--seeds"]
-    command += map(str, range(n_seeds))
+    command += [*map(str, range(n_seeds)), "--device", plan.device]
     ways = {
         f"{plan.threads} workers of one thread": ["--workers", str(plan.threads)],
         f"one at a time, {plan.threads} threads": ["--threads", str(plan.threads)],
@@ -264,10 +267,15 @@ def images(shape: Shape) -> np.ndarray:
 
 
 def ours(
-    backend: str, engine_name: str, shape: Shape, threads: int, leapfrog_steps: int = USUAL.leapfrog_steps
+    backend: str,
+    engine_name: str,
+    shape: Shape,
+    threads: int,
+    leapfrog_steps: int = USUAL.leapfrog_steps,
+    device: str = "cpu",
 ) -> Steps:
-    """Return a backend's training as a comparison runs it, in chunks of 100 steps."""
-    engine = inference.engine(engine_name, "cpu", threads, True)
+    """Return a backend's training as a comparison runs it, in chunks of 100 steps; on a card Pyro does not compile."""
+    engine = inference.engine(engine_name, device, threads, device == "cpu")
     model = VaeBernoulli(shape.n_x, shape.n_latent, shape.n_hidden)
     settings = AllSettings(warmup=0, minibatch=shape.minibatch, leapfrog_steps=leapfrog_steps)
     built, train = training(engine, model, backend, settings, False)
@@ -279,20 +287,20 @@ def ours(
 
     def steps(number: int) -> None:
         nonlocal state, done
-        for _ in range(math.ceil(number / TURNS)):
-            rows = engine.array(np.stack([next(batches) for _ in range(TURNS)]))
-            numbers = engine.array(np.arange(done, done + TURNS))
-            state, info = train(state, data, key, numbers, rows, engine.array(TURNS))
+        for _ in range(math.ceil(number / CHUNK)):
+            rows = engine.array(np.stack([next(batches) for _ in range(CHUNK)]))
+            numbers = engine.array(np.arange(done, done + CHUNK))
+            state, info = train(state, data, key, numbers, rows, engine.array(CHUNK))
             if not np.isfinite(engine.numpy(info.objective)).all():
                 raise RuntimeError(f"{backend} on {engine_name} left the finite numbers")
-            done += TURNS
+            done += CHUNK
 
     return steps
 
 
 def compilation(contestant: Contestant) -> Row:
     """Time the first steps against later ones."""
-    first, later = _timed(contestant, TURNS), _timed(contestant, TURNS)
+    first, later = _timed(contestant, CHUNK), _timed(contestant, CHUNK)
     return {**contestant.row, "quantity": "compile_s", "repeat": 0, "value": max(0.0, first - later)}
 
 
@@ -301,7 +309,7 @@ def turns(contestants: Sequence[Contestant], repeats: int, least: float, seed: i
 
     A turn is so many steps that it lasts `least` seconds.
     """
-    numbers = [TURNS * math.ceil(least / _timed(one, TURNS)) for one in contestants]
+    numbers = [CHUNK * math.ceil(least / _timed(one, CHUNK)) for one in contestants]
     rng = np.random.default_rng(seed)
     for repeat in range(repeats):
         for i in rng.permutation(len(contestants)):

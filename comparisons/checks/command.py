@@ -18,10 +18,10 @@ REGISTERED: dict[str, tuple[str, ...]] = {"model": tuple(MODELS), "backend": tup
 Subject = tuple[str, Callable[[], list[Outcome]]]  # what is checked, in words, and what checks it
 
 
-def subjects(named: dict[str, list[str]], sizes: dict[str, int]) -> Iterator[Subject]:
+def subjects(named: dict[str, list[str]], sizes: dict[str, int], device: str = "cpu") -> Iterator[Subject]:
     """Yield every model and backend on every engine that is named, once all are found. Raises FlagError."""
     found = [(kind, name, parts.named(kind, name)) for kind in parts.KINDS for name in named[kind]]
-    engines = [_engine(name) for name in named["engine"]]
+    engines = [_engine(name, device) for name in named["engine"]]
 
     from comparisons.checks.backend import check_backend
     from comparisons.checks.model import check_model
@@ -65,11 +65,13 @@ def chosen(kind: str, texts: Sequence[str]) -> list[str]:
     return list(found)
 
 
-def _engine(name: str) -> Engine:
+def _engine(name: str, device: str) -> Engine:
     try:
-        return inference.engine(name, "cpu", 1)
+        return inference.engine(name, device, 1)
     except ImportError as error:
         reason = str(error).splitlines()[0]
         raise FlagError(
             f"engine {name!r} is not installed ({reason}); install it: pip install {ENGINES[name].packages}"
         ) from error
+    except (RuntimeError, AssertionError) as error:
+        raise FlagError(f"{name} has no {device} here: {str(error).splitlines()[0]}; use --device cpu") from error

@@ -41,7 +41,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, "ours", idle)
     monkeypatch.setattr(speed, "step_products", idle)
     monkeypatch.setattr(speed, "em_products", idle)
-    monkeypatch.setattr(speed, "peers", lambda shape, x: [("by hand", "torch", idle)])
+    monkeypatch.setattr(speed, "peers", lambda shape, x, device: [("by hand", "torch", idle)])
 
 
 def test_every_backend_steps_on_every_engine_beside_the_roofs(small: None, third: list[str]) -> None:
