@@ -1,13 +1,23 @@
-"""`python -m comparisons` lists the comparisons."""
+"""`python -m comparisons` lists the comparisons; `python -m comparisons NAME` runs one."""
 
 import ast
-from pathlib import Path
+import runpy
+import sys
+import textwrap
+
+from comparisons.cli.commands import COMMANDS
+from comparisons.errors import unknown
 
 if __name__ == "__main__":
-    print("Run one with python -m comparisons.<name>; each has --help.\n")
-    here = Path(__file__).parent
-    for path in sorted(here.rglob("*.py"), key=lambda path: (len(path.parts), path)):
-        source = path.read_text()
-        if "\n    cli.main(" in source:
-            name = ".".join(path.relative_to(here).with_suffix("").parts)
-            print(f"  {name:22}{(ast.get_docstring(ast.parse(source)) or '').splitlines()[0]}")
+    if sys.argv[1:] and not sys.argv[1].startswith("-"):
+        name = sys.argv[1]
+        if name not in COMMANDS:
+            print(f"error: {unknown('comparison', name, COMMANDS)}", file=sys.stderr)
+            sys.exit(2)
+        del sys.argv[1]
+        runpy.run_module(f"comparisons.{name}", run_name="__main__", alter_sys=True)
+    else:
+        print("Run one with python -m comparisons.<name>; each has --help.\n")
+        for name, path in COMMANDS.items():
+            text = (ast.get_docstring(ast.parse(path.read_text())) or "").splitlines()[0]
+            print(textwrap.fill(text, 80, initial_indent=f"  {name:22}", subsequent_indent=" " * 24))

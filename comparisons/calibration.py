@@ -6,6 +6,13 @@ backends and two training sets), engines (both engines on the same theta and x),
 its own error when it is told nothing, on decoders of digits: trained, saturated, narrow).
 
 A part is run in pieces, a fit or a decoder each, and a piece that is done is not run again.
+
+It takes no model or method of yours: what it holds are estimators, against models whose log p(x) is known.
+
+Examples:
+
+    python -m comparisons.calibration --parts linear --n-latent 2 10
+    python -m comparisons.calibration --parts paper --engine pyro
 """
 
 import sys

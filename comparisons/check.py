@@ -3,15 +3,20 @@
 A file named as path/to/file.py:NAME is run. NAME is a callable: (n_x, n_latent, n_hidden) -> Model for --model, and
 (engine, model, settings) -> Backend, or the card of one, for --backend. Exit code 0: no check fails, 1: some do, 2: a
 flag is wrong.
+
+Examples:
+
+    python -m comparisons.check --backend aevb --engine numpyro
+    python -m comparisons.check --model factor_analysis.py:FactorAnalysis --backend iwae.py:iwae
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 
 from comparisons import cli
 from comparisons.checks.command import REGISTERED, chosen, subjects, told
 from comparisons.cli import parts
+from comparisons.cli.flags import COMPARED, RUN
 from comparisons.errors import FlagError
 
 SIZES = {"n_x": (6, "columns of x"), "n_latent": (2, "latent variables"), "n_hidden": (5, "hidden units")}
@@ -19,21 +24,17 @@ SIZES = {"n_x": (6, "columns of x"), "n_latent": (2, "latent variables"), "n_hid
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Check what the flags name; return 0, or 1 where a check fails. Raises FlagError."""
-    parser = cli.Parser(
-        prog="python -m comparisons.check",
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = cli.Parser("check", __doc__ or "")
     for kind in parts.KINDS:
         text = f"{kind}s to check: {', '.join(REGISTERED[kind])}, all of these, or {parts.FORM}, whose code is then run"
-        parser.add_argument(f"--{kind}", nargs="+", default=[], metavar="X", help=text)
+        parser.add(COMPARED, f"--{kind}", nargs="+", default=[], metavar="X", help=text)
     text = f"engines to check on {{{', '.join(REGISTERED['engine'])}, all}} (default: all)"
-    parser.add_argument("--engine", nargs="+", default=["all"], metavar="X", help=text)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where arrays live (default: cpu)")
+    parser.add(COMPARED, "--engine", nargs="+", default=["all"], metavar="X", help=text)
+    text = "where arrays live (default: cpu)"
+    parser.add(RUN, "--device", choices=("cpu", "cuda"), default="cpu", help=text)
     for name, (default, text) in SIZES.items():
         flag, text = "--" + name.replace("_", "-"), f"models: {text} (default: {default})"
-        parser.add_argument(flag, type=int, default=default, metavar="X", help=text)
+        parser.add(COMPARED, flag, type=int, default=default, metavar="X", help=text)
     flags = vars(parser.parse_args(arguments))
     for name in SIZES:
         if not 1 <= flags[name] <= 10_000:

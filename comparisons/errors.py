@@ -6,6 +6,8 @@ others finished). `comparisons.cli` turns each into one line on stderr, never a 
 
 import sysconfig
 import traceback
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 
 
@@ -41,6 +43,13 @@ class StorageError(UserError):
     """A result could not be written or read back."""
 
     exit_code = 5
+
+
+def unknown(what: str, word: str, known: Iterable[str], more: str = "") -> FlagError:
+    """Return the refusal of a word that is none of the known ones, with the nearest of them."""
+    near = get_close_matches(word.lower(), known := list(known), 1)
+    choose = f"did you mean {near[0]}? Choose" if near else "choose"
+    return FlagError(f"unknown {what} {word!r}; {choose} from {', '.join(known)}{more}")
 
 
 def in_one_line(error: BaseException, with_type: bool = True) -> str:

@@ -1,4 +1,10 @@
-"""One model, three answers for theta: maximum likelihood, MAP, and full variational Bayes (the paper's appendix F)."""
+"""One model, three answers for theta: maximum likelihood, MAP, and full variational Bayes (the paper's appendix F).
+
+Examples:
+
+    python -m comparisons.full_vb --data digits --n-train 1000 --samples 1e5
+    python -m comparisons.full_vb --step-size 0.1 --samples 1e7
+"""
 
 import sys
 from pathlib import Path

@@ -5,6 +5,11 @@
 
 q* is mean-field VI's local fit under the same theta. log p(x) is by quadrature up to 3 latent variables, and above by
 importance sampling from a mixture fitted to HMC draws: annealing from q* would not know of modes that q* leaves out.
+
+Examples:
+
+    python -m comparisons.inference_gap --data digits --n-latent 3 --samples 1e5
+    python -m comparisons.inference_gap --backend aevb --n-latent 3 20
 """
 
 import sys

@@ -1,4 +1,10 @@
-"""Lower bound on train and test against training points seen, as in the paper's Figure 2; no estimate of log p(x)."""
+"""Lower bound on train and test against training points seen, as in the paper's Figure 2; no estimate of log p(x).
+
+Examples:
+
+    python -m comparisons.lower_bound --preset quick
+    python -m comparisons.lower_bound --data digits --n-latent 3 --samples 1e5
+"""
 
 import sys
 

@@ -2,6 +2,11 @@
 
 An equally spaced grid on the unit square goes through the inverse distribution function of the normal, and the decoder
 shows its mean at each z.
+
+Examples:
+
+    python -m comparisons.manifold --data mnist
+    python -m comparisons.manifold --data frey --samples 1e5
 """
 
 import sys
@@ -10,11 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from comparisons import cli
+from comparisons.cli import parts
+from comparisons.cli.flags import FITTED
 from comparisons.data import load
 from comparisons.paper import pictures
 from comparisons.runner import store
 from comparisons.runner.fits import fitted
-from inference import BACKENDS
 from inference.base import setting
 
 SETS = ("mnist", "frey")
@@ -26,8 +32,9 @@ class Plan(cli.Plan):
     """What is run. Each field is a flag."""
 
     data: tuple[str, ...] = setting(SETS, "data sets, each a sheet of images", choices=SETS)
-    backend: str = setting(next(iter(BACKENDS)), "inference method of the fits", choices=tuple(BACKENDS))
-    samples: int = setting(1_000_000, "training points of each fit [datapoints]", low=100, high=10**10)
+    model: str = parts.model_setting()
+    backend: str = parts.backend_setting()
+    samples: int = setting(1_000_000, "training points of each fit [datapoints]", low=100, high=10**10, about=FITTED)
     mnist_hidden: int = setting(pictures.HIDDEN["mnist"], "hidden units for mnist", low=1, high=20_000)
     frey_hidden: int = setting(pictures.HIDDEN["frey"], "hidden units for frey", low=1, high=20_000)
     grid: int = setting(20, "images along each side of a sheet [images]", low=2, high=100)

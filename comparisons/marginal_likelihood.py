@@ -1,4 +1,11 @@
-"""Estimated log p(x) and lower bound of every backend on every engine, as in the paper's Figure 3."""
+"""Estimated log p(x) and lower bound of every backend on every engine, as in the paper's Figure 3.
+
+Examples:
+
+    python -m comparisons.marginal_likelihood --backend aevb wake_sleep --seeds 0 1 --workers 2
+    python -m comparisons.marginal_likelihood --data mnist --n-latent 2 --samples 1e6 --engine numpyro
+    python -m comparisons.marginal_likelihood --preset quick
+"""
 
 import sys
 

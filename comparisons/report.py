@@ -2,6 +2,11 @@
 
 Nothing is run. The same files give the same bytes. With --readme the results in the checkout's README.md are renewed
 too.
+
+Examples:
+
+    python -m comparisons.report
+    python -m comparisons.report --out reports --readme README.md
 """
 
 import sys
@@ -63,13 +68,11 @@ def sections() -> tuple["Part | Comparison", ...]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Read the folder, write index.html, README.md, verdicts.csv and figures/ into it; return 0. Raises UserError."""
-    parser = cli.Parser(prog="python -m comparisons.report", description=__doc__, allow_abbrev=False)
-    parser.add_argument(
-        "--out", default="results", metavar="DIR", help="folder of the results, read and written (default: results)"
-    )
-    parser.add_argument(
-        "--readme", metavar="FILE", help="a README whose results, between its marks, are written anew (default: none)"
-    )
+    parser = cli.Parser("report", __doc__ or "")
+    where = "folder of the results, read and written (default: results)"
+    parser.add("what is read and written", "--out", default="results", metavar="DIR", help=where)
+    text = "a README whose results, between its marks, are written anew (default: none)"
+    parser.add("what is read and written", "--readme", metavar="FILE", help=text)
     flags = parser.parse_args(arguments)
     given = flags.out
     out = Path(given)

@@ -1,6 +1,11 @@
 """Random samples of MNIST from models with 2, 5, 10 and 20 latent variables, as in the paper's Figure 5.
 
 z is drawn from the prior N(0, I), and the decoder shows its mean at each z.
+
+Examples:
+
+    python -m comparisons.samples --data digits --n-latent 2 10 --samples 1e5
+    python -m comparisons.samples --data mnist --backend wake_sleep
 """
 
 import sys
@@ -9,11 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from comparisons import cli
+from comparisons.cli import parts
+from comparisons.cli.flags import FITTED
 from comparisons.data import load
 from comparisons.paper import pictures
 from comparisons.runner import store
 from comparisons.runner.fits import fitted
-from inference import BACKENDS
 from inference.base import setting
 
 
@@ -22,9 +28,17 @@ class Plan(cli.Plan):
     """What is run. Each field is a flag."""
 
     data: str = setting("mnist", "the data set", choices=("mnist", "mnist_binary", "digits"))
-    latents: tuple[int, ...] = setting((2, 5, 10, 20), "latent variables, each a sheet of images", low=1, high=1000)
-    backend: str = setting(next(iter(BACKENDS)), "inference method of the fits", choices=tuple(BACKENDS))
-    samples: int = setting(1_000_000, "training points of each fit [datapoints]", low=100, high=10**10)
+    latents: tuple[int, ...] = setting(
+        (2, 5, 10, 20),
+        "latent variables, each a sheet of images",
+        low=1,
+        high=1000,
+        flag="--n-latent",
+        also=("--latents",),
+    )
+    model: str = parts.model_setting()
+    backend: str = parts.backend_setting()
+    samples: int = setting(1_000_000, "training points of each fit [datapoints]", low=100, high=10**10, about=FITTED)
     n_hidden: int = setting(pictures.HIDDEN["mnist"], "hidden units", low=1, high=20_000)
     grid: int = setting(10, "images along each side of a sheet [images]", low=2, high=100)
 

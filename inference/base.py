@@ -131,8 +131,10 @@ def setting(default: Any, text: str, **limits: Any) -> Any:
     """Declare a field that is also a flag: its help text, and its limits (`choices`, `low`, `high`, `above`).
 
     With `or_file`, `path/to/file.py:NAME` may stand in place of a choice. One that `spans` takes several values, which
-    span a grid. `flag` is its name, where that is not the field's, or False: a setting, and no flag. `before` is what
-    results had before there was the setting, where that is not its default.
+    span a grid. `flag` is its name, where that is not the field's, or False: a setting, and no flag; `also` are names
+    that it had, which are still taken. `about` is the group of the help that it stands in, where that does not follow
+    from the card whose settings it is one of. `before` is what results had before there was the setting, where that is
+    not its default.
     """
     return field(default=default, metadata={"help": text, **limits})
 

@@ -12,6 +12,8 @@ import numpy as np
 import inference
 from comparisons import cli
 from comparisons.benchmarks.traits import recognises
+from comparisons.cli import parts
+from comparisons.cli.flags import FITTED, JUDGED
 from comparisons.data import GREY, Data, load, take
 from comparisons.errors import FlagError
 from comparisons.evidence.base import Estimate, Target
@@ -45,20 +47,39 @@ class Plan(cli.Plan):
     """What is run. Each field is a flag."""
 
     data: str = setting("mnist", "the data set", choices=("mnist", "mnist_binary", "digits"))
-    backends: tuple[str, ...] = setting(
-        tuple(BACKENDS),
-        "backends whose fits are taken apart, where they have a recognition network",
-        choices=tuple(BACKENDS),
+    model: str = parts.model_setting()
+    backends: tuple[str, ...] = parts.backend_setting(tuple(BACKENDS), flag="--backend", also=("--backends",))
+    latents: tuple[int, ...] = setting(
+        (3, 20), "latent variables of the fits", low=1, high=1000, flag="--n-latent", also=("--latents",)
     )
-    latents: tuple[int, ...] = setting((3, 20), "latent variables of the fits", low=1, high=1000)
     n_train: int = setting(50_000, "training datapoints [datapoints]", low=100, high=10**6)
     n_hidden: int = setting(100, "hidden units", low=1, high=20_000)
-    samples: int = setting(1_000_000, "training points of each fit [datapoints]", low=100, high=10**9)
-    points: int = setting(1000, "first datapoints of each split that are judged [datapoints]", low=10, high=10_000)
-    draws: int = setting(200, "draws of z for each bound [draws]", low=2, high=100_000)
-    fit_steps: int = setting(2000, "Adam steps of the local fits [steps]", low=1, high=10**6)
+    samples: int = setting(1_000_000, "training points of each fit [datapoints]", low=100, high=10**9, about=FITTED)
+    points: int = setting(
+        1000,
+        "first datapoints of each split that are judged [datapoints]",
+        low=10,
+        high=10_000,
+        about=JUDGED,
+        flag="--eval-points",
+        also=("--points",),
+    )
+    draws: int = setting(
+        200,
+        "draws of z for each bound [draws]",
+        low=2,
+        high=100_000,
+        about=JUDGED,
+        flag="--elbo-draws",
+        also=("--draws",),
+    )
+    fit_steps: int = setting(2000, "Adam steps of the local fits [steps]", low=1, high=10**6, about=JUDGED)
     importance_samples: int = setting(
-        1000, "importance: draws for each datapoint, above 3 latent variables [draws]", low=25, high=1_000_000
+        1000,
+        "importance: draws for each datapoint, above 3 latent variables [draws]",
+        low=25,
+        high=1_000_000,
+        about=JUDGED,
     )
 
 
@@ -70,7 +91,13 @@ def take_apart(plan: Plan, out: Path, data_dir: Path | None) -> int:
     n_train = min(plan.n_train, len(data.train))
     data = take(data, n_train)
     store.write_json(out / "manifest.json", {**store.environment(), "plan": asdict(plan)})
-    told = {"data": plan.data, "n_train": n_train, "n_hidden": plan.n_hidden, "samples": plan.samples}
+    told = {
+        "model": plan.model,
+        "data": plan.data,
+        "n_train": n_train,
+        "n_hidden": plan.n_hidden,
+        "samples": plan.samples,
+    }
     settings: dict[str, Any] = {**told, "engine": plan.engine, "seed": plan.seed, "threads": plan.threads}
     rows: list[Row] = []
     for k, backend in product(plan.latents, backends):
@@ -92,7 +119,7 @@ def amortized(plan: Plan) -> list[str]:
     engine = inference.engine(plan.engine, "cpu", plan.threads)
     found = [name for name in plan.backends if recognises(engine, name)]
     if not found:
-        raise FlagError(f"{' '.join(plan.backends)}: no recognition network to take apart; choose other --backends")
+        raise FlagError(f"{' '.join(plan.backends)}: no recognition network to take apart; choose another --backend")
     return found
 
 

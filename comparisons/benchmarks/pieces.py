@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from comparisons import cli
+from comparisons.cli.flags import FITTED, JUDGED, RUN
 from comparisons.evidence.judge import ESTIMATORS
 from comparisons.runner import store
 from comparisons.runner.experiment import NUMBERS_VERSION
@@ -21,15 +22,29 @@ Row = dict[str, Any]
 class Plan(cli.Plan):
     """What is run. Each field is a flag."""
 
-    parts: tuple[str, ...] = setting(PARTS, "what to run", choices=PARTS)
-    points: int = setting(1000, "datapoints of the parts mnist and paper [datapoints]", low=10, high=10_000)
+    parts: tuple[str, ...] = setting(PARTS, "what to run", choices=PARTS, about=RUN)
+    points: int = setting(
+        1000,
+        "datapoints of the parts mnist and paper [datapoints]",
+        low=10,
+        high=10_000,
+        about=JUDGED,
+        flag="--eval-points",
+        also=("--points",),
+    )
     simulated: int = setting(100, "datapoints of the part simulated [datapoints]", low=10, high=10_000)
-    repeats: int = setting(200, "part linear: repetitions of each of 5 datapoints", low=2, high=10_000)
-    latents: tuple[int, ...] = setting((2, 3, 10, 20, 50), "part linear: latent variables", low=1, high=100)
-    decoders: tuple[int, ...] = setting((2, 3, 10, 20), "part defaults: latent variables", low=1, high=100)
-    levels: tuple[int, ...] = setting((0, 1, 2), "levels of cost of each estimator, from cheap to dear", low=0, high=2)
-    temperatures: int = setting(500, "part simulated: temperatures of the two bounds", low=10, high=10**6)
-    samples: int = setting(1_000_000, "training points of each fit [datapoints]", low=1000, high=10**9)
+    repeats: int = setting(200, "part linear: repetitions of each of 5 datapoints", low=2, high=10_000, about=JUDGED)
+    latents: tuple[int, ...] = setting(
+        (2, 3, 10, 20, 50), "part linear: latent variables", low=1, high=100, flag="--n-latent", also=("--latents",)
+    )
+    decoders: tuple[int, ...] = setting(
+        (2, 3, 10, 20), "part defaults: decoders, each by its latent variables", low=1, high=100
+    )
+    levels: tuple[int, ...] = setting(
+        (0, 1, 2), "levels of cost of each estimator, from cheap to dear", low=0, high=2, about=JUDGED
+    )
+    temperatures: int = setting(500, "part simulated: temperatures of the two bounds", low=10, high=10**6, about=JUDGED)
+    samples: int = setting(1_000_000, "training points of each fit [datapoints]", low=1000, high=10**9, about=FITTED)
 
 
 class Piece(NamedTuple):

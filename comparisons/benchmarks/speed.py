@@ -19,6 +19,7 @@ import inference
 from comparisons import cli
 from comparisons.benchmarks.peers import CHUNK, Shape, Steps, em_products, minibatches, peers, step_products
 from comparisons.benchmarks.traits import leaps, remembers
+from comparisons.cli.flags import FITTED, RUN
 from comparisons.evidence.base import Target
 from comparisons.evidence.elbo import elbo
 from comparisons.runner import store
@@ -52,13 +53,17 @@ Row = dict[str, Any]
 class Plan(cli.Told):
     """What is measured. Each field is a flag."""
 
-    parts: tuple[str, ...] = setting(PARTS, "what to measure", choices=PARTS)
-    device: str = setting("cpu", "where arrays live, in the parts step and grid", choices=("cpu", "cuda"))
-    threads: int = setting(2, "threads of the array libraries, and workers of the part grid", low=1, high=4096)
+    parts: tuple[str, ...] = setting(PARTS, "what to measure", choices=PARTS, about=RUN)
+    device: str = setting("cpu", "where arrays live, in the parts step and grid", choices=("cpu", "cuda"), about=RUN)
+    threads: int = setting(
+        2, "threads of the array libraries, and workers of the part grid", low=1, high=4096, about=RUN
+    )
     repeats: int = setting(5, "turns of each contestant, of which the median counts", low=1, high=1000)
     seconds: float = setting(0.5, "least length of a turn [seconds]", above=0.0, high=600.0)
-    cells: int = setting(16, "part grid: cells, on digits", low=2, high=1024)
-    samples: int = setting(100_000, "part grid: training points of each cell [datapoints]", low=1000, high=10**8)
+    cells: int = setting(16, "part grid: cells, on digits", low=2, high=1024, flag="--n-cells", also=("--cells",))
+    samples: int = setting(
+        100_000, "part grid: training points of each cell [datapoints]", low=1000, high=10**8, about=FITTED
+    )
 
 
 def measure(plan: Plan, out: Path, data_dir: Path | None) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 import inference
 from comparisons.checks.base import FAIL, SKIPPED, Outcome
 from comparisons.cli import parts
-from comparisons.errors import FlagError
+from comparisons.errors import FlagError, unknown
 from inference import BACKENDS, ENGINES
 from inference.base import Engine
 from models import MODELS
@@ -60,7 +60,7 @@ def chosen(kind: str, texts: Sequence[str]) -> list[str]:
             part = parts.find(kind, name) if kind in parts.KINDS else name
             if part not in REGISTERED[kind] and not isinstance(part, parts.Part):
                 form = f", or {parts.FORM}" if kind in parts.KINDS else ""
-                raise FlagError(f"unknown {kind} {name!r}; choose from {', '.join(REGISTERED[kind])}, all{form}")
+                raise unknown(kind, name, [*REGISTERED[kind], "all"], form)
             found[part] = None
     return list(found)
 

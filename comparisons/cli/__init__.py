@@ -4,12 +4,13 @@ import codecs
 import os
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from io import TextIOWrapper
 from typing import NoReturn
 
 from comparisons.cli import stopping
 from comparisons.cli.flags import Parser, Plan, Told, parse_plan
-from comparisons.errors import UserError
+from comparisons.errors import StorageError, UserError
 
 __all__ = ["Parser", "Plan", "Told", "main", "parse_plan"]
 
@@ -32,6 +33,8 @@ def main(command: Callable[[], int]) -> NoReturn:
         if isinstance(stream, TextIOWrapper):  # what a terminal cannot show is no reason to lose a finished run's table
             stream.reconfigure(errors="spelt_out")
     try:
+        if find_spec("fcntl") is None:
+            raise StorageError("files cannot be locked on this platform; use Linux and macOS, or on Windows WSL")
         with stopping.taken_over():
             code = command()
     except UserError as error:

@@ -18,19 +18,34 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from comparisons.errors import FlagError, in_one_line
+from comparisons.errors import FlagError, UnfitError, in_one_line
 from inference import BACKENDS, AllSettings
-from inference.base import Backend, Engine, Method, Settings
+from inference.base import Backend, Engine, Method, Settings, setting
 from models import MODELS
 from models.base import Model
 
 FORM = "path/to/file.py:NAME"
 KINDS = ("model", "backend")  # the settings that may name a file
 
+FIRST = next(iter(BACKENDS))
+
 # Everything that may appear in rows, tables and names of folders: nothing of it means anything to a shell, a
 # spreadsheet, Markdown or HTML, wherever it stands.
 STEM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")  # no figure names what starts with _
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+
+
+def model_setting() -> Any:
+    """Declare a setting that names a model: a registered one, or a user's own."""
+    auto = "auto: vae_gaussian for frey, linear_gaussian for synthetic, else vae_bernoulli"
+    text = f"the generative model: one of these, or {FORM}, whose code is then run ({auto})"
+    return setting("auto", text, choices=("auto", *MODELS), or_file=True)
+
+
+def backend_setting(default: Any = FIRST, **limits: Any) -> Any:
+    """Declare a setting that names a backend, or several: registered ones, or a user's own."""
+    text = f"inference method: one of these, or {FORM}, whose code is then run"
+    return setting(default, text, choices=tuple(BACKENDS), or_file=True, **limits)
 
 
 class Part(str):
@@ -175,9 +190,9 @@ def _backend(part: Part) -> Method:
         try:
             built = card.build(engine, model, settings)
         except (Exception, SystemExit) as error:
-            raise FlagError(f"{call} raised {in_one_line(error)}") from error
+            raise UnfitError(f"{call} raised {in_one_line(error)}") from error  # at these settings, of this cell
         if not isinstance(built, Backend):
-            raise FlagError(f"{call} is a {type(built).__name__}, not an inference.base.Backend")
+            raise UnfitError(f"{call} is a {type(built).__name__}, not an inference.base.Backend")
         return built
 
     return card._replace(build=build)

@@ -13,7 +13,7 @@ from comparisons.data.digits import DIGITS
 from comparisons.data.frey import FREY
 from comparisons.data.mnist import MNIST, MNIST_BINARY
 from comparisons.data.synthetic import SYNTHETIC
-from comparisons.errors import FlagError
+from comparisons.errors import unknown
 
 __all__ = ["DATA", "GREY", "Data", "DataCard", "check", "digest", "load", "take"]
 
@@ -32,7 +32,7 @@ def load(name: str, data_dir: str | Path | None = None) -> Data:
     Raises FlagError for an unknown name, DataError for a file that is missing, damaged or holds unusable values.
     """
     if name not in DATA:
-        raise FlagError(f"unknown data {name!r}; choose from {', '.join(DATA)}")
+        raise unknown("data", name, DATA)
     card = DATA[name]
     train, test = card.load(data_dir)
     check(f"{name} train", train, "unit" if card.fresh else card.support)

@@ -28,6 +28,7 @@ class EvidenceSettings:
         "estimators of log p(x): quadrature (n_latent <= 3), importance, annealed, appendix_d (the paper's), exact "
         "(linear_gaussian), none; auto: exact or quadrature where they serve, else importance, some minutes a stop",
         choices=("auto", "none", *ESTIMATORS),
+        about="how it is judged",
     )
 
 

@@ -28,9 +28,9 @@ HIDDEN = {"mnist": 500, "frey": 200}  # the paper's section 5
 def experiment(plan: Any, data: str, n_latent: int, n_hidden: int) -> Experiment:
     """Return the fit to draw, as `comparisons.lower_bound --preset` trains and judges it for Figure 2.
 
-    So each takes up the fits of the other. `plan` has the backend, engine, seed, threads and samples.
+    So each takes up the fits of the other. `plan` has the model, backend, engine, seed, threads and samples.
     """
-    planned = {name: getattr(plan, name) for name in ("backend", "engine", "seed", "samples", "threads")}
+    planned = {name: getattr(plan, name) for name in ("model", "backend", "engine", "seed", "samples", "threads")}
     judged: dict[str, Any] = {"eval_points": 10_000, "evidence": ("none",), **FIGURE2}
     return Experiment(data=data, n_latent=n_latent, n_hidden=n_hidden, **planned, **judged)
 

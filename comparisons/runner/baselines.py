@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from comparisons.data import Data
+from comparisons.errors import StorageError
 from comparisons.evidence.baseline import baseline
 from comparisons.runner.cell import Cell, points
 from comparisons.runner.experiment import built
@@ -25,11 +26,16 @@ def key(model: str, data: str, n_train: int, split: str, n_points: int) -> Key:
 
 
 def read(out: Path) -> Baselines:
-    """Return what a folder of results holds, nothing where there is no such file."""
-    if not (out / FILE).exists():
+    """Return what a folder of results holds, nothing where there is no such file. Raises StorageError for damage."""
+    path = out / FILE
+    if not path.exists():
         return {}
-    with (out / FILE).open(newline="", encoding="utf-8") as file:
-        return {tuple(row[name] for name in OF): float(row["value"]) for row in csv.DictReader(file)}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return {tuple(row[name] for name in OF): float(row["value"]) for row in csv.DictReader(file)}
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:100]
+        raise StorageError(f"{path} is damaged ({reason}); remove it, and it is worked out again") from error
 
 
 def keep(out: Path, cells: Iterable[tuple[Cell, Data]]) -> None:

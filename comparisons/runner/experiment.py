@@ -12,14 +12,13 @@ from typing import Any
 
 import inference
 from comparisons.cli import parts
-from comparisons.cli.flags import check
+from comparisons.cli.flags import FITTED, JUDGED, RUN, check
 from comparisons.data import DATA
 from comparisons.errors import FlagError, UnfitError
 from comparisons.evidence.base import Facts
 from comparisons.evidence.judge import ESTIMATORS, JudgeSettings, automatic
 from inference import BACKENDS, ENGINES, AllSettings
 from inference.base import Backend, Method, Settings, setting
-from models import MODELS
 from models.base import Model
 from models.guides import with_log_variance_factor
 
@@ -36,21 +35,9 @@ class Experiment(JudgeSettings, AllSettings):
     Raises FlagError, naming the value and what is allowed.
     """
 
-    model: str = setting(
-        "auto",
-        f"the generative model: one of these, or {parts.FORM}, whose code is then run (auto: vae_gaussian for frey, "
-        "linear_gaussian for synthetic, else vae_bernoulli)",
-        choices=("auto", *MODELS),
-        or_file=True,
-    )
+    model: str = parts.model_setting()
     data: str = setting("digits", "the data set", choices=tuple(DATA))
-    backend: str = setting(
-        next(iter(BACKENDS)),
-        f"inference method: one of these, or {parts.FORM}, whose code is then run",
-        choices=tuple(BACKENDS),
-        or_file=True,
-        spans=True,
-    )
+    backend: str = parts.backend_setting(spans=True)
     engine: str = setting("numpyro", "PPL and array library", choices=tuple(ENGINES), spans=True)
     n_train: int | None = setting(
         None, "first training datapoints to use, all by default [datapoints]", low=1, spans=True
@@ -58,38 +45,59 @@ class Experiment(JudgeSettings, AllSettings):
     n_latent: int = setting(3, "latent variables of a datapoint", low=1, high=1000, spans=True)
     n_hidden: int = setting(100, "tanh units of the hidden layers", low=1, high=20_000)
     seed: int = setting(
-        0, "seed of initial values, minibatches and noise", low=0, high=2**31 - 1, spans=True, flag="--seeds"
+        0,
+        "seed of initial values, minibatches and noise",
+        low=0,
+        high=2**31 - 1,
+        spans=True,
+        flag="--seeds",
+        also=("--seed",),
     )
-    initial_scale: float = setting(1.0, "factor on the model's initial values of theta and phi", above=0.0, high=1000.0)
+    initial_scale: float = setting(
+        1.0, "factor on the model's initial values of theta and phi", above=0.0, high=1000.0, about=FITTED
+    )
     log_variance_factor: float = setting(
         1.0,
         "factor on the log-variance weights of a q(z|x) that has them, and so on their step size (authors' wake-sleep: "
         "0.1)",
         above=0.0,
         high=1000.0,
+        about=FITTED,
     )
-    samples: int = setting(100_000, "training points to consume, with repetition [datapoints]", low=1, high=10**10)
+    samples: int = setting(
+        100_000, "training points to consume, with repetition [datapoints]", low=1, high=10**10, about=FITTED
+    )
     step_size: float | str = setting(
         "auto",
         f"step size of theta and phi; auto: the best of {', '.join(map(str, STEP_SIZES))} on the training set "
         "in the first iterations",
         above=0.0,
         high=1e9,
+        about=FITTED,
     )
-    pilot_steps: int = setting(300, "step_size auto: steps that each is tried for [steps]", low=1, high=10**7)
+    pilot_steps: int = setting(
+        300, "step_size auto: steps that each is tried for [steps]", low=1, high=10**7, about=FITTED
+    )
     eval_points: int = setting(
-        1000, "first points of each split that bounds and log p(x) are taken over [datapoints]", low=2, high=10**6
+        1000,
+        "first points of each split that bounds and log p(x) are taken over [datapoints]",
+        low=2,
+        high=10**6,
+        about=JUDGED,
     )
-    elbo_draws: int = setting(20, "draws of z for each point in an evaluated bound [draws]", low=2, high=100_000)
+    elbo_draws: int = setting(
+        20, "draws of z for each point in an evaluated bound [draws]", low=2, high=100_000, about=JUDGED
+    )
     theta_draws: int = setting(
-        10, "theta vb: draws of theta that log p(x) is averaged over [draws]", low=2, high=100_000
+        10, "theta vb: draws of theta that log p(x) is averaged over [draws]", low=2, high=100_000, about=JUDGED
     )
-    device: str = setting("cpu", "where arrays live", choices=("cpu", "cuda"))
-    threads: int = setting(1, "threads of the array library [threads]", low=1, high=4096)
+    device: str = setting("cpu", "where arrays live", choices=("cpu", "cuda"), about=RUN)
+    threads: int = setting(1, "threads of the array library [threads]", low=1, high=4096, about=RUN)
     compile: str = setting(
         "auto",
         f"pyro: train with steps that torch compiles; auto: from {LONG} steps on, where device is cpu",
         choices=("auto", "on", "off"),
+        about=RUN,
     )
 
     def __post_init__(self) -> None:

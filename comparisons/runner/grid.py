@@ -14,9 +14,10 @@ from typing import Any
 
 import inference
 from comparisons.cli import parts
-from comparisons.cli.flags import Parser, check, expanded, read
+from comparisons.cli.flags import JUDGED, RUN, Parser, check, expanded, read
 from comparisons.data import Data, digest, load, take
-from comparisons.errors import FlagError, UnfitError, UserError
+from comparisons.errors import FlagError, UnfitError, UserError, unknown
+from comparisons.evidence.judge import ESTIMATORS
 from comparisons.runner import baselines, store
 from comparisons.runner.cell import on, points
 from comparisons.runner.experiment import Experiment, built
@@ -49,11 +50,15 @@ class Request:
 class Running:
     """How a grid is worked through: nothing here changes a number. Each field is a flag. Raises FlagError."""
 
-    workers: int = setting(1, "cells run at once, in processes of their own [processes]", low=1, high=1024)
-    scheduler: str = setting("", "a running Dask scheduler whose workers run the cells: tcp://host:port", words=True)
-    checkpoint_seconds: float = setting(60.0, "time between two checkpoints of a run [seconds]", low=0.0, high=1e6)
-    keep_stops: bool = setting(False, "keep the fit as it was at each stop, so that it can be judged again")
-    fresh: bool = setting(False, "run finished and unfinished cells again, from the start")
+    workers: int = setting(1, "cells run at once, in processes of their own [processes]", low=1, high=1024, about=RUN)
+    scheduler: str = setting(
+        "", "a running Dask scheduler whose workers run the cells: tcp://host:port", words=True, about=RUN
+    )
+    checkpoint_seconds: float = setting(
+        60.0, "time between two checkpoints of a run [seconds]", low=0.0, high=1e6, about=RUN
+    )
+    keep_stops: bool = setting(False, "keep the fit as it was at each stop, so that it can be judged again", about=RUN)
+    fresh: bool = setting(False, "run finished and unfinished cells again, from the start", about=RUN)
 
     def __post_init__(self) -> None:
         check(self)
@@ -71,7 +76,9 @@ def parse(
     presets: Iterable[str] = (),
 ) -> Request:
     """Turn flags into experiments, the product of every flag that was given several values. Raises FlagError."""
-    flags, out, data_dir = read(comparison, description, (Experiment, Running), defaults, arguments, presets)
+    cards = {JUDGED: {name: card.settings for name, card in ESTIMATORS.items()}}
+    kinds = (Experiment, Running)
+    flags, out, data_dir = read(comparison, description, kinds, defaults, arguments, presets, cards)
     running = Running(**{f.name: flags.pop(f.name) for f in fields(Running)})
     grid = {name: expanded(field, flags.pop(name)) for name, field in GRID.items()}
     experiments = [Experiment(**flags, **dict(zip(grid, values, strict=True))) for values in product(*grid.values())]
@@ -90,7 +97,7 @@ def parse_preset(
     Flags that are given hold for all panels; with `--data`, the panels of that data set alone are run. Raises
     FlagError.
     """
-    first = Parser(add_help=False, allow_abbrev=False)
+    first = Parser(add_help=False)
     first.add_argument("--preset")
     first.add_argument("--data")
     told, rest = first.parse_known_args(arguments)
@@ -98,7 +105,7 @@ def parse_preset(
     if told.preset is None:
         return [parse(comparison, description, defaults, rest, presets)]
     if told.preset not in presets:
-        raise FlagError(f"unknown preset {told.preset!r}; choose from {', '.join(presets)}")
+        raise unknown("preset", told.preset, presets)
     panels = [panel for panel in presets[told.preset] if told.data in (None, panel["data"])]
     if not panels:
         known = ", ".join(dict.fromkeys(panel["data"] for panel in presets[told.preset]))
@@ -113,6 +120,7 @@ def run_grids(requests: list[Request], report: Report) -> int:
     """
     for request in requests:
         store.prepare(request.out)
+        baselines.read(request.out)  # a damaged file is said before anything is computed
     loaded = {e.data: load(e.data, request.data_dir) for request in requests for e in request.experiments[:1]}
     ahead = [(request, *_look_ahead(request, loaded[request.experiments[0].data])) for request in requests]
     codes, unfit = [], []

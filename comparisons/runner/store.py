@@ -11,7 +11,6 @@
 A cell is finished when its manifest says so and the rows have the SHA-256 that it names.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -291,6 +290,8 @@ def _sha256(path: Path) -> str:
 
 
 def _lock(file: Any) -> bool:
+    import fcntl  # not on every platform: `cli.main` refuses those in a line
+
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

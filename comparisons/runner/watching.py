@@ -1,10 +1,12 @@
 """How far cells have come: read from the files in their folders alone, so that anybody can look at any time."""
 
+import shutil
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,37 +62,55 @@ def look(out: Path, cell: str) -> Look:
 
 @contextmanager
 def display(jobs: list[Job]) -> Iterator[Callable[[], None]]:
-    """Show one bar for the grid: done, running, failed, and the time left; yield what brings it up to date.
+    """Show one line for the grid: its share, the time left, what runs and has failed; yield what brings it up to date.
 
-    Where nobody watches (a log file), it is a line every half minute.
+    Where nobody watches (a log file), it is a whole line every half minute.
     """
-    from tqdm import tqdm
-
     costs = {job.cell.name: cost(job.cell.experiment) for job in jobs}
-    watched = sys.stderr.isatty()
-    shown = 0.0
-    form = "{desc} {bar:20} {percentage:3.0f}% [{elapsed}<{remaining}]" + ("" if watched else "\n")
-    with tqdm(total=100.0, bar_format=form, file=sys.stderr, mininterval=1e9) as bar:
+    watched, began, first, shown = sys.stderr.isatty(), time.monotonic(), -1.0, 0.0
 
-        def watch() -> None:
-            nonlocal shown
-            if time.monotonic() - shown < (0.5 if watched else 30.0):
-                return
-            shown = time.monotonic()
-            seen = [look(job.out, job.cell.name) for job in jobs]
-            counts = Counter(one.status for one in seen)
-            text = f"{counts['done']} of {len(jobs)} cells done, {counts['running']} running, {counts['failed']} failed"
-            text += f", {counts['diverged']} diverged" if counts["diverged"] else ""
-            doing = [f"{one.doing} {one.name}" for one in seen if one.status == "running" and one.doing]
-            bar.set_description_str(f"{text}; {doing[0]}" if len(doing) == 1 else text, refresh=False)
-            share = sum(costs[one.cell] * one.share for one in seen) / sum(costs.values())
-            bar.update(max(0.0, 100.0 * share - bar.n))
-            bar.refresh()
+    def watch() -> None:
+        nonlocal shown, first
+        if shown and time.monotonic() - shown < (0.5 if watched else 30.0):
+            return
+        shown = time.monotonic()
+        seen = [look(job.out, job.cell.name) for job in jobs]
+        share = sum(costs[one.cell] * one.share for one in seen) / sum(costs.values())
+        first = share if first < 0 else first  # what was there before has taken none of this time
+        text = f"{share:4.0%} {remaining(share - first, 1.0 - share, shown - began)}, {told(seen)}"
+        if watched:
+            print(f"\r{shortened(text, sys.stderr)}\x1b[K", end="", file=sys.stderr, flush=True)
+        else:
+            print(text, file=sys.stderr, flush=True)
 
-        watch()
+    watch()
+    try:
         yield watch
         shown = 0.0
         watch()
+    finally:
+        if watched:
+            print(file=sys.stderr)
+
+
+def told(seen: list[Look]) -> str:
+    """Say in words how many cells have come how far, and what runs, if it is one."""
+    counts = Counter(one.status for one in seen)
+    text = f"{counts['done']}/{len(seen)} done"
+    text += "".join(f", {counts[state]} {state}" for state in ("running", "failed", "diverged") if counts[state])
+    doing = [f"; {one.doing} {one.name}" for one in seen if one.status == "running" and one.doing]
+    return text + (doing[0] if len(doing) == 1 else "")
+
+
+def remaining(done: float, left: float, seconds: float) -> str:
+    """Say how long the share that is left will take, by the share that was done in so many seconds."""
+    return f"{timedelta(seconds=round(seconds * left / done))} left" if done > 0 else "?:??:?? left"
+
+
+def shortened(text: str, stream: Any) -> str:
+    """Cut a line from the right to a terminal's width, at most 80 columns; elsewhere it stays whole."""
+    width = min(80, shutil.get_terminal_size().columns)
+    return text if len(text) < width or not stream.isatty() else text[: width - 4] + "..."
 
 
 def cost(e: Experiment) -> float:

@@ -5,7 +5,7 @@ import pytest
 
 from comparisons.benchmarks import speed
 from comparisons.benchmarks.peers import Shape
-from comparisons.benchmarks.speed import TURNS, Contestant, compilation, images, ours, turns
+from comparisons.benchmarks.speed import CHUNK, Contestant, compilation, images, ours, turns
 from comparisons.benchmarks.traits import leaps, recognises, remembers
 from inference import BACKENDS
 from inference.base import Engine
@@ -55,7 +55,7 @@ def test_turns_are_random_and_everybody_has_as_many(clock: Clock) -> None:
 def test_compilation_is_what_the_first_steps_took_longer(clock: Clock) -> None:
     row = compilation(clock.contestant("compiled", 1e-3, first=7.0))
     assert row["value"] == pytest.approx(7.0) and row["quantity"] == "compile_s"
-    assert clock.calls == 2 * [("compiled", TURNS)]
+    assert clock.calls == 2 * [("compiled", CHUNK)]
 
 
 def test_ours_takes_whole_chunks_and_does_not_go_on_from_nonsense(monkeypatch: pytest.MonkeyPatch) -> None:

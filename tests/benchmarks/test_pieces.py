@@ -73,7 +73,7 @@ def test_a_damaged_piece_is_run_again(tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         (["--parts", "nonsense"], ["parts", "nonsense", "linear"]),
-        (["--latents", "0"], ["latents", "0", "at least 1"]),
+        (["--latents", "0"], ["n_latent", "0", "at least 1"]),
         (["--repeats", "1.5"], ["repeats", "1.5", "whole number"]),
         (["--engine", "stan"], ["engine", "stan", "numpyro"]),
     ],

@@ -1,5 +1,6 @@
 """The command line: what it accepts, and how a mistake ends: one line on stderr and the exit code of its kind."""
 
+import argparse
 import gzip
 import os
 import re
@@ -22,6 +23,7 @@ from comparisons.runner import grid
 from comparisons.runner.experiment import Experiment
 from comparisons.runner.grid import Request, parse, parse_preset
 from inference import BACKENDS, ENGINES
+from inference.base import Settings
 
 ROOT = Path(__file__).parents[2]
 COMPARISONS = {"full_vb": full_vb, "lower_bound": lower_bound, "marginal_likelihood": marginal_likelihood}
@@ -146,8 +148,8 @@ def test_every_field_is_a_flag_that_reaches_the_experiment() -> None:
         (["--n-latent", "1e9"], ["n_latent 1000000000", "1000"]),
         (["--n-latent", "3", "2.5"], ["n_latent '2.5'", "whole number"]),
         (["--n-latent", "all"], ["n_latent 'all'", "whole number"]),
-        (["--seeds", "-1"], ["seed -1", "at least 0"]),
-        (["--seeds", "all"], ["seed 'all'", "whole number"]),
+        (["--seeds", "-1"], ["seeds -1", "at least 0"]),
+        (["--seeds", "all"], ["seeds 'all'", "whole number"]),
         (["--samples", "50"], ["samples 50", "minibatch", "100"]),
         (["--samples", "1e-3"], ["samples '1e-3'", "whole number"]),
         (["--samples", "1.5e0"], ["samples '1.5e0'", "whole number"]),
@@ -265,6 +267,16 @@ def test_storage_is_tried_before_anything_is_computed(
     fails(5, "--out", str(tmp_path / "file"))
 
 
+@pytest.mark.parametrize("content", [b"", b"value\n1\n", b"model,data,n_train,split,n_points,value\na\n", b"\xff\xfe"])
+def test_damaged_baselines_end_with_code_5_before_anything_is_computed(
+    fails: Callable[..., str], tmp_path: Path, content: bytes
+) -> None:
+    file = tmp_path / "out" / "baselines.csv"
+    file.parent.mkdir()
+    file.write_bytes(content or b"model,data,n_train,split,n_points,value\na,b,1,test,2,x\n")
+    assert str(file) in fails(5)
+
+
 # Exit codes
 
 
@@ -311,7 +323,9 @@ def asked_for_help(name: str) -> "subprocess.CompletedProcess[str]":
 @pytest.mark.parametrize("name", COMPARISONS)
 def test_help_names_every_flag_with_its_default(name: str) -> None:
     text = " ".join(asked_for_help(name).stdout.split())
-    flags = re.split(r" (?=--[a-z])", text.split("options:")[1])[2:]  # each with its help; the first is --help
+    flags = re.split(r" (?=--[a-z])", text.split("options:")[1].split("Examples:")[0])[
+        1:
+    ]  # each with its help; the first is --help
     found = {flag.split()[0]: flag for flag in flags if not re.match(r"--help", flag)}
     for f in fields(Experiment):
         flag = f.metadata.get("flag", "--" + f.name.replace("_", "-"))
@@ -342,7 +356,8 @@ def test_the_package_lists_its_comparisons() -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "comparisons"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
     )
-    listed = {line.split()[0] for line in ended.stdout.splitlines() if line.startswith("  ")}
+    listed = {line.split()[0] for line in ended.stdout.splitlines() if re.match("  [a-z]", line)}
+    assert max(map(len, ended.stdout.splitlines())) <= 80
     assert listed == {*COMPARISONS, *PLANS, "status"}
 
 
@@ -386,6 +401,105 @@ def test_the_standard_figure_2_is_the_papers() -> None:
 def test_a_wrong_preset_is_one_line(fails: Callable[..., str], arguments: list[str], words: list[str]) -> None:
     text = fails(2, *arguments)
     assert all(word in text for word in words)
+
+
+class ParsedError(Exception):
+    """Raised in place of reading a command's flags; holds its parser."""
+
+
+@pytest.fixture
+def parsers(monkeypatch: pytest.MonkeyPatch) -> dict[str, cli.Parser]:
+    """The parser of every command."""
+
+    def parse_args(parser: cli.Parser, _: object = None) -> None:
+        raise ParsedError(parser)
+
+    found = {}
+    with monkeypatch.context() as patched:
+        patched.setattr(cli.Parser, "parse_args", parse_args)
+        for name in (*COMPARISONS, *PLANS, "status"):
+            with pytest.raises(ParsedError) as caught:
+                import_module(f"comparisons.{name}").main([])
+            found[name] = caught.value.args[0]
+    return found
+
+
+# Flags whose field has another name in some command: rows and manifests keep the field's.
+SAME = {
+    "seeds": "seed", "latents": "n_latent", "backends": "backend", "points": "eval_points", "draws": "elbo_draws",
+}  # fmt: skip
+
+
+def test_one_meaning_has_one_name_in_every_command(parsers: dict[str, cli.Parser]) -> None:
+    meanings: dict[str, set[str]] = {}
+    names: dict[str, set[str]] = {}
+    for command, parser in parsers.items():
+        for action in parser._actions:
+            # Of the part grid it is a number, of judge_again a folder.
+            meaning = "n_cells" if (command, action.dest) == ("speed", "cells") else SAME.get(action.dest, action.dest)
+            for name in action.option_strings:
+                meanings.setdefault(name, set()).add(meaning)
+            if action.option_strings and action.help != argparse.SUPPRESS:
+                names.setdefault(meaning, set()).add(action.option_strings[-1])
+    names["seed"].remove("--seeds")  # of a command that takes several; each takes the other's name too
+    assert {name for name, found in meanings.items() if len(found) > 1} <= {"--cells"}  # once a number, hidden now
+    assert {meaning: found for meaning, found in names.items() if len(found) > 1} == {}
+
+
+def test_old_names_are_taken_and_not_shown(parsers: dict[str, cli.Parser]) -> None:
+    old = {"calibration": "--points --latents --seeds", "inference_gap": "--backends --latents --points --draws"}
+    for name, flags in {**old, "samples": "--latents", "speed": "--cells", "lower_bound": "--seed"}.items():
+        for one in flags.split():
+            assert one in parsers[name]._option_string_actions
+            assert one not in parsers[name].format_help().replace(",", " ").split()
+
+
+def test_every_flag_stands_in_a_group_and_every_example_can_be_read(parsers: dict[str, cli.Parser]) -> None:
+    for name, parser in parsers.items():
+        assert [action.dest for action in parser._optionals._group_actions if action.help != argparse.SUPPRESS] in (
+            ["help"], ["help", "folders"]
+        )  # fmt: skip
+        examples = [line.split() for line in (parser.epilog or "").splitlines() if line.startswith("    ")]
+        assert examples or name.startswith("paper.")
+        for words in examples:
+            assert words[:3] == ["python", "-m", f"comparisons.{name}"]
+            parser.parse_args(words[3:])
+
+
+def test_a_backends_own_flags_stand_under_its_title(parsers: dict[str, cli.Parser]) -> None:
+    for card in BACKENDS.values():
+        own = {f.name for f in fields(card.settings)} - {f.name for f in fields(Settings)}
+        title = f"how it is fitted: {card.title}"
+        groups = {
+            group.title: {one.dest for one in group._group_actions} for group in parsers["full_vb"]._action_groups
+        }
+        assert groups.get(title, set()) == own
+
+
+def test_every_command_names_the_nearest_flag(parsers: dict[str, cli.Parser]) -> None:
+    for parser in parsers.values():
+        flag = "--out" if "--out" in parser._option_string_actions else "--engine"
+        with pytest.raises(FlagError, match=f"did you mean {flag}"):
+            parser.parse_args([f"{flag}x"])
+
+
+@pytest.mark.parametrize(
+    ("command", "meant"),
+    [
+        ("comparisons.lower_bond", "lower_bound"),
+        ("comparisons lower_bond", "lower_bound"),
+        ("comparisons zzz", "full_vb"),
+    ],
+)
+def test_a_misspelt_command_is_one_line(command: str, meant: str) -> None:
+    done = subprocess.run([sys.executable, "-m", *command.split()], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and meant in done.stderr and not done.stdout
+
+
+def test_a_platform_without_locks_is_told_in_a_line() -> None:
+    hidden = "import sys; sys.modules['fcntl'] = None; from comparisons import cli, status; cli.main(status.main)"
+    done = subprocess.run([sys.executable, "-c", hidden], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 5 and "Linux and macOS" in done.stderr and done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(("typed", "meant"), [("--sampels", "--samples"), ("--n-latents=3", "--n-latent")])

@@ -21,6 +21,12 @@ def without_q(engine, model, settings):
 
 def at_a_point(engine, model, settings):
     return aevb(engine, model, settings)._replace(theta_posterior=None)
+
+
+def breaks(engine, model, settings):
+    if settings.theta == "vb":
+        raise ValueError("at a point alone")
+    return aevb(engine, model, settings)
 """
 SMALL = ("--samples", "200", "--n-latent", "2", "--n-hidden", "4", "--eval-points", "10", "--step-size", "0.05")
 
@@ -48,6 +54,14 @@ def test_a_cell_that_its_backend_cannot_run_fails_alone(tmp_path: Path) -> None:
     flags = ("--backend", "own.py:at_a_point", "--theta", "vb", "map", "--evidence", "none")
     with pytest.raises(UnfitError, match="is for the backends aevb and mean_field, not own"):
         command(tmp_path, *flags)
+    rows = store.read_rows(tmp_path / "rows.csv")
+    assert set(rows[rows.method.str.contains("theta=vb")].status) == {"failed"}
+    assert set(rows[~rows.method.str.contains("theta=vb")].status) == {"ok"}
+
+
+def test_a_backend_that_cannot_be_built_for_one_cell_leaves_the_others_their_run(tmp_path: Path) -> None:
+    with pytest.raises(UnfitError, match="at a point alone"):
+        command(tmp_path, "--backend", "own.py:breaks", "--theta", "vb", "map", "--evidence", "none")
     rows = store.read_rows(tmp_path / "rows.csv")
     assert set(rows[rows.method.str.contains("theta=vb")].status) == {"failed"}
     assert set(rows[~rows.method.str.contains("theta=vb")].status) == {"ok"}

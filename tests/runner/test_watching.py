@@ -1,0 +1,29 @@
+"""The status line: what counts comes first, and no terminal is too narrow for it."""
+
+import io
+
+import pytest
+
+from comparisons.runner.watching import Look, remaining, shortened, told
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("columns", [20, 40, 80, 200])
+def test_a_line_is_cut_from_the_right_to_a_terminal_and_stays_whole_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    seen = [Look("cell", "running", "digits " + "long" * 40, 0.5, 5, 10, "training", "")]
+    text = f" 42% {remaining(0.42, 0.58, 42.0)}, {told(seen)}"
+    assert text.startswith(" 42% 0:00:58 left, 0/1 done, 1 running; training digits")
+    short = shortened(text, Terminal())
+    assert len(short) < min(columns, 80) and short.endswith("...") and text.startswith(short[:-3])
+    assert shortened(text, io.StringIO()) == text and shortened("short", Terminal()) == "short"
+
+
+def test_nothing_done_leaves_the_time_unknown() -> None:
+    assert remaining(0.0, 1.0, 10.0) == "?:??:?? left"
