@@ -93,12 +93,12 @@ def _wait(device: str) -> None:
 
 
 def torch_by_hand(shape: Shape, x: np.ndarray, device: str = "cpu") -> Steps:
-    """Return AEVB in torch as one writes it without a PPL, with torch's own fused Adagrad."""
+    """Return AEVB in torch as one writes it without a PPL, with torch's own Adagrad, fused where it can be."""
     import torch
 
     data, encoder, decoder = torch.tensor(x, device=device), *torch_networks(shape, device)
     weights = [*encoder.parameters(), *decoder.parameters()]
-    optimizer = torch.optim.Adagrad(weights, lr=STEP_SIZE, eps=1e-8, fused=True)
+    optimizer = torch.optim.Adagrad(weights, lr=STEP_SIZE, eps=1e-8, fused=device == "cpu")
     batches = minibatches(shape)
 
     def steps(number: int) -> None:
@@ -152,19 +152,10 @@ def jax_by_hand(shape: Shape, x: np.ndarray, valued: bool, device: str = "cpu") 
     data, weights = jax.device_put(x, place), jax.device_put(start, place)
     state = weights, jax.tree.map(jnp.zeros_like, weights)
 
-    def loss(weights: Any, batch: Any, key: Any) -> Any:
-        (w0, b0), (w1, b1), *decoder = weights
-        mean, log_variance = jnp.split(jnp.tanh(batch @ w0 + b0) @ w1 + b1, 2, -1)
-        z = mean + jnp.exp(0.5 * log_variance) * jax.random.normal(key, mean.shape)
-        (w2, b2), (w3, b3) = decoder
-        logits = jnp.tanh(z @ w2 + b2) @ w3 + b3
-        reconstruction = (jax.nn.softplus(logits) - batch * logits).sum()
-        divergence = 0.5 * (mean**2 + jnp.exp(log_variance) - 1.0 - log_variance).sum()
-        return reconstruction + divergence + 0.5 * shape.fraction * sum((w**2).sum() for w in jax.tree.leaves(decoder))
-
     def one(state: Any, item: tuple[Any, Any]) -> tuple[Any, Any]:
         (weights, squares), (number, rows) = state, item
-        value, gradients = jax.value_and_grad(loss)(weights, data[rows], jax.random.fold_in(key, number))
+        noise = jax.random.normal(jax.random.fold_in(key, number), (shape.minibatch, shape.n_latent))
+        value, gradients = jax.value_and_grad(jax_loss)(weights, data[rows], noise, shape.fraction)
         squares = jax.tree.map(lambda s, g: s + g * g, squares, gradients)
         weights = jax.tree.map(lambda w, g, s: w - STEP_SIZE * g * jax.lax.rsqrt(s + 1e-8), weights, gradients, squares)
         return (weights, squares), value if valued else None
@@ -182,6 +173,20 @@ def jax_by_hand(shape: Shape, x: np.ndarray, valued: bool, device: str = "cpu") 
         jax.block_until_ready(state)
 
     return steps
+
+
+def jax_loss(weights: Any, batch: Any, noise: Any, fraction: float) -> Any:
+    """Return what `torch_loss` does, in jax: weights and bias of each layer, encoder first, and the draw's noise."""
+    import jax
+    from jax import numpy as jnp
+
+    (w0, b0), (w1, b1), *decoder = weights
+    mean, log_variance = jnp.split(jnp.tanh(batch @ w0 + b0) @ w1 + b1, 2, -1)
+    (w2, b2), (w3, b3) = decoder
+    logits = jnp.tanh((mean + jnp.exp(0.5 * log_variance) * noise) @ w2 + b2) @ w3 + b3
+    reconstruction = (jax.nn.softplus(logits) - batch * logits).sum()
+    divergence = 0.5 * (mean**2 + jnp.exp(log_variance) - 1.0 - log_variance).sum()
+    return reconstruction + divergence + 0.5 * fraction * sum((each**2).sum() for each in jax.tree.leaves(decoder))
 
 
 # The libraries' own

@@ -83,11 +83,16 @@ def measure(plan: Plan, out: Path, data_dir: Path | None) -> int:
         for part in plan.parts:
             print(f"{part} ...", file=sys.stderr, flush=True)
             began, load = time.perf_counter(), os.getloadavg()[0]
-            rows = [{"part": part, **row} for row in MEASURE[part](plan)]
-            seconds = round(time.perf_counter() - began)
-            manifest = {**store.environment(), "plan": asdict(plan), "load_before": round(load, 2), "seconds": seconds}
-            store.write_rows(out / "parts" / f"{part}.csv", rows)
-            store.write_json(out / "parts" / f"{part}.json", manifest)
+            path, rows, done = out / "parts" / f"{part}.csv", [], False
+            try:
+                for row in MEASURE[part](plan):
+                    rows.append({"part": part, **row})
+                done = True
+            finally:
+                if done or (rows and not path.exists()):  # half a part is better than none, and worse than a whole one
+                    spent = {"load_before": round(load, 2), "seconds": round(time.perf_counter() - began), "done": done}
+                    store.write_rows(path, rows)
+                    store.write_json(path.with_suffix(".json"), {**store.environment(), "plan": asdict(plan), **spent})
     print(json.dumps(report(out)))
     return 0
 

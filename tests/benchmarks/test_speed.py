@@ -1,7 +1,9 @@
 """The benchmark: what it counts and how it is told; the numbers themselves are a machine's."""
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -175,3 +177,24 @@ def test_the_report_is_a_function_of_the_rows(tmp_path: Path) -> None:
     assert speed_report.figure(rows) == speed_report.figure(speed_report.read([path]))
     empty = rows[rows.part == "nothing"]
     assert speed_report.blocks(empty) == [] and speed_report.ratios(empty) == {}
+
+
+def test_half_a_part_is_kept_and_never_takes_a_whole_ones_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut() -> Iterator[dict[str, Any]]:
+        yield {"quantity": "step_ms", "value": 1.0}
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(speed, "report", lambda out: {})
+    plan = replace(PLAN, parts=("step",))
+
+    def measured(*_: Any) -> Iterator[dict[str, Any]]:
+        return cut() if cut_off else iter([{"value": 2.0}, {"value": 3.0}])
+
+    monkeypatch.setitem(speed.MEASURE, "step", measured)
+    for cut_off, rows, done in ((True, 1, False), (False, 2, True), (True, 2, True)):
+        with contextlib.suppress(KeyboardInterrupt):
+            speed.measure(plan, tmp_path, None)
+        assert len(pd.read_csv(tmp_path / "parts" / "step.csv")) == rows
+        assert json.loads((tmp_path / "parts" / "step.json").read_text())["done"] is done
