@@ -152,7 +152,7 @@ def jax_by_hand(shape: Shape, x: np.ndarray, valued: bool, device: str = "cpu") 
     data, weights = jax.device_put(x, place), jax.device_put(start, place)
     state = weights, jax.tree.map(jnp.zeros_like, weights)
 
-    def one(state: Any, item: tuple[Any, Any]) -> tuple[Any, Any]:
+    def one(data: Any, state: Any, item: tuple[Any, Any]) -> tuple[Any, Any]:
         (weights, squares), (number, rows) = state, item
         noise = jax.random.normal(jax.random.fold_in(key, number), (shape.minibatch, shape.n_latent))
         value, gradients = jax.value_and_grad(jax_loss)(weights, data[rows], noise, shape.fraction)
@@ -161,14 +161,15 @@ def jax_by_hand(shape: Shape, x: np.ndarray, valued: bool, device: str = "cpu") 
         return (weights, squares), value if valued else None
 
     key, batches, done = jax.device_put(jax.random.PRNGKey(1), place), minibatches(shape), 0
-    scan = jax.jit(lambda state, items: jax.lax.scan(one, state, items), donate_argnums=0)
+    # The data are an argument: as a constant they would be part of what is compiled.
+    scan = jax.jit(lambda state, data, items: jax.lax.scan(partial(one, data), state, items), donate_argnums=0)
 
     def steps(number: int) -> None:
         nonlocal state, done
         with jax.default_matmul_precision("highest"):  # as ours: a card's own would be TF32
             for _ in range(math.ceil(number / CHUNK)):
                 rows = np.stack([next(batches) for _ in range(CHUNK)]).astype(np.int32)
-                state, _ = scan(state, (np.arange(done, done + CHUNK, dtype=np.int32), rows))
+                state, _ = scan(state, data, (np.arange(done, done + CHUNK, dtype=np.int32), rows))
                 done += CHUNK
         jax.block_until_ready(state)
 

@@ -190,10 +190,11 @@ def test_half_a_part_is_kept_and_never_takes_a_whole_ones_place(
     plan = replace(PLAN, parts=("step",))
 
     def measured(*_: Any) -> Iterator[dict[str, Any]]:
-        return cut() if cut_off else iter([{"value": 2.0}, {"value": 3.0}])
+        return cut() if next(turns) else iter([{"value": 2.0}, {"value": 3.0}])
 
     monkeypatch.setitem(speed.MEASURE, "step", measured)
-    for cut_off, rows, done in ((True, 1, False), (False, 2, True), (True, 2, True)):
+    turns = iter((True, False, True))
+    for rows, done in ((1, False), (2, True), (2, True)):
         with contextlib.suppress(KeyboardInterrupt):
             speed.measure(plan, tmp_path, None)
         assert len(pd.read_csv(tmp_path / "parts" / "step.csv")) == rows
