@@ -75,14 +75,21 @@ def lead(panel: pd.DataFrame) -> list[str]:
     level = [_name(line) for _, line in compared.iloc[1:].iterrows() if not apart(line.to_best, line.to_best_stderr)]
     text = f"{_name(best)} leads by {told_by} on test"
     if best.shared_seeds < 2:
-        text += f", {-second.to_best:.2f} nats above {_name(second)}, with 1 seed"
+        distance = f"{-second.to_best:.2f}"
+        above = f"{distance} nats above" if float(distance) else "less than 0.01 nats above"
+        text += f", {above} {_name(second)}, with 1 seed"
     elif level:
         text += f", and cannot be told from {' and '.join(level)}"
     else:
         text += f", {-second.to_best:.2f} ± {second.to_best_stderr:.2f} nats above {_name(second)}"
-    text += f". Within one nat of its end it is after {_cost(best)}"
-    first = compared.loc[compared.near_seconds.idxmin()]
-    return [f"{text}{'' if first.name == best.name else f', {_name(first)} after {_cost(first)}'}."]
+    known = compared[compared.near_seconds.notna()]  # cells that were only judged again tell no cost
+    if known.empty:
+        return [f"{text}."]
+    first = known.loc[known.near_seconds.idxmin()]
+    costs = [f"it is after {_cost(best)}"] if np.isfinite(best.near_seconds) else []
+    if first.name != best.name:
+        costs.append(f"{_name(first)} {'' if costs else 'is '}after {_cost(first)}")
+    return [f"{text}. Within one nat of its end {', '.join(costs)}."]
 
 
 def _name(line: pd.Series) -> str:

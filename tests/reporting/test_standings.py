@@ -106,3 +106,16 @@ def test_told_marks_more_than_two_errors() -> None:
     assert standings.told(-0.3, 0.1) == "-0.30 ± 0.10 *" and standings.told(-0.3, 0.2) == "-0.30 ± 0.20"
     assert standings.told(0.0, 0.0) == "best" and standings.told(math.nan, math.nan) == "-"
     assert standings.told(-0.3, np.nan) == "-0.30"
+
+
+def test_a_tie_and_a_cost_that_nobody_knows_are_said_in_words() -> None:
+    """Cells that were judged again, and not trained, have no seconds."""
+    tie = [*runs("aevb", [-1.0], seconds=math.nan), *runs("mean_field", [-1.001], seconds=2.0)]
+    text = " ".join(table_of(frame(*tie)).split())
+    assert (
+        "less than 0.01 nats above mean_field on pyro, with 1 seed. Within one nat of its end mean_field on pyro is"
+        in text
+    )
+    nobody = [{**each, "seconds": math.nan} for each in tie]
+    text = table_of(frame(*nobody))
+    assert "with 1 seed." in text and "Within one nat" not in text and "nan s" not in text
