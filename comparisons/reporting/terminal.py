@@ -35,10 +35,10 @@ def plain(rows: pd.DataFrame, known: Baselines | None = None) -> str:
 
 def where(out: Path) -> str:
     """Say where the results lie, and by which command they become a page."""
-    return (
-        f"Rows, tables and the figure are in {out}/: rows.csv, table.md, table.csv, figure.svg.\n"
-        f"A page of all results: python -m comparisons.report --out {out.parent}"
-    )
+    told = f"Rows, tables and the figure are in {out}/:\nrows.csv, table.md, table.csv, figure.svg."
+    if out.parent == Path():  # the page would be of whatever folder this is
+        return told
+    return f"{told}\nA page of all results: python -m comparisons.report --out {out.parent}"
 
 
 def _lines(group: pd.DataFrame) -> str:
