@@ -5,15 +5,13 @@ import runpy
 import sys
 import textwrap
 
-from comparisons.cli.commands import COMMANDS
-from comparisons.errors import unknown
+from comparisons.cli.commands import COMMANDS, refuse
 
 if __name__ == "__main__":
     if sys.argv[1:] and not sys.argv[1].startswith("-"):
         name = sys.argv[1]
         if name not in COMMANDS:
-            print(f"error: {unknown('comparison', name, COMMANDS)}", file=sys.stderr)
-            sys.exit(2)
+            refuse(name)
         del sys.argv[1]
         runpy.run_module(f"comparisons.{name}", run_name="__main__", alter_sys=True)
     else:

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from comparisons.runner.training import CHUNK
+
 Steps = Callable[[int], None]  # takes so many steps, and returns when they are done
 Program = Callable[[Any], None]  # of a minibatch
 STEP_SIZE = 0.01
-CHUNK = 100  # steps at a time, as a comparison takes them
 LOSSES = ("Trace_ELBO", "JitTrace_ELBO", "CompiledELBO")  # Pyro's, and ours in its place
 
 

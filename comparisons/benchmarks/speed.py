@@ -17,13 +17,13 @@ import numpy as np
 
 import inference
 from comparisons import cli
-from comparisons.benchmarks.peers import CHUNK, Shape, Steps, em_products, minibatches, peers, step_products
+from comparisons.benchmarks.peers import Shape, Steps, em_products, minibatches, peers, step_products
 from comparisons.benchmarks.traits import leaps, remembers
 from comparisons.cli.flags import FITTED, RUN
 from comparisons.evidence.base import Target
 from comparisons.evidence.elbo import elbo
 from comparisons.runner import store
-from comparisons.runner.training import training
+from comparisons.runner.training import CHUNK, training
 from inference import BACKENDS, ENGINES, AllSettings
 from inference.base import Engine, Posterior, arrays, numpys, setting
 from models.vae import VaeBernoulli

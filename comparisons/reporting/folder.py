@@ -13,7 +13,8 @@ def report(rows: "pd.DataFrame", out: Path, mine: "pd.DataFrame") -> str:
     from comparisons.runner import baselines, store
 
     known = baselines.read(out)
+    table = tables.summary(rows, known)
     store.write(out / "table.md", markdown.printed(tables.blocks(outcomes.explained(rows, out), known)))
-    store.write(out / "table.csv", tables.summary(rows, known).to_csv(index=False, lineterminator="\n"))
-    store.write(out / "figure.svg", figures.learning_curves(rows))
+    store.write(out / "table.csv", table.to_csv(index=False, lineterminator="\n"))
+    store.write(out / "figure.svg", figures.learning_curves(rows, table))
     return f"{terminal.plain(mine, known)}\n\n{terminal.where(out)}"
