@@ -284,7 +284,10 @@ def ours(
     leapfrog_steps: int = USUAL.leapfrog_steps,
     device: str = "cpu",
 ) -> Steps:
-    """Return a backend's training as a comparison runs it, in chunks of 100 steps; on a card Pyro does not compile."""
+    """Return a backend's training as a comparison runs it once the step size is chosen, in chunks of 100 steps.
+
+    On a card Pyro does not compile.
+    """
     engine = inference.engine(engine_name, device, threads, device == "cpu")
     model = VaeBernoulli(shape.n_x, shape.n_latent, shape.n_hidden)
     settings = AllSettings(warmup=0, minibatch=shape.minibatch, leapfrog_steps=leapfrog_steps)
@@ -300,8 +303,8 @@ def ours(
         for _ in range(math.ceil(number / CHUNK)):
             rows = engine.array(np.stack([next(batches) for _ in range(CHUNK)]))
             numbers = engine.array(np.arange(done, done + CHUNK))
-            state, info = train(state, data, key, numbers, rows, engine.array(CHUNK))
-            if not np.isfinite(engine.numpy(info.objective)).all():
+            state, _ = train(state, data, key, numbers, rows, engine.array(CHUNK), valued=False)
+            if not all(np.isfinite(engine.numpy(value)).all() for value in built.theta(state).values()):
                 raise RuntimeError(f"{backend} on {engine_name} left the finite numbers")
             done += CHUNK
 

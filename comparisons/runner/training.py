@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from models.base import Model
 
 CHUNK = 100  # steps between looks at the progress and at non-finite numbers, of at most so many datapoints in all:
 CHUNK_ROWS = 100_000  # a full E-step of 50,000 chains takes seconds, and Ctrl-C and checkpoints wait for a chunk
+MANY = 100_000  # steps that repay compiling them once more, without the objective that a choice of step size reads
 Kept = tuple[dict[str, Any], dict[str, Any]]  # the arrays and the facts of a checkpoint
 FACTS = (  # the fields that JSON can hold
     *("trying", "begun", "step", "judged", "scores", "rows", "judging"),
@@ -51,8 +52,8 @@ class Standing:
     seconds: float = 0.0  # of training alone
     compile_seconds: float = 0.0  # of tracing and compiling, for training and for the judge
     decoder_evals: int = 0
-    objective: float = -math.inf  # of the last steps, and so the acceptance: its mean and error
-    acceptance: tuple[float, float] = (math.nan, math.nan)
+    objective: float = -math.inf  # of the last steps, while a step size is chosen
+    acceptance: tuple[float, float] = (math.nan, math.nan)  # of the last steps: its mean and error
     rows: list[Row] = field(default_factory=list)
     judging: list[Row] = field(default_factory=list)  # those of the stop under way
     spent: float = 0.0  # seconds on the estimate under way, before this process took over at `since`
@@ -118,6 +119,10 @@ class Trainer:
         """How many steps are taken at once, at most."""
         return max(1, min(CHUNK, CHUNK_ROWS // self.cell.rows_per_step))
 
+    def reads(self, standing: Standing) -> bool:
+        """Whether the next steps' objective is read, or is there anyhow: they train alike, bit for bit, without."""
+        return standing.trying or (self.cell.experiment.step_size == "auto" and self.cell.last < MANY)
+
     def theta(self, standing: Standing) -> Params:
         """Return the generative parameters as they stand."""
         return self.backend.theta(standing.state)
@@ -154,7 +159,9 @@ class Trainer:
         numbers = np.arange(standing.step, standing.step + self.chunk)
         rows[:count] = [self.minibatch(int(number)) for number in numbers[:count]]
         key, array = self.engine.fold_in(self.key, 2), self.engine.array
-        standing.state, info = self.steps(standing.state, self.x, key, array(numbers), array(rows), array(count))
+        items = array(numbers), array(rows), array(count)
+        valued = self.reads(standing)
+        standing.state, info = self.steps(standing.state, self.x, key, *items, valued=valued)
         info = Info(*(self.engine.numpy(column)[:count].astype(np.float64) for column in info))
         standing.step += count
         standing.decoder_evals += int(info.decoder_evals.sum())
@@ -164,7 +171,8 @@ class Trainer:
         seconds, compiling = passed()
         standing.seconds += seconds
         standing.compile_seconds += compiling
-        if not (np.isfinite(info.objective).all() and all(np.isfinite(value).all() for value in theta)):
+        read = [*theta, info.objective] if valued else theta
+        if not all(np.isfinite(value).all() for value in read):
             raise DivergedError(f"the fit is not finite after step {standing.step}")
         standing.objective = float(info.objective.mean())
 
@@ -232,17 +240,17 @@ def trainer(cell: Cell, data: Data) -> Trainer:
 def training(engine: Engine, model: Model, backend: str, settings: Settings, fresh: bool) -> tuple[Backend, Any]:
     """Build a backend and its training loop, compiled once for all seeds and step sizes.
 
-    train(state, x [N, n_x], key, steps [s], indices [s, m], count []) -> (state, Info of [s]) takes the first `count`
-    of s steps, on minibatches that are rows of x, with noise from the key and the step's number. It gives up the memory
-    of the state it is given.
+    train(state, x [N, n_x], key, steps [s], indices [s, m], count [], valued=True) -> (state, Info of [s]) takes the
+    first `count` of s steps, on minibatches that are rows of x, with noise from the key and the step's number. It gives
+    up the memory of the state it is given. Unless `valued`, no objective is worked out, and it is NaN.
     """
     built = parts.backend(backend).build(engine, model, settings)
 
     def binarized(ppl: Any, x: Array) -> None:
         ppl.sample("x", ppl.dist.Bernoulli(probs=x))
 
-    def train(
-        state: State, x: Array, key: Key, steps: Array, indices: Array, count: Array | None = None
+    def loop(
+        valued: bool, state: State, x: Array, key: Key, steps: Array, indices: Array, count: Array | None
     ) -> tuple[State, Info]:
         fraction = indices.shape[1] / x.shape[0]
 
@@ -252,9 +260,16 @@ def training(engine: Engine, model: Model, backend: str, settings: Settings, fre
             noise_key, step_key = engine.split(engine.fold_in(key, step))
             batch = engine.draw(noise_key, binarized, x[rows])["x"] if fresh else x[rows]
             state, info = built.step(step_key, state, Batch(batch, rows, fraction))
-            return (state, x), info
+            return (state, x), info if valued else info._replace(objective=math.nan)
 
         (state, _), info = engine.scan(one, (state, x), (steps, indices), count)
         return state, info
 
-    return built, engine.compile(train, consumed=True)
+    loops = {valued: engine.compile(partial(loop, valued), consumed=True) for valued in (True, False)}
+
+    def train(
+        state: State, x: Array, key: Key, steps: Array, indices: Array, count: Array | None = None, valued: bool = True
+    ) -> tuple[State, Info]:
+        return loops[valued](state, x, key, steps, indices, count)
+
+    return built, train
