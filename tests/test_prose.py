@@ -13,6 +13,7 @@ from comparisons import errors
 from comparisons.cli import stopping
 from comparisons.runner.experiment import LONG, STEP_SIZES, Experiment
 from comparisons.runner.watching import STATES
+from inference import BACKENDS
 
 ROOT = Path(__file__).parents[1]
 PAGES = {name: (ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md")}
@@ -36,7 +37,7 @@ def test_no_number_is_typed_outside_the_marks() -> None:
     """What the marks hold is written from rows; of code and commands only the comments are prose."""
     text = re.sub(r"<!-- (\w+) -->.*?<!-- /\1 -->", "", README, flags=re.DOTALL)
     comments = "\n".join(re.findall(r"#.*", "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL))))
-    text = re.sub(r"```.*?```", "", text, flags=re.DOTALL) + comments
+    text = re.sub(r"```.*?```|`python -m[^`]*`", "", text, flags=re.DOTALL) + comments
     text = re.sub(r"\]\([^)]*\)", "]", text)  # where links lead
     for allowed in TYPED:
         text = re.sub(allowed, "", text)
@@ -60,21 +61,12 @@ def test_links_lead_somewhere(page: str) -> None:
         assert not anchor or anchor in {title.lower().replace(" ", "-") for title in titles}, link
 
 
-def test_what_the_readme_shows_of_ones_own_files_is_on_the_page_that_has_them_whole() -> None:
-    whole = PAGES["docs/extending.md"]
-    shown = re.search(r"```python\n(.*?)```", README, re.DOTALL)
-    assert shown
-    assert all(line in whole for line in shown[1].splitlines())
-    commands = [line.split("  #")[0] for line in README.splitlines() if "factor_analysis.py" in line]
-    assert commands
-    assert all(f"\n{command}\n" in whole for command in commands)
-
-
 def test_the_flags_name_what_there_is() -> None:
     declared = {f.metadata.get("flag") or "--" + f.name.replace("_", "-"): f for f in fields(Experiment)}
-    lines = section("README.md", "Swap anything by a flag")
+    lines = section("docs/running.md", "What a flag may be")
     named = {flag.strip("`"): set(re.findall(r"`(\w+)`", choices)) for flag, choices, _ in lines}
     assert {flag: set(declared[flag].metadata["choices"]) - {"auto"} for flag in named} == named
+    assert {name.strip("`") for name, *_ in section("README.md", "Which method?")} == {*BACKENDS}
     for flag, default, text in section("docs/running.md", "Flags of a grid"):
         value = declared[flag.strip("`")].default
         assert default.strip("`") == (value[0] if isinstance(value, tuple) else str(value))

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas
 import psutil
 import pytest
 
@@ -24,6 +25,7 @@ ROOT = Path(__file__).parent.parent
 TEXT = "".join(path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))))
 BLOCKS = re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL)
 LINES = [line.split("#")[0].strip() for block in BLOCKS for line in block.replace("\\\n", " ").splitlines()]
+LINES += re.findall(r"`((?:python -m|make) [^`]+)`", "".join(re.findall(r"^\|.*\n", TEXT, re.MULTILINE)))  # of tables
 OWN = "factor_analysis.py"  # `test_parts` runs the commands on the files that docs/extending.md holds
 COMMANDS = [line for line in dict.fromkeys(LINES) if line and OWN not in line]
 KEPT = "results/kept"  # where one command keeps what the next one judges again
@@ -133,3 +135,17 @@ def run_here(words: list[str], environment: dict[str, str], monkeypatch: pytest.
             runpy.run_module(words[0], run_name="__main__", alter_sys=True)
     except SystemExit as end:
         assert not end.code
+
+
+def test_a_table_is_printed_in_latex(monkeypatch: pytest.MonkeyPatch) -> None:
+    (line,) = re.findall(r"`(pandas\..*?)`", (ROOT / "README.md").read_text())
+    monkeypatch.chdir(ROOT)
+    text = eval(line.replace("results/", "reports/"), {"pandas": pandas})
+    assert "tabular" in text and "aevb" in text
+
+
+def test_the_disk_that_it_takes() -> None:
+    """What the README says: two gigabytes."""
+    environment = Path(sys.prefix)
+    size = sum(path.lstat().st_size for path in environment.rglob("*") if not path.is_dir())
+    assert environment != ROOT / ".venv" or size < 2.2e9

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from frames import table_of
 
 from comparisons import cli, marginal_likelihood
@@ -526,3 +527,26 @@ def test_the_commands_of_the_examples_run(
     more = ["--engine", "pyro"] if command[2] == "comparisons.check" else SMALL
     assert importlib.import_module(command[2]).main([*command[3:], *more]) == 0
     assert "iwae.py:iwae" in capsys.readouterr().out
+
+
+def test_a_network_that_torch_trained_is_judged_as_the_page_says() -> None:
+    """Against importance sampling by hand, of the torch modules themselves."""
+    (example,) = re.findall(r"## Judge a network.*?```python\n(.*?)```", TEXT, re.DOTALL)
+    torch.manual_seed(0)
+    images = (torch.rand(4, 784) < 0.3).float().numpy()
+    names: dict[str, Any] = {"images": images}
+    exec(example, names)
+    x, draws = torch.from_numpy(images), 20_000
+    with torch.no_grad():
+        mean, log_variance = names["encoder"](x).chunk(2, -1)
+        q = torch.distributions.Normal(mean, torch.exp(0.5 * log_variance))
+        z = q.sample((draws,))
+        log_px_z = torch.distributions.Bernoulli(logits=names["decoder"](z)).log_prob(x).sum(-1)
+        log_w = log_px_z + (torch.distributions.Normal(0.0, 1.0).log_prob(z) - q.log_prob(z)).sum(-1)
+        weights = torch.softmax(log_w, 0)
+        expected = torch.logsumexp(log_w, 0) - np.log(draws)
+        error = torch.sqrt((weights**2).sum(0))
+    found = names["found"]
+    off = np.abs(found.value - expected.numpy()) / np.hypot(found.stderr, error.numpy())
+    assert off.max() < 4.0
+    assert found.flagged == 0.0
