@@ -33,6 +33,8 @@ COLUMNS = (*OF, *BY, *NUMBER, *HOW)
 RANKED = sorted(ESTIMATORS, key=lambda name: (ESTIMATORS[name].rank is None, ESTIMATORS[name].rank))
 METRICS = {
     "elbo_nats": "lower bound",
+    "kl_z_nats": "E_q[log q(z | x) - log p(z)], of the bound",
+    "active_latents": "latent variables with Cov_x(E_q[z]) > 0.01",
     **{f"log_px_{name}_nats": "log p(x)" for name in RANKED},
     "hmc_acceptance": "HMC acceptance",
     **{f"{name}_evals": "decoder evaluations so far by what it keeps" for name in RANKED if ESTIMATORS[name].keeper},
