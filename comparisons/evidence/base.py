@@ -104,7 +104,7 @@ class Estimate(NamedTuple):
 
 
 class Average(NamedTuple):
-    """A mean over `points` datapoints in nats per datapoint, and its standard error.
+    """One number of `points` datapoints together, such as a mean in nats, and its standard error.
 
     `flagged` is the share of datapoints whose number is not to be trusted.
     """
