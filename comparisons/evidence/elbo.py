@@ -21,17 +21,17 @@ def elbo(target: Target, key: Key, draws: int) -> Estimate:
     """
     engine, x, q = target.engine, target.x, target.posterior
     found = []
-    for part_key, count in parts(target, key, draws):
+    for part_key, count in parts(engine, key, draws, x.shape[0] * x.shape[1]):
         evaluate = weigh(engine, target.model, q.program, count)
         found.append(engine.numpy(evaluate(part_key, target.theta, q.args, x)))
     return mean_of(found)
 
 
-def parts(target: Target, key: Key, draws: int) -> Iterator[tuple[Key, int]]:
-    """Cut the draws of z of all datapoints into parts that fit the memory: the key of each, and how many they are."""
-    each = max(1, min(draws, CHUNK // (target.x.shape[0] * target.x.shape[1])))
+def parts(engine: Engine, key: Key, draws: int, size: int) -> Iterator[tuple[Key, int]]:
+    """Cut draws of so many elements each into parts that fit the memory: yield the key of each, and its draws."""
+    each = max(1, min(draws, CHUNK // size))
     for part, start in enumerate(range(0, draws, each)):
-        yield target.engine.fold_in(key, part), min(each, draws - start)
+        yield engine.fold_in(key, part), min(each, draws - start)
 
 
 def mean_of(found: list[np.ndarray]) -> Estimate:

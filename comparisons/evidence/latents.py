@@ -1,7 +1,8 @@
 """What a q(z | x) uses: the KL term of its lower bound, and how many latent variables say something about x.
 
-Both are of the draws that the bound is a mean of: E_q[log p(x, z) - log q(z | x)] = E_q[log p(x | z)] - KL term. The
-bound's own program is left as it is, because to compile more into it would move its last bits.
+    E_q[log p(x, z) - log q(z | x)] = E_q[log p(x | z)] - KL(q(z | x) || p(z))
+
+The bound's own program is left as it is, because to compile more into it would move its last bits.
 """
 
 from functools import cache
@@ -28,12 +29,13 @@ class Use(NamedTuple):
 def use(target: Target, key: Key, draws: int) -> Use:
     """Estimate KL(q(z | x) || N(0, I)) in nats per datapoint, and count the latent variables that are `active`.
 
-    With the key and the number of draws of an `elbo`, at least two, they are of its draws. Raises ValueError for a
-    target without q.
+    With the key and the number of draws of an `elbo`, at least two, they are of its draws, if it has taken them all at
+    once. Raises ValueError for a target without q.
     """
     engine, q = target.engine, target.posterior
-    costs, total, squares = [], 0.0, 0.0
-    for part_key, count in parts(target, key, draws):
+    shape = len(target.x), target.model.n_latent
+    costs, total, squares = [], np.zeros(shape), np.zeros(shape)
+    for part_key, count in parts(engine, key, draws, total.size):
         log_q, z = map(engine.numpy, _draw(engine, q.program, count)(part_key, q.args))
         z = z.astype(np.float64)
         costs.append(log_q + 0.5 * (np.square(z) + LOG_2PI).sum(-1))

@@ -130,7 +130,7 @@ def works_of(trainer: Trainer, keeping: "Keeping | None", standing: Standing, sp
 
     @cache
     def used() -> Use:
-        return use(target(e.eval_points), draw_key, e.elbo_draws)  # of the draws that the bound is a mean of
+        return use(target(e.eval_points), draw_key, e.elbo_draws)
 
     def log_px(name: str) -> tuple[Estimate, int]:
         return estimate(name, target(e.eval_points), e, e.seed), 0
