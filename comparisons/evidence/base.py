@@ -103,6 +103,22 @@ class Estimate(NamedTuple):
         return float(self.doubtful.mean())
 
 
+class Average(NamedTuple):
+    """One number of `points` datapoints together, such as a mean in nats, and its standard error.
+
+    `flagged` is the share of datapoints whose number is not to be trusted.
+    """
+
+    value: float
+    stderr: float
+    points: int
+    flagged: float = 0.0
+
+    def mean(self) -> tuple[float, float]:
+        """Return the mean and its error, as an `Estimate` does."""
+        return self.value, self.stderr
+
+
 class Keeper(NamedTuple):
     """What an estimator keeps along training, from one stop to the next: arrays in NumPy, a part of a checkpoint.
 

@@ -1,5 +1,6 @@
 """The evidence lower bound of a fitted model and its q(z | x), by Monte Carlo, and the weights that it is a mean of."""
 
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -19,13 +20,24 @@ def elbo(target: Target, key: Key, draws: int) -> Estimate:
     draws. Raises ValueError for a target without q.
     """
     engine, x, q = target.engine, target.x, target.posterior
-    each = max(1, min(draws, CHUNK // (x.shape[0] * x.shape[1])))
-    parts = []
+    found = []
+    for part_key, count in parts(engine, key, draws, x.shape[0] * x.shape[1]):
+        evaluate = weigh(engine, target.model, q.program, count)
+        found.append(engine.numpy(evaluate(part_key, target.theta, q.args, x)))
+    return mean_of(found)
+
+
+def parts(engine: Engine, key: Key, draws: int, size: int) -> Iterator[tuple[Key, int]]:
+    """Cut draws of so many elements each into parts that fit the memory: yield the key of each, and its draws."""
+    each = max(1, min(draws, CHUNK // size))
     for part, start in enumerate(range(0, draws, each)):
-        evaluate = weigh(engine, target.model, q.program, min(each, draws - start))
-        parts.append(engine.numpy(evaluate(engine.fold_in(key, part), target.theta, q.args, x)))
-    values = np.concatenate(parts).astype(np.float64)
-    return Estimate(values.mean(0), values.std(0, ddof=1) / np.sqrt(draws))
+        yield engine.fold_in(key, part), min(each, draws - start)
+
+
+def mean_of(found: list[np.ndarray]) -> Estimate:
+    """Return the mean over the draws of all parts [draws, n] for each datapoint, with its standard error."""
+    values = np.concatenate(found).astype(np.float64)
+    return Estimate(values.mean(0), values.std(0, ddof=1) / np.sqrt(len(values)))
 
 
 @cache

@@ -5,11 +5,10 @@ A draw of theta is shared by all datapoints, so errors are reckoned over draws a
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 
-from comparisons.evidence.base import Estimate, Target
+from comparisons.evidence.base import Average, Estimate, Target
 from comparisons.evidence.blocks import blocks
 from comparisons.evidence.elbo import weigh
 from comparisons.evidence.journal import once
@@ -17,22 +16,6 @@ from inference.base import Engine, Key, Params, Posterior
 
 ROWS = 1000  # datapoints scored at once
 AT_PRIOR = 0.05  # nats: a weight whose KL is below this says next to nothing about the data
-
-
-class Average(NamedTuple):
-    """A mean over `points` datapoints in nats per datapoint, and its standard error.
-
-    `flagged` is the share of datapoints whose number is not to be trusted.
-    """
-
-    value: float
-    stderr: float
-    points: int
-    flagged: float = 0.0
-
-    def mean(self) -> tuple[float, float]:
-        """Return the mean and its error, as an `Estimate` does."""
-        return self.value, self.stderr
 
 
 def divergence(engine: Engine, q_theta: Posterior) -> np.ndarray:

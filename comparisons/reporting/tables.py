@@ -1,6 +1,6 @@
 """Rows to tables, as numbers, as blocks of a report and for a terminal: pure functions of the rows."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,8 @@ from comparisons.runner.baselines import Baselines
 from comparisons.runner.rows import PANEL
 
 BASELINE = "z ignored"
+USED = {"kl": "kl_z_nats", "active": "active_latents"}  # what a q(z | x) uses: rows from before it was asked have none
+USE = "KL is KL(q(z | x) || p(z)), a part of the bound; active are the latent variables with Cov_x(E_q[z]) > 0.01."
 UNUSED = 0.1  # nats above the baseline: what does not come so far has no use for z
 
 
@@ -24,7 +26,8 @@ def summary(rows: pd.DataFrame, known: Baselines | None = None) -> pd.DataFrame:
 
     `*_stderr` is the standard error over seeds (sd / sqrt(seeds)), NaN with one seed; `*_judge` the standard error that
     the estimator itself has of that mean. `to_best` and what follows it are those of `standings`; `baseline_*` is what
-    a fit is worth that ignores z, where it is `known`, and `unused` says that on test this one is not above it.
+    a fit is worth that ignores z, where it is `known`, and `unused` says that on test this one is not above it. What a
+    q uses, `kl_*` and `active_*`, has columns where some row says it.
 
     `status` is that of `outcomes.word`; `seeds` counts those that did not fail, `failed` the others, which no mean
     knows of; `contradicted` names the columns whose number a bound contradicts.
@@ -38,7 +41,7 @@ def summary(rows: pd.DataFrame, known: Baselines | None = None) -> pd.DataFrame:
         line = dict(zip(CELL, key, strict=True)) | counts | {"status": outcomes.word(group)}
         judged = [name for name in EVIDENCE if ran.metric.eq(name).any()]
         doubted = []
-        for short, metric in (("lower_bound", BOUND), ("log_px", judged[0] if judged else None)):
+        for short, metric in (("lower_bound", BOUND), ("log_px", judged[0] if judged else None), *USED.items()):
             for split, part in ran[ran.metric == metric].groupby("split"):
                 line[f"{short}_{split}"], line[f"{short}_{split}_stderr"] = over_seeds(part)
                 line[f"{short}_{split}_judge"] = float(np.sqrt(np.square(part.stderr).sum()) / len(part))
@@ -46,7 +49,8 @@ def summary(rows: pd.DataFrame, known: Baselines | None = None) -> pd.DataFrame:
                 line[f"baseline_{split}"] = baselines.of(known or {}, *of)
                 doubted += [f"{short}_{split}"] if (part.status == "contradicted").any() else []
         lines.append(line | {"contradicted": " ".join(doubted)} | _cost(ran))
-    columns += [f"{name}{error}" for name in QUANTITIES for error in ("", "_stderr", "_judge")]
+    used = [f"{short}_{split}" for short, m in USED.items() if (rows.metric == m).any() for split in ("train", "test")]
+    columns += [f"{name}{error}" for name in (*QUANTITIES, *used) for error in ("", "_stderr", "_judge")]
     columns += ["baseline_train", "baseline_test", "n_seen", "decoder_evals", "seconds", "step_size"]
     against = {
         tuple(line[: len(CELL)]): dict(zip(STANDING, line[len(CELL) :], strict=True))
@@ -112,9 +116,11 @@ def _of_panel(panel: pd.DataFrame, rows: pd.DataFrame) -> Iterator[Block]:
         yield Paragraph(Code(p["method"]))
     names = ["backend", *method, "engine"]
     head = [*names, "log p(x), test", "to the best", "log p(x), train", "lower bound, test", "lower bound, train"]
+    used = used_in(panel)
+    head += [{"kl_test": "KL, test", "active_test": f"active of {p['n_latent']}, test"}[name] for name in used]
     head += ["judge's error", "seconds", "to 1 nat", "decoder evaluations", "to 1 nat", "points seen"]
     head += ["step size", "seeds"]
-    body = [[*(str(getattr(line, name)) for name in names), *_line(line)] for line in panel.itertuples()]
+    body = [[*(str(getattr(line, name)) for name in names), *_line(line, used)] for line in panel.itertuples()]
     if panel.baseline_test.notna().any():
         test, train = (f"{panel[f'baseline_{split}'].dropna().iloc[0]:.2f}" for split in ("test", "train"))
         given = [BASELINE, *["-"] * (len(names) - 1), test, "-", train]
@@ -133,9 +139,9 @@ def _of_panel(panel: pd.DataFrame, rows: pd.DataFrame) -> Iterator[Block]:
         yield Table(["backend", *method, "quantity", "difference", "z"], differences)
 
 
-def _line(line: Any) -> list[str]:
+def _line(line: Any, used: list[str]) -> list[str]:
     """Return a line of a panel's table after its names."""
-    bound_train, bound_test, train, test = values(line)
+    bound_train, bound_test, train, test, *use = values(line, [*QUANTITIES, *used])
     judge = line.log_px_test_judge if np.isfinite(line.log_px_test) else line.lower_bound_test_judge
     seconds = [f"{line.seconds:.1f}", number(line.near_seconds, ".1f")]
     cost = [*seconds, f"{line.decoder_evals:.3g}", number(line.near_evals, ".3g"), f"{line.n_seen:,}"]
@@ -145,6 +151,7 @@ def _line(line: Any) -> list[str]:
         train,
         bound_test,
         bound_train,
+        *use,
         number(judge, ".1g"),
         *(["-"] * len(cost) if line.status == "failed" else cost),
         line.step_size,
@@ -178,7 +185,14 @@ def legend(panel: pd.DataFrame) -> str:
     text += " To 1 nat: the cost at the first stop within one nat of the best end."
     if panel.baseline_test.notna().any():
         text += f" The last line is what independent columns reach; z is unused in a fit less than {UNUSED} above it."
+    if used_in(panel):
+        text += f" {USE}"
     return text
+
+
+def used_in(panel: pd.DataFrame) -> list[str]:
+    """Return the columns of a panel that say what a q uses on test, nothing where none of its rows does."""
+    return [name for name in ("kl_test", "active_test") if name in panel and panel[name].notna().any()]
 
 
 def note(panel: pd.DataFrame, data: str) -> str:
@@ -206,10 +220,10 @@ def over_seeds(part: pd.DataFrame) -> tuple[float, float]:
     return mean_of(part.groupby("seed").value.mean())  # one fit may have been judged several times
 
 
-def values(line: Any) -> list[str]:
-    """Return the four numbers of a line of `summary`, as a table shows them."""
+def values(line: Any, names: Sequence[str] = QUANTITIES) -> list[str]:
+    """Return numbers of a line of `summary`, as a table shows them."""
     cells = []
-    for name in QUANTITIES:
+    for name in names:
         doubted = name in line.contradicted.split()
         status = "contradicted" if doubted else "ok" if line.status == "contradicted" else line.status
         cells.append(or_word(getattr(line, name), getattr(line, f"{name}_stderr"), status))
@@ -229,7 +243,7 @@ def plus_minus(value: float, error: float) -> str:
     """Return a number with its error, where it has one, as a table shows it."""
     if np.isnan(value) or np.isnan(error):
         return number(value, ".2f")
-    return f"{value:.2f} ± {error:.2f}" if error >= 0.005 else f"{value:.2f} ± {error:.0e}"
+    return f"{value:.2f} ± {error:.2f}" if error >= 0.005 or error == 0 else f"{value:.2f} ± {error:.0e}"
 
 
 def number(value: float, form: str) -> str:

@@ -54,7 +54,10 @@ class Cell(NamedTuple):
             shared += ["log_px_expected_nats", "log_px_predictive_nats"] if e.evidence else []
             of_train = ["elbo_full_nats"] if has_q else []
             of_train += ["kl_theta_nats", "theta_at_prior"]
-        return [("train", name) for name in (*shared, *of_train)] + [("test", name) for name in shared]
+        owed = [("train", name) for name in (*shared, *of_train)] + [("test", name) for name in shared]
+        # Last, where what a checkpoint of before there were these two has judged stays in its place.
+        used = ("kl_z_nats", "active_latents") if has_q else ()
+        return owed + [(split, name) for split in ("train", "test") for name in used]
 
     def common(self, comparison: str) -> Row:
         """Return what every row of it has in common."""

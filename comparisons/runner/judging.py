@@ -1,6 +1,7 @@
 """What looks at a run's fits, and never changes them: the judge at its stops, and what an estimator keeps along it.
 
-At a stop: the bound where the method has a q, log p(x) where it can be had, each a row with its error.
+At a stop: the bound where the method has a q, and what that q uses; log p(x) where it can be had; each a row with its
+error.
 """
 
 import math
@@ -11,12 +12,13 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
-from comparisons.evidence.base import Estimate, Keeper, Target
+from comparisons.evidence.base import Average, Estimate, Keeper, Target
 from comparisons.evidence.elbo import elbo
-from comparisons.evidence.full_vb import AT_PRIOR, Average, bound, divergence, expected, predictive, under_draws
+from comparisons.evidence.full_vb import AT_PRIOR, bound, divergence, expected, predictive, under_draws
 from comparisons.evidence.guard import contradiction
 from comparisons.evidence.journal import Journal, kept_in
 from comparisons.evidence.judge import ESTIMATORS, estimate
+from comparisons.evidence.latents import Use, use
 from comparisons.runner.experiment import Experiment
 from comparisons.runner.rows import BLANK, Row
 from comparisons.runner.training import SPLITS, DivergedError, Standing, Trainer
@@ -126,10 +128,15 @@ def works_of(trainer: Trainer, keeping: "Keeping | None", standing: Standing, sp
         q: Any = target(e.eval_points).q
         return elbo(target(e.eval_points), draw_key, e.elbo_draws), q.fit_steps
 
+    @cache
+    def used() -> Use:
+        return use(target(e.eval_points), draw_key, e.elbo_draws)
+
     def log_px(name: str) -> tuple[Estimate, int]:
         return estimate(name, target(e.eval_points), e, e.seed), 0
 
     works: dict[str, Work] = {"elbo_nats": at_theta}
+    works |= {"kl_z_nats": lambda: (used().kl, 0), "active_latents": lambda: (used().active, 0)}
     works |= {f"log_px_{name}_nats": partial(log_px, name) for name in e.evidence}
     if keeping:
         works[f"log_px_{keeping.name}_nats"] = lambda: (keeping.estimate(standing, split), 0)

@@ -28,11 +28,13 @@ COLUMNS = (*OF, *BY, *NUMBER, *HOW)
 # `seconds` are of training up to a row, the pilot for its step size with it; `compile_seconds` of all that was traced
 # and compiled for the cell so far; `eval_seconds` of judging this number. None has a second in common with another.
 # `flagged` is the share of datapoints whose number the estimator itself does not trust.
-# What every metric is, for captions; all are means over the first `n_points` points of the split, higher is better but
-# for the KL. Those after `hmc_acceptance` are of a q(theta), with --theta vb: the others then are at its mean.
+# What every metric is, for captions. Those in nats are means over the first `n_points` points of the split, higher is
+# better but for a KL. Those after `hmc_acceptance` are of a q(theta), with --theta vb: the others then are at its mean.
 RANKED = sorted(ESTIMATORS, key=lambda name: (ESTIMATORS[name].rank is None, ESTIMATORS[name].rank))
 METRICS = {
     "elbo_nats": "lower bound",
+    "kl_z_nats": "KL(q(z | x) || p(z)), the bound's",
+    "active_latents": "latent variables with Cov_x(E_q[z]) > 0.01",
     **{f"log_px_{name}_nats": "log p(x)" for name in RANKED},
     "hmc_acceptance": "HMC acceptance",
     **{f"{name}_evals": "decoder evaluations so far by what it keeps" for name in RANKED if ESTIMATORS[name].keeper},

@@ -302,7 +302,12 @@ def test_a_run_writes_what_it_owes_and_goes_on_bit_for_bit(engine: str, tmp_path
     whole = unbroken(experiment)
     last = {(row["split"], row["metric"]): row for row in whole.rows if row["n_seen"] == 40}
     assert list(last) == on(experiment, small()).owes(has_q=True) and {name for _, name in last} <= METRICS.keys()
-    of_test = {"elbo_nats", *(f"log_px_{name}_nats" for name in ("quadrature", "expected", "predictive"))}
+    of_test = {
+        "elbo_nats",
+        "kl_z_nats",
+        "active_latents",
+        *(f"log_px_{name}_nats" for name in ("quadrature", "expected", "predictive")),
+    }
     assert {name for split, name in last if split == "test"} == of_test
     value = {key: row["value"] for key, row in last.items()}
     assert value["test", "log_px_expected_nats"] < value["test", "log_px_predictive_nats"]

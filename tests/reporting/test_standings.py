@@ -102,6 +102,25 @@ def test_the_terminal_has_80_columns() -> None:
     assert max(map(len, terminal.plain(frame(*rows)).splitlines())) <= 80
 
 
+@pytest.mark.parametrize(("nats", "room"), [(25.4, True), (123.4, True), (12345.6, False)])
+def test_the_terminal_counts_active_latents_where_80_columns_have_room(nats: float, room: bool) -> None:
+    """As `make compare` has them, as MNIST has them, and where no count fits any more."""
+    values = {"elbo_nats": -nats - 1, "log_px_quadrature_nats": -nats}
+    rows = [
+        row(backend=name, engine=engine, seed=s, split="test", metric=metric, value=value + s - worse * (3 + 0.1 * s))
+        for worse, name in enumerate(("mean_field", "monte_carlo_em"))
+        for engine in ("numpyro", "pyro")
+        for s in range(3)
+        for metric, value in values.items()
+    ]
+    rows += [{**one, "metric": "active_latents", "value": 2.0 + (one["seed"] == 1)} for one in rows[::2]]
+    text = terminal.plain(frame(*rows))
+    head, first = text.splitlines()[1:3]
+    assert head.endswith("bound test  AU seconds" if room else "bound test seconds")
+    assert first.endswith(" 2.3     2.0") == room and (not room or max(map(len, text.splitlines())) <= 80)
+    assert text.count("AU: active latent variables") == room
+
+
 def test_told_marks_more_than_two_errors() -> None:
     assert standings.told(-0.3, 0.1) == "-0.30 ± 0.10 *" and standings.told(-0.3, 0.2) == "-0.30 ± 0.20"
     assert standings.told(0.0, 0.0) == "best" and standings.told(math.nan, math.nan) == "-"

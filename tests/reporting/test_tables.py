@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -13,6 +14,8 @@ from frames import frame, pipes, row, seeds, table_of
 from comparisons.data import GREY
 from comparisons.reporting import agreement, figures, tables, terminal
 from comparisons.runner.rows import COLUMNS, to_csv
+
+LOG_PX: dict[str, Any] = {"metric": "log_px_quadrature_nats", "value": -8.0}
 
 # Summary
 
@@ -87,6 +90,51 @@ def test_a_diverged_seed_takes_the_mean_with_it() -> None:
     (line,) = tables.summary(frame(*rows)).itertuples()
     assert line.status == "diverged" and math.isnan(line.lower_bound_train)
     assert "diverged" in table_of(frame(*rows)) and "nan" not in table_of(frame(*rows))
+
+
+# What a q uses
+
+
+def with_use(rows: list[dict[str, Any]], counts: list[float], **changes: Any) -> pd.DataFrame:
+    used = [
+        row(seed=seed, split=split, metric=metric, value=value, stderr=0.1, **changes)
+        for seed, count in enumerate(counts)
+        for split in ("train", "test")
+        for metric, value in (("kl_z_nats", 4.0 + seed), ("active_latents", count))
+    ]
+    return frame(*rows, *used)
+
+
+def test_what_a_q_uses_stands_beside_its_bound_as_means_over_seeds() -> None:
+    bounds = [*seeds("pyro", [-9.0, -8.0, -7.0], split="test"), row(backend="monte_carlo_em", split="test", **LOG_PX)]
+    rows = with_use(bounds, [3.0, 2.0, 3.0])
+    line = tables.summary(rows).set_index("backend").loc["aevb"]
+    assert (line.kl_train, line.kl_test, line.active_test) == (5.0, 5.0, pytest.approx(8 / 3))
+    assert line.active_test_stderr == pytest.approx(1 / 3) and line.active_test_judge == pytest.approx(0.1 / 3**0.5)
+    text = table_of(rows)
+    head, _, first, other = pipes(text)
+    at = head.index("lower bound, train")
+    assert head[at + 1 : at + 3] == ["KL, test", "active of 3, test"]
+    assert first[at + 1 : at + 3] == ["5.00 ± 0.58", "2.67 ± 0.33"] and other[at + 1 : at + 3] == ["-", "-"]
+    assert text.count("Cov_x(E_q[z])") == 1
+    assert "| 3.00 ± 0.00 |" in table_of(with_use(bounds, [3.0, 3.0, 3.0]))
+
+
+def test_rows_from_before_it_was_asked_make_the_tables_that_they_made() -> None:
+    old = seeds("pyro", [-9.0, -8.0], split="test")
+    assert not any(name.startswith(("kl", "active")) for name in tables.summary(frame(*old)))
+    for text in (table_of(frame(*old)), terminal.plain(frame(*old))):
+        assert not any(word in text for word in ("KL", "active", "AU"))
+    beside = with_use(old, [2.0], n_latent=5)  # a panel of a later run
+    one, two = table_of(beside).split("\n## ")
+    assert "KL" not in one and "active of 5, test" in two
+
+
+def test_a_diverged_run_has_no_count() -> None:
+    lost = {"value": math.nan, "stderr": math.nan, "status": "diverged", "backend": "wake_sleep", "split": "test"}
+    rows = with_use([row(split="test"), *(row(metric=name, **lost) for name in ("elbo_nats", "active_latents"))], [2.0])
+    head, _, _, line = pipes(table_of(rows))
+    assert line[head.index("active of 3, test")] == "diverged" and "nan" not in terminal.plain(rows)
 
 
 # Agreement of the engines

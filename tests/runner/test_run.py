@@ -37,6 +37,7 @@ TINY = {
     "--warmup": 1,
     "--step-size": 0.05,
 }
+OF_Q = ("elbo_nats", "kl_z_nats", "active_latents")
 CLOCKS = ["seconds", "eval_seconds", "compile_seconds"]
 
 
@@ -80,7 +81,7 @@ def test_every_cell_writes_its_rows(finished: Path) -> None:
         if backend == "monte_carlo_em":
             expected |= {("hmc_acceptance", "train")}
         else:
-            expected |= {("elbo_nats", "train"), ("elbo_nats", "test")}
+            expected |= {(name, split) for name in OF_Q for split in ("train", "test")}
         assert set(zip(part.metric, part.split, strict=True)) == expected
         assert len(part) == len(expected) * 3 * len(ENGINES) and set(part.n_seen) == {"200", "400", "600"}
 
@@ -100,7 +101,10 @@ def test_every_number_is_finite_and_in_its_range(finished: Path) -> None:
         assert np.isfinite(rows[name]).all(), name
     assert (rows.stderr >= 0).all() and (rows.eval_seconds >= 0).all() and (rows.step_size == 0.05).all()
     nats = rows[rows.metric.str.endswith("_nats")]
-    assert ((nats.value < 0) & (nats.value > -100)).all() and (nats.n_points == 20).all()
+    kl = nats.metric == "kl_z_nats"
+    assert nats.value[~kl].between(-100, 0).all() and (nats.n_points == 20).all()
+    assert (nats.value > -5 * nats.stderr)[kl].all() and (nats.value < 100)[kl].all()
+    assert set(rows[rows.metric == "active_latents"].value) <= {0.0, 1.0, 2.0, 3.0}
     assert rows[rows.metric == "hmc_acceptance"].value.between(0, 1).all()
     fitted = rows[(rows.backend == "mean_field") & (rows.metric == "elbo_nats") & (rows.split == "test")]
     assert set(fitted.fit_steps) == {20} and (rows.drop(fitted.index).fit_steps == 0).all()
@@ -327,7 +331,9 @@ def test_a_run_that_diverges_says_so_and_the_others_finish(
     assert set(others.status) == {"ok"} and set(others.engine) == set(ENGINES) and "600" in set(others.n_seen)
     for _, cell in lost.groupby("engine"):
         end = cell[cell.status == "diverged"]
-        assert set(zip(end.metric, end.split, strict=True)) == {("elbo_nats", "train"), ("elbo_nats", "test")}
+        assert set(zip(end.metric, end.split, strict=True)) == {
+            (name, split) for name in OF_Q for split in ("train", "test")
+        }
         assert set(end.value) == {""} and set(end.stderr) == {""}
         assert end.n_seen.astype(int).min() == cell.n_seen.astype(int).max()
     assert set(lost.engine) == set(ENGINES)
