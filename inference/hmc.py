@@ -32,18 +32,22 @@ def leapfrog(
 
     gradient = engine.value_and_grad(total, has_aux=True)
 
+    def turn(z: Array, momentum: Array, force: Array, step_size: Array) -> tuple[Array, Array, Array, Array]:
+        momentum = momentum + 0.5 * step_size * force
+        z = z + step_size * momentum
+        (_, log_p), force = gradient(z)
+        return z, momentum + 0.5 * step_size * force, force, log_p
+
     def integrate(z: Array, momentum: Array, step_size: Array) -> tuple[Array, Array, Array, Array]:
+        def one(carry: tuple[Array, Array, Array], _: object) -> tuple[tuple[Array, Array, Array], None]:
+            *carried, _between = turn(*carry, step_size)  # log p between the ends is not asked for: not worked out
+            return (carried[0], carried[1], carried[2]), None
+
         (_, start), force = gradient(z)
-
-        def one(carry: tuple[Array, Array, Array, Array], _: object) -> tuple[tuple[Array, Array, Array, Array], None]:
-            z, momentum, force, _end = carry
-            momentum = momentum + 0.5 * step_size * force
-            z = z + step_size * momentum
-            (_, end), force = gradient(z)
-            return (z, momentum + 0.5 * step_size * force, force, end), None
-
-        counter = (engine.array([0] * n_steps),)
-        (z, momentum, _, end), _ = engine.scan(one, (z, momentum, force, start), counter)
+        carry = z, momentum, force
+        if n_steps > 1:
+            carry, _ = engine.scan(one, carry, (engine.array([0] * (n_steps - 1)),))
+        z, momentum, _, end = turn(*carry, step_size)
         return z, momentum, start, end
 
     return integrate
