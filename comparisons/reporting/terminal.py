@@ -1,7 +1,6 @@
 """Results for a terminal of 80 columns: what a command prints when its runs have ended."""
 
 import textwrap
-from pathlib import Path
 
 import pandas as pd
 
@@ -31,14 +30,6 @@ def plain(rows: pd.DataFrame, known: Baselines | None = None) -> str:
     errors = "± is a standard error over seeds" if (table.seeds > 1).any() else "1 seed, hence no ±"
     parts += _wrapped(f"Nats per datapoint; {errors}; * is more than two of them from the best, seed by seed.")
     return "\n".join([*parts, *([outcomes.CONTRADICTED] if table.contradicted.ne("").any() else [])])
-
-
-def where(out: Path) -> str:
-    """Say where the results lie, and by which command they become a page."""
-    told = f"Rows, tables and the figure are in {out}/:\nrows.csv, table.md, table.csv, figure.svg."
-    if out.parent == Path():  # the page would be of whatever folder this is
-        return told
-    return f"{told}\nA page of all results: python -m comparisons.report --out {out.parent}"
 
 
 def _lines(group: pd.DataFrame) -> str:
