@@ -43,9 +43,11 @@ def estimated(job: Job) -> float | None:
     cell, e, times = job.cell, job.cell.experiment, []
     for path in (job.out / "cells").glob("*/rows.csv"):
         told = store.read_manifest(job.out, path.parent.name)
-        settings, here = completed(told.get("settings", {})), told.get("processor") == job.environment["processor"]
+        settings = completed(told.get("settings", {}))
         free = {name: settings[name] for name in FREE}
-        if json.loads(json.dumps(asdict(e) | free)) != settings or not here or told.get("status") != "done":
+        if json.loads(json.dumps(asdict(e) | free)) != settings or not store.finished(job.out, path.parent.name):
+            continue
+        if told["status"] != "done" or told["processor"] != job.environment["processor"]:
             continue
         like = cell._replace(experiment=replace(e, **free))
         if like.experiment.compiled != e.compiled:
@@ -54,9 +56,8 @@ def estimated(job: Job) -> float | None:
         trained = sorted({(int(row["n_seen"]), float(row["seconds"])) for row in rows})
         (first, start), (last, end) = trained[0], trained[-1]
         each = (end - start) / (last - first) if last > first else end / (last + _pilot(like))
-        once = max(0.0, end - each * (last + _pilot(like))) + max(
-            float(row.get("compile_seconds") or 0) for row in rows
-        )
+        compiling = max(float(row.get("compile_seconds") or 0.0) for row in rows)
+        once = max(0.0, end - each * (last + _pilot(like))) + compiling
         judging = sum(float(row["eval_seconds"]) for row in rows) / len(trained) * len(cell.stops)
         times.append(once + each * (e.samples + _pilot(cell)) + judging)
     return median(times) if times else None

@@ -71,6 +71,9 @@ def test_another_machine_an_end_without_numbers_and_other_steps_tell_nothing(tmp
     finish(job(tmp_path / "plain", engine="pyro"), 0.01)
     assert ahead.estimated(job(tmp_path / "slow")) is None and ahead.estimated(job(tmp_path / "lost")) is None
     assert ahead.estimated(job(tmp_path / "plain", engine="pyro", samples=100_000)) is None  # whose steps are compiled
+    finish(one := job(tmp_path / "damaged"), 0.01)
+    (one.out / "cells" / one.cell.name / "rows.csv").write_text("n_seen\n")
+    assert ahead.estimated(one) is None
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
