@@ -26,7 +26,7 @@ def show(jobs: list[Job], fresh: bool, workers: int) -> None:
             goes_on = seen.status in ("running", "interrupted") and not fresh
             times.append(whole and whole * (1.0 - seen.share * goes_on))
             words = _clock(times[-1]) if times[-1] else "unknown"
-        print(f"{f'{job.cell.experiment.data} {job.name} N={job.cell.n_train}'[:66]:67}{words:>12}")
+        print(f"{f'{job.cell.experiment.data} {job.name} N={job.cell.n_train}'[:60]:61}{words:>19}")
     known = [time for time in times if time]
     text = f"{len(times)} of {len(jobs)} cells would run"
     text += f": {len(known)} in about {_clock(sum(known))}, besides starting" if known else ""

@@ -126,6 +126,12 @@ def test_a_wrong_flag_is_refused_as_in_a_run(tmp_path: Path, flags: list[str]) -
         marginal_likelihood.main([*flags, "--dry-run", "--out", str(tmp_path)])
 
 
+def test_months_fit_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finish(job(tmp_path, seed=1), 1e4)
+    ahead.show([job(tmp_path)], fresh=False, workers=1)
+    assert " days, " in lines(capsys)[0]
+
+
 def test_an_interrupted_run_needs_what_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     finish(job(tmp_path, seed=1), 1.0)
     one = job(tmp_path)
