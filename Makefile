@@ -4,6 +4,11 @@ BIN = .venv/bin
 # Two cells at a time where there are two cores.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(2, os.cpu_count() or 1))')
 
+pip = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# Without an NVIDIA driver, torch is the build without CUDA and its packages, where pip's index has one.
+NVIDIA ?= /proc/driver/nvidia/version
+driver = { command -v nvidia-smi || test -e $(NVIDIA); } >/dev/null 2>&1
+
 .PHONY: install compare test report torture lint gpu
 
 install: .venv/installed
@@ -11,14 +16,19 @@ install: .venv/installed
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; try make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	if $(driver) || ! $(pip) '$(shell grep ^torch== constraints.txt)+cpu' 2>/dev/null; then $(pip) torch; fi
+	$(pip) --editable .
+	touch $@
+
+# What tests and lint need besides.
+.venv/tools: .venv/installed
+	$(pip) --editable '.[dev]'
 	touch $@
 
 compare: install
 	$(BIN)/python -m comparisons.marginal_likelihood --samples 50000 --optimizer adam --step-size 0.02 --eval-points 200 --seeds 0 1 2 --workers $(WORKERS)
 
-test: install
+test: .venv/tools
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # The report from the rows and files in reports/, and the results in README.md; runs nothing.
@@ -26,7 +36,7 @@ report: install
 	$(BIN)/python -m comparisons.report --out reports --readme README.md
 
 # An hour of kills and other harm; what came of it goes to reports/reliability/.
-torture: install
+torture: .venv/tools
 	rm -f reports/reliability/rows.csv
 	TORTURE=8 $(BIN)/python -m pytest -m fault --reliability=reports/reliability
 
@@ -51,7 +61,7 @@ gpu: install
 	$(call within,4)marginal_likelihood $(RACE) $(FIGURE3) --backend aevb wake_sleep --seeds 0 1 2 --evidence quadrature --workers 6 \
 		--out $(GPU_OUT)/marginal_likelihood; true
 
-lint: install
+lint: .venv/tools
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

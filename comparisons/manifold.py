@@ -19,6 +19,7 @@ from comparisons.cli import parts
 from comparisons.cli.flags import FITTED
 from comparisons.data import load
 from comparisons.paper import pictures
+from comparisons.reporting.folder import where
 from comparisons.runner import store
 from comparisons.runner.fits import fitted
 from inference.base import setting
@@ -56,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
         title = f"The 2-dimensional latent manifold of {TITLES[name]}"
         pictures.keep(out, name, title, pixels, latents, fit, data)
         store.write(out / "table.md", pictures.table("Learned manifolds", pictures.read(out)))
-    print(f"written: {out / 'table.md'}")
+    print(where(out))
     return 0
 
 

@@ -20,6 +20,7 @@ from comparisons.evidence.base import Estimate, Target
 from comparisons.evidence.draws import Chains
 from comparisons.evidence.elbo import elbo
 from comparisons.evidence.importance import sandwich
+from comparisons.reporting.folder import where
 from comparisons.runner import store
 from comparisons.runner.experiment import Experiment
 from comparisons.runner.fits import Fit, earlier, fitted, followed
@@ -57,6 +58,7 @@ def calibrate(plan: Plan, out: Path, data_dir: Path | None) -> int:
             run(piece, plan, out)
     report(out)
     print((out / "table.md").read_text())
+    print(where(out))
     return 0
 
 

@@ -22,6 +22,7 @@ from comparisons.evidence.importance import k_sample_bound
 from comparisons.evidence.judge import JudgeSettings, automatic, estimate
 from comparisons.reporting import markdown
 from comparisons.reporting.blocks import Block, Items, Paragraph, Table
+from comparisons.reporting.folder import where
 from comparisons.runner import store
 from comparisons.runner.experiment import Experiment
 from comparisons.runner.fits import Fit, earlier, fitted
@@ -111,6 +112,7 @@ def take_apart(plan: Plan, out: Path, data_dir: Path | None) -> int:
     table = markdown.printed(blocks(pd.DataFrame(rows)), TITLE)
     store.write(out / "table.md", table)
     print(table)
+    print(where(out))
     return 0
 
 

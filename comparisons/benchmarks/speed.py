@@ -22,6 +22,7 @@ from comparisons.benchmarks.traits import leaps, remembers
 from comparisons.cli.flags import FITTED, RUN
 from comparisons.evidence.base import Target
 from comparisons.evidence.elbo import elbo
+from comparisons.reporting.folder import where
 from comparisons.runner import store
 from comparisons.runner.training import CHUNK, training
 from inference import BACKENDS, ENGINES, AllSettings
@@ -94,6 +95,7 @@ def measure(plan: Plan, out: Path, data_dir: Path | None) -> int:
                     store.write_rows(path, rows)
                     store.write_json(path.with_suffix(".json"), {**store.environment(), "plan": asdict(plan), **spent})
     print(json.dumps(report(out)))
+    print(where(out), file=sys.stderr)  # the line before is for programs
     return 0
 
 

@@ -32,6 +32,7 @@ def main(command: Callable[[], int]) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # what a terminal cannot show is no reason to lose a finished run's table
             stream.reconfigure(errors="spelt_out")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # with which jax keeps its programs on disk: see `keep_programs`
     try:
         if find_spec("fcntl") is None:
             raise StorageError("files cannot be locked on this platform; use Linux and macOS, or on Windows WSL")

@@ -6,6 +6,7 @@ A missing file is downloaded there; no file is used whose SHA-256 is not the one
 import hashlib
 import os
 import tempfile
+from contextvars import ContextVar
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 from comparisons.errors import DataError
 
 TIMEOUT = 30.0  # seconds a mirror may stay silent before the next one is tried
+downloading = ContextVar("downloading", default=True)  # whether a missing file may be fetched, and its folder made
 
 
 class File(NamedTuple):
@@ -47,6 +49,8 @@ def fetch(file: File, data_dir: str | Path | None = None) -> Path:
             f"{path}: SHA-256 is {found}, expected {expected}; it is left as it is: move it away to download it anew"
         )
     state = f"damaged (SHA-256 {found})" if found else "missing"
+    if not downloading.get():
+        raise DataError(f"{path.name} is {state.partition(' ')[0]}; a run downloads it")
     remedy = f"put {path.name} there, or set --data-dir or AEVB_DATA to a folder with {file.path}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

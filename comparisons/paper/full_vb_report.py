@@ -9,6 +9,7 @@ import pandas as pd
 
 from comparisons.reporting import drawing, markdown, outcomes, terminal
 from comparisons.reporting.blocks import Block, Heading, Paragraph, Table
+from comparisons.reporting.folder import where
 from comparisons.reporting.standings import BOUND, CELL, EVIDENCE
 from comparisons.reporting.tables import note, or_word, over_seeds, plus_minus, summary
 from comparisons.runner import store
@@ -26,7 +27,7 @@ def report(rows: Any, out: Path, mine: Any) -> str:
     """Write table.md and figure.svg of all rows; return the table of `mine` for a terminal."""
     store.write(out / "table.md", markdown.printed(blocks(outcomes.explained(rows, out)), TITLE))
     store.write(out / "figure.svg", figure(rows))
-    return terminal.plain(mine)
+    return f"{terminal.plain(mine)}\n\n{where(out)}"
 
 
 def by_theta(rows: pd.DataFrame) -> pd.DataFrame:

@@ -17,4 +17,14 @@ def report(rows: "pd.DataFrame", out: Path, mine: "pd.DataFrame") -> str:
     store.write(out / "table.md", markdown.printed(tables.blocks(outcomes.explained(rows, out), known)))
     store.write(out / "table.csv", table.to_csv(index=False, lineterminator="\n"))
     store.write(out / "figure.svg", figures.learning_curves(rows, table))
-    return f"{terminal.plain(mine, known)}\n\n{terminal.where(out)}"
+    return f"{terminal.plain(mine, known)}\n\n{where(out)}"
+
+
+def where(out: Path) -> str:
+    """Say which results lie in a folder, and by which command they become a page."""
+    names = [name for name in ("rows.csv", "table.md", "table.csv", "figure.svg") if (out / name).exists()]
+    names += ["*.png"] if any(out.glob("*.png")) else []
+    told = f"The results are in {out}/:\n{', '.join(names)}."
+    if out.parent == Path():  # the page would be of whatever folder this is
+        return told
+    return f"{told}\nA page of all results: python -m comparisons.report --out {out.parent}"

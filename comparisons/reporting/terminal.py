@@ -2,7 +2,6 @@
 
 import math
 import textwrap
-from pathlib import Path
 
 import pandas as pd
 
@@ -35,14 +34,6 @@ def plain(rows: pd.DataFrame, known: Baselines | None = None) -> str:
     if any(f" {ACTIVE} " in part for part in parts):
         parts.append(f"{ACTIVE}: active latent variables, whose mean under q(z | x) varies with x.")
     return "\n".join([*parts, *([outcomes.CONTRADICTED] if table.contradicted.ne("").any() else [])])
-
-
-def where(out: Path) -> str:
-    """Say where the results lie, and by which command they become a page."""
-    told = f"Rows, tables and the figure are in {out}/:\nrows.csv, table.md, table.csv, figure.svg."
-    if out.parent == Path():  # the page would be of whatever folder this is
-        return told
-    return f"{told}\nA page of all results: python -m comparisons.report --out {out.parent}"
 
 
 def _lines(group: pd.DataFrame) -> str:

@@ -1,6 +1,5 @@
 """Fitted models to judge: taken from where an earlier comparison left them, or trained."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from comparisons.runner import store
 from comparisons.runner.cell import Cell, on, points
 from comparisons.runner.experiment import Experiment, built
 from comparisons.runner.jobs import Job, run_cell
+from comparisons.runner.watching import line
 from inference.base import Array, Backend, Engine, Params, Posterior, State, arrays, numpys
 from models.base import Model
 
@@ -91,15 +91,13 @@ def followed(experiment: Experiment, estimator: str, data: Data, out: Path) -> t
 
 
 def _train(job: Job, data: Data) -> None:
-    """Train a fit, under a bar. Raises UserError."""
-    from tqdm import tqdm
-
-    cell, shown = job.cell, {"unit": "pt", "unit_scale": True, "file": sys.stderr}
-    with tqdm(total=cell.experiment.samples, desc=f"fitting {cell.name}", **shown) as bar:
+    """Train a fit, under a line that says how far it is. Raises UserError."""
+    cell = job.cell
+    total = cell.last * cell.rows_per_step
+    with line() as show:
 
         def progress(n_seen: int, doing: str) -> None:
-            bar.set_postfix_str(doing, refresh=False)
-            bar.update(max(0, n_seen - bar.n))
+            show(lambda: (n_seen / total, f"{doing} {cell.experiment.data} {job.name}"), now=n_seen == total)
 
         ended = run_cell(job, data, progress)
     if ended != "done":

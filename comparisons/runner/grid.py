@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass, fields
 from itertools import product
 from pathlib import Path
@@ -15,10 +16,10 @@ from typing import Any
 import inference
 from comparisons.cli import parts
 from comparisons.cli.flags import JUDGED, RUN, Parser, check, expanded, read
-from comparisons.data import Data, digest, load, take
-from comparisons.errors import FlagError, UnfitError, UserError, unknown
+from comparisons.data import Data, digest, files, load, take
+from comparisons.errors import DataError, FlagError, UnfitError, UserError, unknown
 from comparisons.evidence.judge import ESTIMATORS
-from comparisons.runner import baselines, store
+from comparisons.runner import ahead, baselines, store
 from comparisons.runner.cell import on, points
 from comparisons.runner.experiment import Experiment, built
 from comparisons.runner.jobs import Job, work
@@ -59,6 +60,7 @@ class Running:
     )
     keep_stops: bool = setting(False, "keep the fit as it was at each stop, so that it can be judged again", about=RUN)
     fresh: bool = setting(False, "run finished and unfinished cells again, from the start", about=RUN)
+    dry_run: bool = setting(False, "list the cells that would run, and about how long; run nothing", about=RUN)
 
     def __post_init__(self) -> None:
         check(self)
@@ -118,13 +120,15 @@ def run_grids(requests: list[Request], report: Report) -> int:
 
     What is wrong with any of them is found before the first begins.
     """
+    if requests[0].running.dry_run:
+        return copy_context().run(_dry_run, requests)
     for request in requests:
         store.prepare(request.out)
         baselines.read(request.out)  # a damaged file is said before anything is computed
     loaded = {e.data: load(e.data, request.data_dir) for request in requests for e in request.experiments[:1]}
-    ahead = [(request, *_look_ahead(request, loaded[request.experiments[0].data])) for request in requests]
+    looked = [(request, *_look_ahead(request, loaded[request.experiments[0].data])) for request in requests]
     codes, unfit = [], []
-    for request, jobs, data in ahead:
+    for request, jobs, data in looked:
         try:
             codes.append(_run(request, jobs, data, report))
         except UnfitError as error:  # of some of its cells; the others have run, and so will the other grids
@@ -132,6 +136,22 @@ def run_grids(requests: list[Request], report: Report) -> int:
     if unfit:
         raise UnfitError("; ".join(unfit))
     return max(codes)
+
+
+def _dry_run(requests: list[Request]) -> int:
+    """List all cells, and how long they would take: trains, writes and downloads nothing. Raises UserError."""
+    files.downloading.set(False)  # in this context alone
+    jobs: list[Job] = []
+    for request in requests:
+        data, running = request.experiments[0].data, request.running
+        try:
+            jobs += _look_ahead(request, load(data, request.data_dir))[0]
+        except DataError as error:  # cells are named after their data
+            print(f"{data}, {len(request.experiments)} cells: {error}")
+    if jobs:
+        _start_engines(jobs, look_only=True)
+        ahead.show(jobs, running.fresh, running.workers)
+    return 0
 
 
 def _run(request: Request, jobs: list[Job], data: Loaded, report: Report) -> int:

@@ -62,32 +62,42 @@ def look(out: Path, cell: str) -> Look:
 
 @contextmanager
 def display(jobs: list[Job]) -> Iterator[Callable[[], None]]:
-    """Show one line for the grid: its share, the time left, what runs and has failed; yield what brings it up to date.
+    """Show one line for the grid: share, time left, what runs and has failed; yield what brings it up to date."""
+    costs = {job.cell.name: cost(job.cell.experiment) for job in jobs}
+
+    def all_of_them() -> tuple[float, str]:
+        seen = [look(job.out, job.cell.name) for job in jobs]
+        return sum(costs[one.cell] * one.share for one in seen) / sum(costs.values()), told(seen)
+
+    with line() as show:
+        show(all_of_them)
+        yield lambda: show(all_of_them)
+        show(all_of_them, now=True)
+
+
+@contextmanager
+def line() -> Iterator[Callable[..., None]]:
+    """Show one line: a share, the time left, and words; yield what is given, now and then, what tells share and words.
 
     Where nobody watches (a log file), it is a whole line every half minute.
     """
-    costs = {job.cell.name: cost(job.cell.experiment) for job in jobs}
     watched, began, first, shown = sys.stderr.isatty(), time.monotonic(), -1.0, 0.0
 
-    def watch() -> None:
+    def show(tell: Callable[[], tuple[float, str]], now: bool = False) -> None:
         nonlocal shown, first
-        if shown and time.monotonic() - shown < (0.5 if watched else 30.0):
+        if not now and shown and time.monotonic() - shown < (0.5 if watched else 30.0):
             return
         shown = time.monotonic()
-        seen = [look(job.out, job.cell.name) for job in jobs]
-        share = sum(costs[one.cell] * one.share for one in seen) / sum(costs.values())
+        share, words = tell()
         first = share if first < 0 else first  # what was there before has taken none of this time
-        text = f"{share:4.0%} {remaining(share - first, 1.0 - share, shown - began)}, {told(seen)}"
+        text = f"{share:4.0%} {remaining(share - first, 1.0 - share, shown - began)}, {words}"
         if watched:
             print(f"\r{shortened(text, sys.stderr)}\x1b[K", end="", file=sys.stderr, flush=True)
         else:
             print(text, file=sys.stderr, flush=True)
 
-    watch()
     try:
-        yield watch
-        shown = 0.0
-        watch()
+        yield show
     finally:
         if watched:
             print(file=sys.stderr)

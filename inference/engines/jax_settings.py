@@ -5,8 +5,12 @@ numbers (precision, generators), break a run (a rank promotion that is refused, 
 """
 
 import os
+import time
+import warnings
 from contextlib import ExitStack
 from functools import partial
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -119,6 +123,49 @@ def take_threads(threads: int) -> None:
 
 
 _started_with: int | None = None
+
+
+QUIET = "TF_CPP_MIN_LOG_LEVEL", "3"  # else each program that is read back is called foreign, for two of LLVM's hints
+DAYS = 30  # that a program is kept
+PROCESSOR = (
+    "vendor_id",
+    "cpu family",
+    "model",
+    "stepping",
+    "flags",
+    "CPU implementer",
+    "CPU variant",
+    "CPU part",
+    "Feat",
+)
+
+
+def keep_programs(threads: int) -> None:
+    """Have jax keep what it compiles on disk, for other processes; not where the user has told it otherwise.
+
+    That is where jax has been made QUIET before it was imported, as commands do. A folder is of one jaxlib, one kind of
+    processor and one number of threads: programs are compiled for all three, and jax's own key leaves out the last.
+    """
+    told = jax.config.jax_compilation_cache_dir is not None or not jax.config.jax_enable_compilation_cache
+    if told or os.environ.get(QUIET[0]) != QUIET[1]:
+        return
+    try:
+        first = Path("/proc/cpuinfo").read_text().partition("\n\n")[0]
+        kind = sha256("".join(line for line in first.splitlines() if line.startswith(PROCESSOR)).encode()).hexdigest()
+        root = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "aevb-comparison" / "jax"
+        folder = root / f"{jax.lib.__version__}-{kind[:12]}-{threads}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "used").touch()  # so that one which cannot be written is known here
+        for program in root.glob("*/*-cache"):
+            if program.stat().st_mtime < time.time() - DAYS * 86_400:
+                program.unlink(missing_ok=True)
+    except (OSError, RuntimeError):  # no such place or file, or another process was faster: it works as well without
+        return
+    # Of one that is half written, or not to be written: it is then compiled here.
+    warnings.filterwarnings("ignore", r"Error (reading|writing) persistent compilation cache entry", UserWarning)
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def _cores() -> int:

@@ -31,6 +31,8 @@ class NumpyroEngine:
 
     def __init__(self, device: str = "cpu", threads: int = 1, compiled: bool = True) -> None:
         jax_settings.take_threads(threads)
+        if device == "cpu":
+            jax_settings.keep_programs(threads)
         self.device = jax.devices(device)[0]
         self._pins = Pins(partial(jax_settings.enter, device=self.device))
         self.ppl: Any = SimpleNamespace(

@@ -124,7 +124,8 @@ def test_those_with_a_recognition_network_are_taken_apart(
     assert [line.split(",")[:2] for line in lines[1:]] == [
         [name, k] for k in ("2", "3") for name in ("aevb", "wake_sleep")
     ]
-    assert "the bound lies 1.50 nats" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "the bound lies 1.50 nats" in printed and printed.endswith(f"report --out {tmp_path.parent}\n")
     assert (tmp_path / "manifest.json").exists()
 
 

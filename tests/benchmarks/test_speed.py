@@ -130,7 +130,8 @@ def test_a_part_takes_the_place_of_its_rows_and_leaves_the_others(
     rows = pd.read_csv(tmp_path / "rows.csv")
     assert rows.part.tolist() == ["seeds", "bound"] and rows.value.tolist() == [1.0, 7.0]
     assert json.loads((tmp_path / "parts" / "bound.json").read_text())["plan"]["repeats"] == 2
-    printed = capsys.readouterr().out
+    printed, said = capsys.readouterr()
+    assert said.endswith(f"report --out {tmp_path.parent}\n")
     assert "| 4 | 7.00 |" in (tmp_path / "table.md").read_text() and json.loads(printed.splitlines()[-1]) == {}
 
 

@@ -95,12 +95,18 @@ def small(name: str, data_dir: Path | None) -> Data:
     ],
 )
 def test_a_command_draws_and_says_what_made_each_sheet(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType, names: list[str], flags: list[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    module: ModuleType,
+    names: list[str],
+    flags: list[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(module, "load", small)
     command = [*flags, "--samples", "200", "--grid", "3", "--engine", "pyro", "--out", "out"]
     assert module.main(command) == 0
+    assert "out/:\ntable.md, *.png." in capsys.readouterr().out
     sheets = pictures.read(tmp_path / "out")
     assert [path.stem for path, _ in sheets] == names
     before = {path: path.read_bytes() for path, _ in sheets}

@@ -44,7 +44,7 @@ def words(out: Path, **changes: Any) -> list[str]:
 
 def start(arguments: list[str], **options: Any) -> "subprocess.Popen[str]":
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    environment.pop("JAX_COMPILATION_CACHE_DIR", None)  # the killed would leave half a program in what all tests share
+    environment["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # the killed would leave half a program in what others share
     return subprocess.Popen(
         [sys.executable, *arguments], cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, start_new_session=True, **options,

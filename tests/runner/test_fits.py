@@ -33,6 +33,13 @@ def test_a_fit_is_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             np.testing.assert_array_equal(again.engine.numpy(again.theta[name]), first.engine.numpy(value))
 
 
+def test_a_fit_says_how_far_it_is_as_a_grid_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fitted(tiny(), small(), tmp_path)
+    first, *_, last = capsys.readouterr().err.splitlines()
+    assert first.endswith(" left, training digits aevb numpyro seed 0 k=2")
+    assert last.startswith("100% 0:00:00 left, judging digits aevb")
+
+
 @pytest.mark.parametrize("name", ["state.safetensors", "rows.csv", "manifest.json"])
 def test_a_damaged_fit_is_trained_again(name: str, tmp_path: Path) -> None:
     first = fitted(tiny(), small(), tmp_path)

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from comparisons.runner.watching import Look, remaining, shortened, told
+from comparisons.runner.watching import Look, line, remaining, shortened, told
 
 
 class Terminal(io.StringIO):
@@ -27,3 +27,22 @@ def test_a_line_is_cut_from_the_right_to_a_terminal_and_stays_whole_elsewhere(
 
 def test_nothing_done_leaves_the_time_unknown() -> None:
     assert remaining(0.0, 1.0, 10.0) == "?:??:?? left"
+
+
+def test_a_line_says_share_time_left_and_words_and_ends_with_a_new_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr("sys.stderr", screen := Terminal())
+    with line() as show:
+        show(lambda: (0.0, "long " * 40))
+        show(lambda: pytest.fail("not due"))
+        show(lambda: (1.0, "training digits"), now=True)
+    shown = [one.removesuffix("\x1b[K") for one in screen.getvalue().removesuffix("\n").split("\r")[1:]]
+    assert shown[0].startswith("  0% ?:??:?? left, long ") and max(map(len, shown)) < 80
+    assert shown[1] == "100% 0:00:00 left, training digits" and screen.getvalue().endswith("\n")
+
+
+def test_in_a_file_a_line_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", file := io.StringIO())
+    with line() as show:
+        show(lambda: (0.5, "long " * 40))
+    assert file.getvalue() == f" 50% ?:??:?? left, {'long ' * 40}\n"
