@@ -13,8 +13,10 @@ from typing import Any, NamedTuple
 from comparisons.runner import store
 from comparisons.runner.experiment import Experiment
 from comparisons.runner.jobs import Job
+from comparisons.runner.rows import METRICS
 from inference import ENGINES
 
+CLEAR = "\r\x1b[K"
 STATES = ("running", "waiting", "interrupted", "done", "older", "diverged", "failed", "damaged")
 
 
@@ -62,11 +64,21 @@ def look(out: Path, cell: str) -> Look:
 
 @contextmanager
 def display(jobs: list[Job]) -> Iterator[Callable[[], None]]:
-    """Show one line for the grid: share, time left, what runs and has failed; yield what brings it up to date."""
+    """Show one line for the grid: share, time left, what runs and has failed; yield what brings it up to date.
+
+    Above it stays what each cell came to, when it has.
+    """
     costs = {job.cell.name: cost(job.cell.experiment) for job in jobs}
+    ended: set[str] = set()
 
     def all_of_them() -> tuple[float, str]:
         seen = [look(job.out, job.cell.name) for job in jobs]
+        for job, one in zip(jobs, seen, strict=True):
+            if one.status == "done" and one.cell not in ended:
+                ended.add(one.cell)
+                print(
+                    f"{CLEAR if sys.stderr.isatty() else ''}{one.name}: {came_to(job.out, one.cell)}", file=sys.stderr
+                )
         return sum(costs[one.cell] * one.share for one in seen) / sum(costs.values()), told(seen)
 
     with line() as show:
@@ -101,6 +113,15 @@ def line() -> Iterator[Callable[..., None]]:
     finally:
         if watched:
             print(file=sys.stderr)
+
+
+def came_to(out: Path, cell: str) -> str:
+    """Say the number of a cell's end that counts, in nats: log p(x) on test, or the bound where it is not asked."""
+    rows = store.read_rows(out / "cells" / cell / "rows.csv")
+    rows = rows[(rows.split == "test") & (rows.n_seen == rows.n_seen.max()) & rows.value.notna()].set_index("metric")
+    first = sorted(METRICS, key=lambda name: METRICS[name] != "log p(x)")
+    metric = next((name for name in first if name in rows.index), "")
+    return f"{METRICS[metric]} on test {rows.value[metric]:.2f}" if metric else "done"
 
 
 def told(seen: list[Look]) -> str:

@@ -468,3 +468,25 @@ def test_a_report_that_breaks_takes_no_run_with_it(
     out, err = capfd.readouterr()
     assert out == "the table\n" and "the report of" in err and "KeyError" in err
     assert len(store.collect(tmp_path / "one")) and len(store.collect(tmp_path / "two"))
+
+
+@pytest.mark.parametrize(
+    ("evidence", "metric", "words"),
+    [
+        ("quadrature", "log_px_quadrature_nats", "log p(x)"),
+        ("none", "elbo_nats", "lower bound"),
+    ],
+)
+def test_what_a_cell_came_to_is_on_the_screen_when_it_has(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], evidence: str, metric: str, words: str
+) -> None:
+    """The number of its end that a table compares by, before the table: for each cell, once."""
+    arguments = ["--backend", "aevb", "--engine", "pyro", "--seeds", "0", "1", "--evidence", evidence]
+    assert command(tmp_path, *arguments) == 0
+    lines = [line for line in capfd.readouterr().err.splitlines() if f"{words} on test" in line]
+    rows = pd.read_csv(tmp_path / "rows.csv")
+    rows = rows[(rows.metric == metric) & (rows.split == "test") & (rows.n_seen == rows.n_seen.max())]
+    expected = [f"seed {row.seed}: {words} on test {row.value:.2f}" for row in rows.itertuples()]
+    assert sorted(line[line.index("seed") :] for line in lines) == sorted(expected)
+    assert command(tmp_path, *arguments) == 0  # reused
+    assert f"{words} on test" not in capfd.readouterr().err
