@@ -34,13 +34,13 @@ def test_own_runs_come_first_and_alone(tmp_path: Path) -> None:
         assert "leads by the lower bound on test" in text or "cannot be told from" in text
         assert "Kingma" not in text and "not run yet" not in text.lower() and "Figure 2" not in text
     assert (out / "figures" / "marginal_likelihood.svg").exists()
-    assert [part.name for part in shown(report.sections(), read(out))] == ["runs"]
+    assert [part.name for part in shown(report.sections(), read(out))] == ["runs", "made"]
 
 
 def test_a_comparison_that_was_run_beside_them_has_its_section(tmp_path: Path) -> None:
     out = folder(tmp_path)
     store.write(out / "reliability" / "rows.csv", "injection,expected,outcome,rounds,kills\na,b,passed,1,1\n")
-    assert [part.name for part in shown(report.sections(), read(out))] == ["runs", "reliability"]
+    assert [part.name for part in shown(report.sections(), read(out))] == ["runs", "reliability", "made"]
 
 
 @pytest.mark.parametrize(("panels", "linked"), [(2, False), (13, True)])

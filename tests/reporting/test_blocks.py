@@ -30,7 +30,7 @@ from comparisons.reporting.blocks import (
     figures,
 )
 
-FIGURE = Figure(b"\x89PNG", "a/b.png", HOSTILE, HOSTILE)
+FIGURE = Figure(b"\x89PNG", "a/b.png", HOSTILE, caption=HOSTILE)
 EVERY: tuple[Block, ...] = (
     Heading(HOSTILE),
     Paragraph(HOSTILE, "note"),
@@ -38,7 +38,7 @@ EVERY: tuple[Block, ...] = (
     Paragraph((Word(HOSTILE, "good", strong=True), Link("a.csv", HOSTILE))),
     Items([HOSTILE, HOSTILE]),
     Items([Item(HOSTILE, [Items([HOSTILE])])], lined=True),
-    Table([HOSTILE], [[HOSTILE], [Word(HOSTILE, "bad")]], HOSTILE),
+    Table([HOSTILE], [[HOSTILE], [Word(HOSTILE, "bad")]], caption=HOSTILE),
     FIGURE,
     Figures([FIGURE]),
     Command(HOSTILE),
@@ -100,7 +100,7 @@ def test_a_table_says_what_is_in_it_and_sets_numbers_right() -> None:
     assert 'role="region" tabindex="0" aria-label="The heading"' in page
     assert '<th class="number" scope="col">value</th>' in page and '<td class="number">1</td>' in page
     assert f'<td class="long">{"a" * 50}</td>' in page
-    assert 'aria-label="its own"' in shown(Heading("The heading"), replace(table, label="its own"))
+    assert 'aria-label="its own"' in shown(Heading("The heading"), replace(table, caption="its own"))
     assert 'aria-label="table"' in shown(table)
 
 
