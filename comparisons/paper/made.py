@@ -21,7 +21,7 @@ def cite(found: Found) -> list[Block]:
     manifests += [facts for sheets in found.sheets.values() for _, facts in sheets]
     told = [_told(one)[1:] for one in manifests if "commit" in one]
     commits, machines = (" | ".join(sorted({one[i] for one in told})) for i in range(2))
-    lines = [f"The runs are of the commits {commits}.", f"They were made on {machines}."] if told else []
+    lines = [f"Commits of the runs: {commits}.", f"Versions and machines: {machines}."] if told else []
     return [Items([*lines, CITE, *([CITE_PAPER] if found.of_paper else [])])]
 
 

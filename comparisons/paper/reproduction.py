@@ -18,7 +18,7 @@ from comparisons.reporting.agreement import PAIR, agreement, verdict
 
 JUDGED_BY = {"figure2": [], "figure3": ["judged by"]}  # where there is more than one judge
 LEAD = 10  # sentences that are shown before they are folded away
-NUMBERS = ("ours", "ours, test", "paper", "ours - paper", "seeds")
+NUMBERS = ("ours", "ours, test", "paper", "ours - paper", "flagged", "seeds")
 CAUSE = "Experiments on the cause"
 
 
@@ -79,7 +79,7 @@ def _said(said: list[str]) -> Iterator[b.Block]:
 
 def _verdicts(found: Found, figure: str) -> Iterator[b.Block]:
     head = ["verdict", "ours", "paper", "panel", "method", "data", "split", *JUDGED_BY[figure], "points seen"]
-    head += ["ours - paper", "run", "step size", "seeds", "command"]
+    head += ["ours - paper", "flagged", "run", "step size", "seeds", "command"]
     mine = [v for v in found.verdicts if v.curve.figure == figure]
     test, train = (verdict_rows(v for v in mine if v.curve.split == split) for split in ("test", "train"))
     if test:
@@ -111,7 +111,7 @@ def _experiments(found: Found, figure: str) -> Iterator[b.Block]:
     if others:
         yield b.Long([b.Heading(CAUSE)])
         head = ["ours, test", "paper", "panel", "method", "data", *JUDGED_BY[figure], "points seen", "ours - paper"]
-        head += ["settings", "engine", "step size", "seeds", "command"]
+        head += ["flagged", "settings", "engine", "step size", "seeds", "command"]
         yield b.Table(head, others, NUMBERS, caption=EXPERIMENTS)
 
 
@@ -153,14 +153,14 @@ def verdict_rows(found: Iterable[Verdict]) -> list[list[b.Text]]:
             continue
         error = v.point.stderr if v.point.seeds > 1 else np.nan
         ours = "diverged" if np.isnan(v.point.value) else tables.plus_minus(v.point.value, error)
-        ours += outcomes.mark(v.point.contradicted) + doubt(v.point)
+        ours += outcomes.mark(v.point.contradicted)
         paper = "-" if np.isnan(v.paper) else f"{v.paper:.1f}"
         word = answer.word(words.said(v.word))
         run = f"{words.settings(v.configuration)}, {count(v.configuration.samples)} points"
         place = [panel_name(v.curve), NAMES[v.curve.backend], TITLES[v.curve.data], v.curve.split]
         place += [*_judge(v.curve, v.metric), count(v.n_seen)]
         made = [words.steps(v.point), str(v.point.seeds), v.point.command and b.Typed(v.point.command)]
-        body.append([word, ours, paper, *place, difference(v), run, *made])
+        body.append([word, ours, paper, *place, difference(v), doubt(v.point), run, *made])
     return body
 
 
@@ -170,7 +170,7 @@ def _judge(curve: Curve, metric: str) -> list[str]:
 
 def doubt(point: Point) -> str:
     """Return what share of the datapoints the estimator itself does not trust, and nothing where it trusts all."""
-    return f" ({point.flagged:.0%} flagged)" if point.flagged >= 0.005 else ""
+    return f"{point.flagged:.0%}" if point.flagged >= 0.005 else ""
 
 
 def difference(v: Verdict) -> str:
@@ -214,7 +214,7 @@ def experiments(found: Found, figure: str) -> list[list[b.Text]]:
                 place = [panel_name(curve), NAMES[curve.backend], TITLES[curve.data], *_judge(curve, metric)]
                 run = [other.method or "defaults", other.engine, words.steps(end), str(end.seeds)]
                 made = end.command and b.Typed(end.command)
-                body.append([number(end) + doubt(end), there, *place, count(end.n_seen), off, *run, made])
+                body.append([number(end), there, *place, count(end.n_seen), off, doubt(end), *run, made])
     return body
 
 

@@ -101,7 +101,7 @@ class Numbered:
         words += [f"{self.caption.rstrip('.')}."] if self.caption else []
         for i, (name, value) in enumerate(self.same, 1):
             shown = Code(value.text) if isinstance(value, Typed) else value
-            words.append((f"{'In every line ' if i == 1 else ''}{name}: ", shown, ";" if i < len(self.same) else "."))
+            words.append((f"{'In every line: ' if i == 1 else ''}{name} ", shown, ";" if i < len(self.same) else "."))
         return tuple(piece for word in words for piece in (" ", word))[1:]
 
 
