@@ -35,7 +35,7 @@ CAPTIONS = {
     "none of these, train is solid, test dashed.",
 }
 VERDICTS = "What became of the paper's curves: ours beside the paper's, in nats per datapoint."
-EXPERIMENTS = f"{CAUSE}: the same curves under other settings, engines or lengths. What does a difference hang on?"
+EXPERIMENTS = f"{CAUSE}: the same curves under other settings, engines or lengths, and what comes of it."
 
 
 def figure2(found: Found) -> list[b.Block]:

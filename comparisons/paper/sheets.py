@@ -40,10 +40,9 @@ def _blocks(folder: str, text: str, sheets: list[Sheet]) -> list[b.Block]:
         for _, facts in sheets
     ]
     data = ("Data: ", b.Link(f"{folder}/table.md", "images and settings"), ".")
-    link = (b.Link(f"{folder}/table.md", "How they were made"), ".")
     return [
         b.Long([b.Figures(shown, caption=text), b.Heading("How they were made"), *facts_of, b.Paragraph(data, "note")]),
-        b.Short([b.Figures(short, caption=text), b.Paragraph(link)]),
+        b.Short([b.Figures(short, caption=text), b.Paragraph(data)]),
     ]
 
 

@@ -85,4 +85,4 @@ def explained(rows: "pd.DataFrame", out: Path) -> "pd.DataFrame":
 
 def command(rows: "pd.DataFrame") -> str:
     """Return the commands that made rows, as one; nothing where no manifest says."""
-    return " &&\n".join(sorted({*rows.command} - {""})) if "command" in rows else ""
+    return ";\n".join(sorted({*rows.command} - {""})) if "command" in rows else ""

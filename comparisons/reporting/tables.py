@@ -17,6 +17,7 @@ from comparisons.runner.baselines import Baselines
 from comparisons.runner.rows import PANEL
 
 BASELINE = "z ignored"
+CAPTION = "Each method at its last stop: what it reached, the higher the better, and what that took."
 FILE = re.compile(r"\s*\b(backend|model)_sha256=(\w+)")
 UNUSED = 0.1  # nats above the baseline: what does not come so far has no use for z
 
@@ -137,9 +138,8 @@ def _of_panel(panel: pd.DataFrame, rows: pd.DataFrame) -> Iterator[Block]:
         given = [BASELINE, *["-"] * (len(names) - 1), test, "-", train]
         below = [[*given, *["-"] * (len(head) - len(given))]]
     yield from map(Paragraph, lead(panel))
-    yield Table(head, body, below=below)
-    each = rows.drop_duplicates(["backend", "model", "given"]).itertuples()
-    files = sorted({f"{getattr(row, kind)} {sha}" for row in each for kind, sha in FILE.findall(row.given)})
+    yield Table(head, body, below=below, caption=CAPTION)
+    files = sorted({f"{getattr(row, of)} {sha}" for row in rows.itertuples() for of, sha in FILE.findall(row.given)})
     yield from [Paragraph(f"SHA-256 of the files: {'; '.join(files)}.", "note")] if files else []
     yield Paragraph(f"{note(panel, p['data'])} {legend(panel)}")
     yield from outcomes.blocks(rows)
