@@ -33,6 +33,7 @@ def sections() -> tuple["Part | Comparison", ...]:
         corrections,
         full_vb_report,
         judge_again,
+        made,
         own,
         readings,
         reproduction,
@@ -63,6 +64,7 @@ def sections() -> tuple["Part | Comparison", ...]:
         Comparison("reliability", "What the suite survives", "Reliability", reliability, "make torture"),
         Comparison("speed", "Speed", "Speed", speed_report, f"{RUN}.speed"),
         Part("reading", "How to read this", "How to read", answer.reading),
+        Part("made", "Versions, and how to cite", "How to cite", made.cite),
     )
 
 

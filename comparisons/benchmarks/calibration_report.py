@@ -33,6 +33,7 @@ STYLES = {
 }
 BOUNDS = ("sandwich", "bidirectional")  # what the truth is taken from above three latent variables
 ABOUT = "How far each estimator of log p(x) is from the truth, where it is known."
+FIGURE = "The error of each estimator against what it costs: the lower and the further left, the better."
 TITLE = "How far each estimator of log p(x) is from the truth"
 NOTE = (
     "Nats per datapoint. bias: mean of estimate minus truth; sd: spread of a datapoint's estimates over repeats, "

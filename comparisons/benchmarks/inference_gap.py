@@ -185,7 +185,7 @@ def blocks(rows: "pd.DataFrame") -> list[Block]:
     note = f"Numbers on {data} are a {GREY}. " if data in ("mnist", "digits") else ""
     return [
         Items(sentences, lined=True),
-        Table([*head, "approximation gap", "amortization gap"], body),
+        Table([*head, "approximation gap", "amortization gap"], body, caption=ABOUT),
         Paragraph(
             f"Nats per datapoint, on the first {rows.n_points.max()} points of each split; ± is the estimators' own "
             f"standard error. {note}K = {IWAE}: the importance-weighted bound of Burda et al. (2016) with the "

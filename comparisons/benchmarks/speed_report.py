@@ -12,6 +12,7 @@ from comparisons.runner.experiment import Experiment
 from inference import BACKENDS
 
 ABOUT = "What the same work costs, engine by engine."
+FIGURE = "Milliseconds a step, the fewer the better: backends in colour, the libraries and steps by hand in grey."
 DEFAULT = Experiment.backend  # which the peers are held against: they climb its bound
 ROOF, SVI, HAND = "matrix products", "SVI, Trace_ELBO", "by hand"
 PEER_OF = {"torch": "pyro", "jax": "numpyro"}  # the engine of ours on the library of a peer

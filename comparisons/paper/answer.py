@@ -42,7 +42,7 @@ def overview(found: Found) -> Figure:
         "The difference between ours and the paper's value for each curve of Figures 2 and 3, at the most points seen "
         f"that both have: {', '.join(f'{words[word]} {word}' for word in JUDGED)}."
     )
-    return Figure(figures.overview(found.verdicts).encode(), OVERVIEW, alt, CAPTION)
+    return Figure(figures.overview(found.verdicts).encode(), OVERVIEW, alt, caption=CAPTION)
 
 
 def _item(claim: Claim) -> Item:
@@ -80,6 +80,7 @@ def summary(found: Found) -> str:
 def reading(found: Found) -> list[Block]:
     """Return what words and errors mean, and which run stands for a curve."""
     texts = [
+        "Figures and tables with an R before their number are this report's; all others are the paper's.",
         TOLERANCE,
         ERRORS,
         "One run stands for each curve: of those with the paper's method, the longest; of equally long ones, that "

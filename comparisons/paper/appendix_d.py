@@ -20,7 +20,7 @@ from comparisons.paper import runs
 from comparisons.paper.found import Found
 from comparisons.paper.runs import FULL, PAPERS, SIZES, TRUTH, Configuration, Point
 from comparisons.paper.words import NAMES, compared, count
-from comparisons.reporting.blocks import Block, Figures, Fold, Heading, Items, Paragraph, Table, not_run
+from comparisons.reporting.blocks import Block, Figures, Fold, Items, Paragraph, Table, not_run
 
 EVALS = "appendix_d_evals"  # decoder evaluations that kept chains have taken up to a stop
 SPLITS = ("test", "train")
@@ -247,8 +247,8 @@ def blocks(found: Found) -> list[Block]:
     numbers: list[Block] = []
     for n_train, split in product(SIZES, SPLITS):
         head, body = table(found.rows.figure3, n_train, split)
-        title = Heading(f"N = {n_train:,}, {split}: the estimator minus quadrature, nats")
-        numbers += [title, Table(head, body)] if body else []
+        caption = f"N = {n_train:,}, {split}: the estimator minus quadrature at each stop, in nats. Nearer 0 is better."
+        numbers += [Table(head, body, caption=caption)] if body else []
     if not numbers:
         return [Paragraph(TEXT), *not_run()]
     said = sentences(found.rows.figure3)
@@ -256,6 +256,6 @@ def blocks(found: Found) -> list[Block]:
         said.insert(0, "Not run yet: no run here keeps its chains from one judgement to the next.")
     turned = turned_table(found.rows.figure3)
     if turned:
-        title = Heading("Pairs of methods that it orders otherwise than quadrature")
-        numbers += [title, Paragraph(TURNS), Table(TURNED, turned)]
+        caption = "Pairs of methods that it orders otherwise than quadrature: where it would mislead."
+        numbers += [Table(TURNED, turned, caption=caption), Paragraph(TURNS)]
     return [Paragraph(TEXT), Items(said, lined=True), Figures(()), Fold("The numbers", numbers)]

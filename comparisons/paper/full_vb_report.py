@@ -16,6 +16,7 @@ from comparisons.runner import store
 from comparisons.runner.rows import PANEL
 
 ABOUT = "Maximum likelihood, MAP and full variational Bayes are one model with three answers for theta."
+FIGURE = "log p(x) by points seen. The distance from train, solid, to test, dashed, is the overfitting."
 TITLE = "A point or a distribution over theta"
 KINDS = ("ml", "map", "vb")
 TITLES = {"ml": "ml, a point", "map": "map, a point", "vb": "vb, at the mean of q"}

@@ -115,7 +115,7 @@ def blocks(rows: "pd.DataFrame") -> list[Block]:
             "along its posterior's own axes, where the common grid may not resolve it; what it had stays where the two "
             "agree."
         ),
-        Table(head, body),
+        Table(head, body, caption=ABOUT),
     ]
 
 

@@ -3,10 +3,26 @@
 from collections.abc import Iterable
 from typing import Any
 
+from comparisons.paper.found import Found
 from comparisons.paper.pictures import versions
-from comparisons.reporting.blocks import Block, Command, Fold, Heading, Long, Paragraph
+from comparisons.reporting.blocks import Block, Code, Command, Fold, Heading, Items, Link, Long, Paragraph
 
 FEW = 2  # commands that are shown at once
+SUITE = "One model, two engines, four ways to fit it: a comparison suite for latent-variable inference"
+CITE = (f'To cite the suite, "{SUITE}", name a commit too; its ', Code("CITATION.cff"), " has the fields.")
+PAPER = Link("https://arxiv.org/abs/1312.6114v10", "arXiv 1312.6114v10")
+CITE_PAPER = ("The paper: D. P. Kingma and M. Welling, Auto-Encoding Variational Bayes, ICLR 2014, ", PAPER, ".")
+
+
+def cite(found: Found) -> list[Block]:
+    """Return the commits and versions that made the numbers, and how to cite them. No file here holds a date."""
+    manifests = [one for cells in found.manifests.values() for one in cells.values()]
+    manifests += [one for extra in found.extras.values() for one in extra.manifests]
+    manifests += [facts for sheets in found.sheets.values() for _, facts in sheets]
+    told = [_told(one)[1:] for one in manifests if "commit" in one]
+    commits, machines = (" | ".join(sorted({one[i] for one in told})) for i in range(2))
+    lines = [f"Commits of the runs: {commits}.", f"Versions and machines: {machines}."] if told else []
+    return [Items([*lines, CITE, *([CITE_PAPER] if found.of_paper else [])])]
 
 
 def blocks(manifests: Iterable[dict[str, Any]]) -> list[Block]:

@@ -6,6 +6,7 @@ from comparisons.reporting import figures, tables
 from comparisons.reporting.blocks import Block, Figure, Fold, Heading, Link, Long, Paragraph
 from comparisons.runner.rows import PANEL
 
+CAPTION = "Higher is better; train is solid, test dashed, and a band is a standard error over seeds."
 MOST = 4  # panels that the page itself holds
 TITLES = {"figure3": "log p(x) and lower bounds", "figure2": "Lower bounds"}
 
@@ -24,7 +25,8 @@ def blocks(found: Found) -> list[Block]:
             shown.append(Paragraph((link, ": the baseline, the difference to the best and the costs of every run.")))
             continue
         alt = f"{title} against training points seen, a curve for each method and engine; the tables hold the numbers."
-        curves = Figure(figures.learning_curves(rows).encode(), f"figures/{name}.svg", alt, "Higher is better.")
+        svg = figures.learning_curves(tables.by_name(rows)).encode()
+        curves = Figure(svg, f"figures/{name}.svg", alt, caption=CAPTION)
         manifests = found.manifests[figure].values()
         shown += [curves, *tables.blocks(rows, found.known[figure]), Long([Fold("Commands", made.blocks(manifests))])]
     return shown or [Paragraph("No comparison has been run into this folder yet.")]

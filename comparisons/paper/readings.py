@@ -28,8 +28,10 @@ WIDTH = 48  # characters of a legend's line
 SPLITS = ("test", "train")
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, *OTHERS)
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.4)))  # where there are more readings than colours
-HEAD = ["training points", "E-step", "weight updates", "other settings", "engine", "step size", "seeds", "points seen"]
-HEAD += ["judged by", "axis", "test, nats from the paper's", "train", "vertices, test and train"]
+HEAD = ["test, nats from the paper's", "train", "training points", "E-step", "weight updates", "other settings"]
+HEAD += ["engine", "step size", "seeds", "points seen", "judged by", "axis", "vertices, test and train"]
+CURVES = "Each reading of the paper's axis beside the paper's curves, in grey: the nearer, the more likely it is meant."
+TABLE = "How far each reading is from the paper's curves, on average over their vertices: the least is the nearest."
 
 
 class Reading(NamedTuple):
@@ -90,8 +92,8 @@ def blocks(found: Found) -> list[Block]:
         if any(one.n_train == n for one in held)
         for axis in AXES
     ]
-    numbers = Fold("The numbers", [Table(HEAD, table(held))])
-    return [Paragraph(TEXT), Items(sentences(held), lined=True), Figures(drawn), numbers]
+    numbers = Fold("The numbers", [Table(HEAD, table(held), caption=TABLE)])
+    return [Paragraph(TEXT), Items(sentences(held), lined=True), Figures(drawn, caption=CURVES), numbers]
 
 
 def table(found: list[Reading]) -> list[list[str]]:
@@ -101,8 +103,8 @@ def table(found: list[Reading]) -> list[list[str]]:
         e_step, updates, rest = told(one.configuration.method)
         far = ["-" if np.isnan(one.distance[split]) else f"{one.distance[split]:.1f}" for split in SPLITS]
         settings = [e_step, updates, rest or "-", one.configuration.engine, one.step_sizes]
-        read = [ESTIMATORS[one.metric], AXES[one.axis], *far, " and ".join(str(one.vertices[s]) for s in SPLITS)]
-        body.append([f"{one.n_train:,}", *settings, str(one.seeds), count(one.n_seen), *read])
+        read = [ESTIMATORS[one.metric], AXES[one.axis], " and ".join(str(one.vertices[s]) for s in SPLITS)]
+        body.append([*far, f"{one.n_train:,}", *settings, str(one.seeds), count(one.n_seen), *read])
     return body
 
 

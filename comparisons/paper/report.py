@@ -22,9 +22,8 @@ QUESTION = (
 COMMAND = Code("python -m comparisons.report")
 BOTH = " in this folder says the same at length, and opens offline. Both are built by "
 INDEX = (Code("index.html"), BOTH, COMMAND, " from the rows and files here.")
-PAPER = Link("https://arxiv.org/abs/1312.6114v10", "arXiv 1312.6114v10")
 BUILT = ". This page is built from the rows and files beside it by "
-FOOTER = ("The paper is ", PAPER, BUILT, COMMAND, ", and from nothing else.")
+FOOTER = ("The paper is ", made.PAPER, BUILT, COMMAND, ", and from nothing else.")
 OWN_FOOTER = (BUILT[2:], COMMAND, ", and from nothing else.")
 SHEETS = {"figure4": "manifold", "figure5": "samples"}
 LEAD = 10  # items of a list that are shown before the rest is folded away
@@ -46,7 +45,7 @@ class Comparison(NamedTuple):
     name: str
     title: str
     word: str
-    report: ModuleType  # its file: ABOUT, a sentence, and blocks(rows)
+    report: ModuleType  # its file: ABOUT, a sentence, blocks(rows), and FIGURE, the caption
     command: str
 
     def blocks(self, found: Found) -> list[b.Block]:
@@ -60,7 +59,8 @@ class Comparison(NamedTuple):
         shown = [] if long else lead
         rest = tables[len(shown) :]
         alt = f"{self.title}: the figure of this comparison; its numbers are in the tables below."
-        figure = b.Figures([b.Figure(extra.figure, f"{self.name}/figure.svg", alt)], "wide")
+        caption = getattr(self.report, "FIGURE", "")
+        figure = b.Figures([b.Figure(extra.figure, f"{self.name}/figure.svg", alt)], "wide", caption=caption)
         return [
             Paragraph(self.report.ABOUT),
             Items(findings.of_comparison(self.name, found.rows)),
@@ -81,11 +81,10 @@ class Comparison(NamedTuple):
 
 def shown(parts: Sequence[Part | Comparison], found: Found) -> list[Part | Comparison]:
     """Return the sections that a folder has something for: those of the paper only where its data were run."""
-    there = {"runs", *found.extras, *(figure for figure, name in SHEETS.items() if found.sheets[name])}
+    there = {"runs", "made", *found.extras, *(figure for figure, name in SHEETS.items() if found.sheets[name])}
     kept = [part for part in parts if found.of_paper or part.name in there]
-    return sorted(
-        kept, key=lambda part: found.of_paper and part.name == "runs"
-    )  # behind the answer, where there is one
+    # Runs are behind the answer, where there is one.
+    return sorted(kept, key=lambda part: (part.name == "made", found.of_paper and part.name == "runs"))
 
 
 def page(sections: Sequence[Section], parts: Sequence[Part | Comparison], found: Found) -> str:
@@ -96,6 +95,7 @@ def page(sections: Sequence[Section], parts: Sequence[Part | Comparison], found:
         if name in words:
             names.insert(names.index(other) if other in names else len(names), name)
     opening, footer = ((TITLE, QUESTION), FOOTER) if found.of_paper else ((OWN, OWN_QUESTION), OWN_FOOTER)
+    sections = b.numbered(sections, b.Short, "R" if found.of_paper else "")  # the paper has a Figure 2 of its own
     return html.page(*opening, sections, [(name, words[name]) for name in names], Paragraph(footer))
 
 
@@ -103,6 +103,7 @@ def index(sections: Sequence[Section], parts: Sequence[Part | Comparison], found
     """Return the same for those who read on a code host: the answer, the figures, and where the rest lies."""
     title, question = (TITLE, QUESTION) if found.of_paper else (OWN, OWN_QUESTION)
     blocks: list[b.Block] = [Heading(title, 1), Paragraph(question), Paragraph(INDEX)]
+    sections = b.numbered(sections, b.Long, "R" if found.of_paper else "")
     for part, section in zip(parts, sections, strict=True):
         if isinstance(part, Part) and not all(isinstance(block, b.Long) for block in section.blocks):
             opening = part is parts[0] or part.name == "answer"  # belongs to the title

@@ -18,20 +18,24 @@ from comparisons.reporting.agreement import PAIR, agreement, verdict
 
 JUDGED_BY = {"figure2": [], "figure3": ["judged by"]}  # where there is more than one judge
 LEAD = 10  # sentences that are shown before they are folded away
-NUMBERS = ("ours", "ours, test", "paper", "ours - paper", "seeds")
+NUMBERS = ("ours", "ours, test", "paper", "ours - paper", "flagged", "seeds")
 CAUSE = "Experiments on the cause"
 
 
-FIGURE2 = (
-    "The lower bound on log p(x) against training points seen. Our curves are in colour, the paper's in grey; "
-    "train is solid, test dashed, and a band is a standard error over seeds."
-)
+FIGURE2 = "The lower bound on log p(x) against training points seen."
 FIGURE3 = (
     "Estimated log p(x) on MNIST with 3 latent variables and 100 hidden units. With so few latent variables the "
-    "integral over z can be done by quadrature, which is the truth here (solid); the paper's own estimator, of its "
-    "appendix D, stands beside it (dotted). Points seen flatter methods that do more work for each point, so "
-    "decoder evaluations and seconds follow; the paper has no such axes, and there train is solid and test dashed."
+    "integral over z can be done by quadrature, which is the truth here; the paper's own estimator, of its "
+    "appendix D, stands beside it. Points seen flatter methods that do more work for each point, so decoder "
+    "evaluations and seconds follow; the paper has no such axes."
 )
+CAPTIONS = {
+    "figure2": "Ours in colour, the paper's in grey; train is solid, test dashed, a band a standard error over seeds.",
+    "figure3": "Solid is by quadrature, dotted by the paper's estimator; the paper's curves are grey. Where there are "
+    "none of these, train is solid, test dashed.",
+}
+VERDICTS = "What became of the paper's curves: ours beside the paper's, in nats per datapoint."
+EXPERIMENTS = f"{CAUSE}: the same curves under other settings, engines or lengths, and what comes of it."
 
 
 def figure2(found: Found) -> list[b.Block]:
@@ -49,13 +53,10 @@ def _blocks(
 ) -> list[b.Block]:
     """Return the section on a figure: its panels, what the rows say, verdicts, experiments, engines and commands."""
     folder = FIGURES[figure]
-    shown = [b.Figures(drawn)] if drawn else b.not_run(f"python -m comparisons.{folder} --help")
-    data = (
-        "Data: ",
-        b.Link(f"{folder}/rows.csv", "every row"),
-        ", ",
-        b.Link(f"{folder}/table.md", "all runs as a table"),
-    )
+    panels = b.Figures(drawn, caption=CAPTIONS[figure])
+    shown = [panels] if drawn else b.not_run(f"python -m comparisons.{folder} --help")
+    rows, table = b.Link(f"{folder}/rows.csv", "every row"), b.Link(f"{folder}/table.md", "all runs as a table")
+    data = ("Data: ", rows, ", ", table, ", ", b.Link("verdicts.csv", "the verdicts"), ".")
     return [
         b.Long([b.Paragraph(text)]),
         *shown,
@@ -66,7 +67,7 @@ def _blocks(
         *_causes(found, figure),
         *_engines(found, figure),
         *made.blocks(_manifests(found, figure)),
-        *([b.Long([b.Paragraph((*data, ", ", b.Link("verdicts.csv", "the verdicts"), "."), "note")])] if drawn else []),
+        *([b.Long([b.Paragraph(data, "note")])] if drawn else []),
     ]
 
 
@@ -77,15 +78,14 @@ def _said(said: list[str]) -> Iterator[b.Block]:
 
 
 def _verdicts(found: Found, figure: str) -> Iterator[b.Block]:
-    head = ["data", "panel", "method", "split", *JUDGED_BY[figure], "points seen", "ours", "paper", "ours - paper"]
-    head += ["verdict", "run", "step size", "seeds"]
+    head = ["verdict", "ours", "paper", "panel", "method", "data", "split", *JUDGED_BY[figure], "points seen"]
+    head += ["ours - paper", "flagged", "run", "step size", "seeds", "command"]
     mine = [v for v in found.verdicts if v.curve.figure == figure]
     test, train = (verdict_rows(v for v in mine if v.curve.split == split) for split in ("test", "train"))
     if test:
-        yield b.Table(head, test, "Verdicts on test", NUMBERS)
+        yield b.Table(head, test, NUMBERS, caption=VERDICTS)
     if train:
-        folded = b.Table(head, train, "Verdicts on train", NUMBERS)
-        yield b.Long([b.Fold("The same on the training set", [folded])])
+        yield b.Long([b.Fold("The same on the training set", [b.Table(head, train, NUMBERS, caption=VERDICTS)])])
     if test:
         folder = FIGURES[figure]
         yield b.Paragraph(f"Nats per datapoint, higher is better. {answer.ERRORS} {answer.GREY_NOTE}", "note")
@@ -109,21 +109,10 @@ def _status(found: Found, figure: str, drawn: bool) -> Iterator[b.Block]:
 def _experiments(found: Found, figure: str) -> Iterator[b.Block]:
     others = experiments(found, figure)
     if others:
-        same = "The same curves under other settings, engines or lengths"
-        yield b.Long([b.Heading(CAUSE), b.Paragraph(f"{same}: what a difference from the paper hangs on.")])
-        yield b.Short([b.Paragraph(f"{CAUSE}: {same[0].lower()}{same[1:]}.")])
-        head = [
-            "data",
-            "panel",
-            "method",
-            *JUDGED_BY[figure],
-            "settings",
-            "engine",
-            "points seen",
-            "ours, test",
-            "paper",
-        ]
-        yield b.Table([*head, "ours - paper", "step size", "seeds"], others, CAUSE, NUMBERS)
+        yield b.Long([b.Heading(CAUSE)])
+        head = ["ours, test", "paper", "panel", "method", "data", *JUDGED_BY[figure], "points seen", "ours - paper"]
+        head += ["flagged", "settings", "engine", "step size", "seeds", "command"]
+        yield b.Table(head, others, NUMBERS, caption=EXPERIMENTS)
 
 
 def _causes(found: Found, figure: str) -> Iterator[b.Block]:
@@ -153,7 +142,7 @@ def _engines(found: Found, figure: str) -> Iterator[b.Block]:
             body.append([*panel, c.method or "defaults", _quantity(c.quantity), *off])
         numbers = ["training points", f"{one} - {other}", "in standard errors", "runs"]
         head = ["data", numbers[0], "points seen", "method", "settings", "quantity", *numbers[1:]]
-        yield b.Fold("Each difference", [b.Table(head, body, f"{one} minus {other}", numbers)])
+        yield b.Fold("Each difference", [b.Table(head, body, numbers, caption=f"{one} minus {other}, nats.")])
 
 
 def verdict_rows(found: Iterable[Verdict]) -> list[list[b.Text]]:
@@ -162,18 +151,16 @@ def verdict_rows(found: Iterable[Verdict]) -> list[list[b.Text]]:
     for v in found:
         if v.point is None or v.configuration is None:
             continue
-        ours = (
-            "diverged"
-            if np.isnan(v.point.value)
-            else tables.plus_minus(v.point.value, v.point.stderr if v.point.seeds > 1 else np.nan)
-        )
-        ours += outcomes.mark(v.point.contradicted) + doubt(v.point)
+        error = v.point.stderr if v.point.seeds > 1 else np.nan
+        ours = "diverged" if np.isnan(v.point.value) else tables.plus_minus(v.point.value, error)
+        ours += outcomes.mark(v.point.contradicted)
         paper = "-" if np.isnan(v.paper) else f"{v.paper:.1f}"
         word = answer.word(words.said(v.word))
         run = f"{words.settings(v.configuration)}, {count(v.configuration.samples)} points"
-        place = [TITLES[v.curve.data], panel_name(v.curve), NAMES[v.curve.backend], v.curve.split]
+        place = [panel_name(v.curve), NAMES[v.curve.backend], TITLES[v.curve.data], v.curve.split]
         place += [*_judge(v.curve, v.metric), count(v.n_seen)]
-        body.append([*place, ours, paper, difference(v), word, run, words.steps(v.point), str(v.point.seeds)])
+        made = [words.steps(v.point), str(v.point.seeds), v.point.command and b.Typed(v.point.command)]
+        body.append([word, ours, paper, *place, difference(v), doubt(v.point), run, *made])
     return body
 
 
@@ -183,7 +170,7 @@ def _judge(curve: Curve, metric: str) -> list[str]:
 
 def doubt(point: Point) -> str:
     """Return what share of the datapoints the estimator itself does not trust, and nothing where it trusts all."""
-    return f" ({point.flagged:.0%} flagged)" if point.flagged >= 0.005 else ""
+    return f"{point.flagged:.0%}" if point.flagged >= 0.005 else ""
 
 
 def difference(v: Verdict) -> str:
@@ -209,10 +196,10 @@ def gaps(found: Iterable[Verdict]) -> list[str]:
     ]
 
 
-def experiments(found: Found, figure: str) -> list[list[str]]:
+def experiments(found: Found, figure: str) -> list[list[b.Text]]:
     """Return a line for each run of a curve of the paper, on test, that does not stand for it: what it changes."""
     rows = getattr(found.rows, figure)
-    body = []
+    body: list[list[b.Text]] = []
     for curve in verdicts.in_order(c for c in curves() if c.figure == figure and c.split == "test"):
         for metric in METRICS[figure]:
             ours = runs.line(rows, curve, metric)
@@ -224,9 +211,10 @@ def experiments(found: Found, figure: str) -> list[list[str]]:
                 paper = value_at(curve, end.n_seen)
                 off = "-" if np.isnan(end.value - paper) else f"{end.value - paper:+.1f}"
                 there = "-" if np.isnan(paper) else f"{paper:.1f}"
-                place = [TITLES[curve.data], panel_name(curve), NAMES[curve.backend], *_judge(curve, metric)]
-                run = [other.method or "defaults", other.engine, count(end.n_seen), number(end) + doubt(end)]
-                body.append([*place, *run, there, off, words.steps(end), str(end.seeds)])
+                place = [panel_name(curve), NAMES[curve.backend], TITLES[curve.data], *_judge(curve, metric)]
+                run = [other.method or "defaults", other.engine, words.steps(end), str(end.seeds)]
+                made = end.command and b.Typed(end.command)
+                body.append([number(end), there, *place, count(end.n_seen), off, doubt(end), *run, made])
     return body
 
 

@@ -60,6 +60,7 @@ class Point(NamedTuple):
     step_sizes: tuple[float, ...] = ()  # that the runs had, or chose
     flagged: float = 0.0
     contradicted: bool = False
+    command: str = ""  # by which the runs were made, where their manifests say
 
 
 def panel(rows: pd.DataFrame, figure: str, data: str, n_latent: int, n_train: int) -> pd.DataFrame:
@@ -139,10 +140,11 @@ def points(rows: pd.DataFrame) -> list[Point]:
     lost = [n_seen[gone & (seed == one)].min() for one in np.unique(seed[gone])]
     columns = ("seed", "value", "stderr", "step_size", "flagged", "status")
     told = {name: rows[name].to_numpy() for name in columns if name in rows}
-    found = []
+    found, command = [], outcomes.command(rows)
     for n in sorted({*n_seen}):
         there = (n_seen == n) & ~gone
-        found.append(_point({name: one[there] for name, one in told.items()}, int(n), sum(one <= n for one in lost)))
+        point = _point({name: one[there] for name, one in told.items()}, int(n), sum(one <= n for one in lost))
+        found.append(point._replace(command=command))
     return found
 
 

@@ -31,18 +31,18 @@ def _blocks(folder: str, text: str, sheets: list[Sheet]) -> list[b.Block]:
         return [b.Paragraph(text), *b.not_run(f"python -m comparisons.{folder}")]
     images = [(path.read_bytes(), f"{folder}/{path.name}", facts) for path, facts in sheets]
     shown = [
-        b.Figure(image, file, f"{facts['title']}: {facts['latents']}.", _caption(facts), "sheet")
+        b.Figure(image, file, f"{facts['title']}: {facts['latents']}.", "sheet", caption=_caption(facts))
         for image, file, facts in images
     ]
     short = [b.Figure(image, file, facts["title"], kind="sheet") for image, file, facts in images]
     facts_of = [
-        b.Fold(facts["title"], [b.Table(["", ""], pictures.settings(facts), facts["title"])]) for _, facts in sheets
+        b.Fold(facts["title"], [b.Table(["", ""], pictures.settings(facts), caption=facts["title"])])
+        for _, facts in sheets
     ]
     data = ("Data: ", b.Link(f"{folder}/table.md", "images and settings"), ".")
     return [
-        b.Paragraph(text),
-        b.Long([b.Figures(shown), b.Heading("How they were made"), *facts_of, b.Paragraph(data, "note")]),
-        b.Short([b.Figures(short), b.Paragraph((b.Link(f"{folder}/table.md", "How they were made"), "."))]),
+        b.Long([b.Figures(shown, caption=text), b.Heading("How they were made"), *facts_of, b.Paragraph(data, "note")]),
+        b.Short([b.Figures(short, caption=text), b.Paragraph(data)]),
     ]
 
 

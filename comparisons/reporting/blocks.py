@@ -1,12 +1,13 @@
 """What a report is made of: blocks of text, tables and figures. `html` and `markdown` print them; none is ever parsed.
 
 A text is a str, which is shown as it is whatever it holds, or a tuple of texts and of the pieces `Code`, `Strong`,
-`Word` and `Link`.
+`Typed`, `Word` and `Link`.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 
@@ -15,6 +16,11 @@ class Code:
     """Words of a program."""
 
     text: str
+
+
+@dataclass(frozen=True)
+class Typed(Code):
+    """The command that made a line of a table: folded away beside it, where a page can fold."""
 
 
 @dataclass(frozen=True)
@@ -80,21 +86,50 @@ class Items:
     lined: bool = False
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table. `label` says what is in it to those who do not see it (default: the heading above).
+@dataclass(frozen=True, kw_only=True)
+class Numbered:
+    """What a page gives a `number`: tables and figures; `same` is what all lines of a table have in common, by name."""
 
-    `numbers` names the columns that are set flush right.
+    caption: str = ""
+    number: str = ""
+    same: Sequence[tuple[str, Text]] = ()
+
+    @property
+    def told(self) -> Text:
+        """Return the number, the caption and what all lines have in common; nothing of none."""
+        words: list[Text] = [Strong(f"{self.number}.")] if self.number else []
+        words += [f"{self.caption.rstrip('.')}."] if self.caption else []
+        for i, (name, value) in enumerate(self.same, 1):
+            shown = Code(value.text) if isinstance(value, Typed) else value
+            words.append((f"{'In every line: ' if i == 1 else ''}{name} ", shown, ";" if i < len(self.same) else "."))
+        return tuple(piece for word in words for piece in (" ", word))[1:]
+
+
+@dataclass(frozen=True)
+class Table(Numbered):
+    """A table. `caption` says what to see in it (default: the heading above); the page may give it a `number`.
+
+    `numbers` names the columns that are set flush right; `below` are lines that are compared with the others.
     """
 
     head: Sequence[str]
     body: Sequence[Sequence[Text]]
-    label: str = ""
     numbers: Sequence[str] = ()
+    below: Sequence[Sequence[Text]] = ()
+
+    def compact(self) -> "Table":
+        """Return it without empty columns and those with one value, none missing, in all of several lines."""
+        columns, several = list(zip(*self.body, strict=True)), len(self.body) > 1
+        alike = [(i, one[0]) for i, one in enumerate(columns) if len({*one}) == 1]
+        same = {i: value for i, value in alike if value == "" or (several and value != "-")}
+        keep = [i for i in range(len(self.head)) if i not in same] or [0]
+        body, below = ([[line[i] for i in keep] for line in lines] for lines in (self.body, self.below))
+        named = [(self.head[i], value) for i, value in same.items() if value]
+        return replace(self, head=[self.head[i] for i in keep], body=body, below=below, same=named)
 
 
 @dataclass(frozen=True)
-class Figure:
+class Figure(Numbered):
     """An image: its bytes, and the file, from the report's folder, that holds the same. Raises ValueError without alt.
 
     `alt` is for those who do not see it, `kind` plot or sheet.
@@ -103,7 +138,6 @@ class Figure:
     content: bytes
     file: str
     alt: str
-    caption: str = ""
     kind: str = "plot"
 
     def __post_init__(self) -> None:
@@ -117,8 +151,8 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Figures:
-    """Figures beside each other; `kind` is plots or wide."""
+class Figures(Numbered):
+    """Figures beside each other, as one with a caption; `kind` is plots or wide."""
 
     figures: Sequence[Figure]
     kind: str = "plots"
@@ -190,6 +224,27 @@ def figures(blocks: Iterable[Block]) -> Iterator[Figure]:
                 yield from figures(block.blocks)
             case Beside():
                 yield from figures([*block.left, *block.right])
+
+
+def numbered(sections: Iterable[Section], unseen: type, prefix: str = "") -> list[Section]:
+    """Return sections with figures and tables numbered as they are read; `unseen` is what their printer leaves out."""
+    counts: Counter[str] = Counter()
+
+    def number(block: Block) -> Block:
+        match block:
+            case Figures(figures=[]):
+                pass
+            case Table() | Figure() | Figures():
+                kind = "Table" if isinstance(block, Table) else "Figure"
+                counts[kind] += 1
+                return replace(block, number=f"{kind} {prefix}{counts[kind]}")
+            case Fold() | Long() | Short() if not isinstance(block, unseen):
+                return replace(block, blocks=[*map(number, block.blocks)])
+            case Beside():
+                return Beside([*map(number, block.left)], [*map(number, block.right)])
+        return block
+
+    return [section._replace(blocks=[*map(number, section.blocks)]) for section in sections]
 
 
 def not_run(command: str = "") -> list[Block]:

@@ -44,7 +44,7 @@ def source(figure: Figure) -> str:
     return f"data:{KINDS[Path(figure.file).suffix]};base64,{base64.b64encode(figure.content).decode()}"
 
 
-def _of_page(blocks: Iterable[Block], heading: str = "table") -> Iterator[Block]:
+def _of_page(blocks: Iterable[Block], heading: str = "") -> Iterator[Block]:
     """Yield what the page shows; a table without a label has the heading above it."""
     for block in blocks:
         match block:
@@ -52,8 +52,8 @@ def _of_page(blocks: Iterable[Block], heading: str = "table") -> Iterator[Block]
                 yield from _of_page(block.blocks, heading)
             case Short() | Gap():
                 pass
-            case Table(label=""):
-                yield replace(block, label=heading)
+            case Table():
+                yield replace(block, caption=block.caption or heading).compact()
             case _:
                 yield block
         if isinstance(block, Heading):

@@ -37,7 +37,7 @@ def _each(blocks: Iterable[b.Block], up: int) -> Iterator[str]:
             case b.Items() if block.items:
                 yield _list(block.items, up)
             case b.Table():
-                yield _table(block.head, block.body)
+                yield _table(block.compact())
             case b.Figure():
                 yield f"{image(block)}\n"
             case b.Figures(figures=[b.Figure(kind="sheet"), *_]):
@@ -52,6 +52,8 @@ def _each(blocks: Iterable[b.Block], up: int) -> Iterator[str]:
                 yield from _each([*block.left, *block.right], up)
             case b.Gap():
                 yield ""
+        if isinstance(block, b.Figure | b.Figures) and block.told:
+            yield f"{inline(block.told)}\n"
 
 
 def _list(items: Sequence[b.Item | b.Text], up: int) -> str:
@@ -63,10 +65,11 @@ def _list(items: Sequence[b.Item | b.Text], up: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _table(head: Sequence[str], body: Sequence[Sequence[b.Text]]) -> str:
-    lines = [[inline(cell).replace("|", "\\|") for cell in line] for line in (head, *body)]
-    lines.insert(1, ["---"] * len(head))
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+def _table(table: b.Table) -> str:
+    lines = [[inline(cell).replace("|", "\\|") for cell in line] for line in (table.head, *table.body, *table.below)]
+    lines.insert(1, ["---"] * len(table.head))
+    told = f"{inline(table.told)}\n\n" if table.told else ""
+    return told + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
 def image(figure: b.Figure) -> str:

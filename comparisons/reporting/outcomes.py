@@ -74,9 +74,15 @@ FAILED = "A run that failed says nothing about its method: its seed is missing f
 
 
 def explained(rows: "pd.DataFrame", out: Path) -> "pd.DataFrame":
-    """Return rows with a column `reason`: why runs failed, as the manifests in their folder of results say."""
+    """Return rows with what the manifests in their folder say: `command`, and `reason`, why a run failed."""
     from comparisons.runner import store
 
     told = {path.parent.name: store.read_manifest(out, path.parent.name) for path in out.glob("cells/*/manifest.json")}
     reasons = {cell: str(facts.get("reason", "")) for cell, facts in told.items() if facts.get("status") == "failed"}
-    return rows.assign(reason=[reasons.get(cell, "") for cell in rows.cell])
+    commands = [str(told.get(cell, {}).get("command", "")) for cell in rows.cell]
+    return rows.assign(reason=[reasons.get(cell, "") for cell in rows.cell], command=commands)
+
+
+def command(rows: "pd.DataFrame") -> str:
+    """Return the commands that made rows, as one; nothing where no manifest says."""
+    return ";\n".join(sorted({*rows.command} - {""})) if "command" in rows else ""

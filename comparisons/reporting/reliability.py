@@ -28,5 +28,5 @@ def blocks(rows: pd.DataFrame) -> list[Block]:
                 " sees them all again.",
             )
         ),
-        Table(["injection", "expected", "observed", "cases", "passed", "rounds"], body),
+        Table(["injection", "expected", "observed", "cases", "passed", "rounds"], body, caption=ABOUT),
     ]

@@ -1,5 +1,6 @@
 """Rows to tables, as numbers, as blocks of a report and for a terminal: pure functions of the rows."""
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import pandas as pd
 from comparisons.data import GREY
 from comparisons.reporting import outcomes
 from comparisons.reporting.agreement import PAIR, QUANTITIES, agreement
-from comparisons.reporting.blocks import Block, Code, Heading, Paragraph, Table
+from comparisons.reporting.blocks import Block, Code, Heading, Paragraph, Table, Text, Typed
 from comparisons.reporting.standings import BOUND, CELL, EVIDENCE, STANDING, lead, mean_of, standings, told
 from comparisons.runner import baselines
 from comparisons.runner.baselines import Baselines
@@ -18,6 +19,8 @@ from comparisons.runner.rows import PANEL
 BASELINE = "z ignored"
 USED = {"kl": "kl_z_nats", "active": "active_latents"}  # what a q(z | x) uses: rows from before it was asked have none
 USE = "KL is KL(q(z | x) || p(z)), a part of the bound; active are the latent variables with Cov_x(E_q[z]) > 0.01."
+CAPTION = "Each method at its last stop: what it reached, the higher the better, and what that took."
+FILE = re.compile(r"\s*\b(backend|model)_sha256=(\w+)")
 UNUSED = 0.1  # nats above the baseline: what does not come so far has no use for z
 
 
@@ -98,11 +101,21 @@ def estimators(rows: pd.DataFrame) -> pd.DataFrame:
 
 def blocks(rows: pd.DataFrame, known: Baselines | None = None) -> list[Block]:
     """Return the report's tables, a part for each panel, with the baselines that are `known`."""
+    rows = by_name(rows)
     return [
         block
         for key, panel in summary(rows, known).groupby(PANEL, sort=True)
         for block in _of_panel(panel, rows[(rows[PANEL] == list(key)).all(axis=1)])
     ]
+
+
+def by_name(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return rows whose `method` lacks the hashes of the user's files, and as `given` with them.
+
+    Where nothing else tells two versions of a file apart, `method` keeps them.
+    """
+    named = rows.assign(given=rows.method, method=rows.method.str.replace(FILE, "", regex=True).str.strip())
+    return named if len(named[CELL].drop_duplicates()) == len(rows[CELL].drop_duplicates()) else rows.assign(given="")
 
 
 def _of_panel(panel: pd.DataFrame, rows: pd.DataFrame) -> Iterator[Block]:
@@ -119,14 +132,21 @@ def _of_panel(panel: pd.DataFrame, rows: pd.DataFrame) -> Iterator[Block]:
     used = used_in(panel)
     head += [{"kl_test": "KL, test", "active_test": f"active of {p['n_latent']}, test"}[name] for name in used]
     head += ["judge's error", "seconds", "to 1 nat", "decoder evaluations", "to 1 nat", "points seen"]
-    head += ["step size", "seeds"]
-    body = [[*(str(getattr(line, name)) for name in names), *_line(line, used)] for line in panel.itertuples()]
+    head += ["step size", "seeds", "command"]
+    commands = [outcomes.command(part) for _, part in rows.groupby(CELL, sort=True)]  # as in the summary
+    body: list[list[Text]] = [
+        [*(str(getattr(line, name)) for name in names), *_line(line, used), command and Typed(command)]
+        for line, command in zip(panel.itertuples(), commands, strict=True)
+    ]
+    below = []
     if panel.baseline_test.notna().any():
         test, train = (f"{panel[f'baseline_{split}'].dropna().iloc[0]:.2f}" for split in ("test", "train"))
         given = [BASELINE, *["-"] * (len(names) - 1), test, "-", train]
-        body.append([*given, *["-"] * (len(head) - len(given))])
+        below = [[*given, *["-"] * (len(head) - len(given))]]
     yield from map(Paragraph, lead(panel))
-    yield Table(head, body)
+    yield Table(head, body, below=below, caption=CAPTION)
+    files = sorted({f"{getattr(row, of)} {sha}" for row in rows.itertuples() for of, sha in FILE.findall(row.given)})
+    yield from [Paragraph(f"SHA-256 of the files: {'; '.join(files)}.", "note")] if files else []
     yield Paragraph(f"{note(panel, p['data'])} {legend(panel)}")
     yield from outcomes.blocks(rows)
     yield from _side_by_side(estimators(rows))

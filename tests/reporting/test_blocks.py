@@ -1,5 +1,6 @@
 """The blocks of a report and their two printers: nothing that comes from outside is ever read as HTML or Markdown."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -26,11 +27,14 @@ from comparisons.reporting.blocks import (
     Short,
     Strong,
     Table,
+    Text,
+    Typed,
     Word,
     figures,
+    numbered,
 )
 
-FIGURE = Figure(b"\x89PNG", "a/b.png", HOSTILE, HOSTILE)
+FIGURE = Figure(b"\x89PNG", "a/b.png", HOSTILE, caption=HOSTILE)
 EVERY: tuple[Block, ...] = (
     Heading(HOSTILE),
     Paragraph(HOSTILE, "note"),
@@ -38,9 +42,11 @@ EVERY: tuple[Block, ...] = (
     Paragraph((Word(HOSTILE, "good", strong=True), Link("a.csv", HOSTILE))),
     Items([HOSTILE, HOSTILE]),
     Items([Item(HOSTILE, [Items([HOSTILE])])], lined=True),
-    Table([HOSTILE], [[HOSTILE], [Word(HOSTILE, "bad")]], HOSTILE),
+    Table([HOSTILE], [[HOSTILE], [Word(HOSTILE, "bad")]], caption=HOSTILE),
     FIGURE,
     Figures([FIGURE]),
+    Table([HOSTILE, ""], [[HOSTILE, Typed(HOSTILE)], [HOSTILE, ""]], below=[[HOSTILE, ""]], number=HOSTILE),
+    Figures([FIGURE], caption=HOSTILE),
     Command(HOSTILE),
     Fold(HOSTILE, [Paragraph(HOSTILE)]),
     Long([Paragraph(HOSTILE)]),
@@ -100,8 +106,39 @@ def test_a_table_says_what_is_in_it_and_sets_numbers_right() -> None:
     assert 'role="region" tabindex="0" aria-label="The heading"' in page
     assert '<th class="number" scope="col">value</th>' in page and '<td class="number">1</td>' in page
     assert f'<td class="long">{"a" * 50}</td>' in page
-    assert 'aria-label="its own"' in shown(Heading("The heading"), replace(table, label="its own"))
+    assert 'aria-label="its own"' in shown(Heading("The heading"), replace(table, caption="its own"))
     assert 'aria-label="table"' in shown(table)
+
+
+def test_a_caption_says_what_all_lines_have_in_common() -> None:
+    """Nothing is said of an empty column; what is missing in all lines stays, and so does a table of one line."""
+    head = ["a", "b", "c", "d", "by"]
+    body: list[list[Text]] = [[name, "x", "", "-", Typed("run")] for name in "12"]
+    table = Table(head, body, caption="Two", below=[["3", "-", "", "-", ""]])
+    text = markdown.page([table])
+    assert text.startswith("Two. In every line: b x; by `run`.\n\n| a | d |\n")
+    assert pipes(text)[2:] == [["1", "-"], ["2", "-"], ["3", "-"]]
+    assert '<p class="caption">Two. In every line: b x; by <code>run</code>.</p>' in shown(table)
+    assert pipes(markdown.page([Table(head, body[:1])]))[0] == ["a", "b", "d", "by"]
+    assert len(pipes(markdown.page([Table(["a"], [["1"], ["1"]])]))[0]) == 1
+
+
+def test_a_command_beside_a_line_is_folded_where_a_page_can_fold() -> None:
+    table = Table(["a", "by"], [["1", Typed("x <y>")], ["2", Typed("z" * 99)]])
+    page = shown(table)
+    assert '<td><details class="typed"><summary>command</summary><code>x &lt;y&gt;</code></details></td>' in page
+    assert 'class="long"' not in page and pipes(markdown.page([table]))[2] == ["1", "`x &lt;y&gt;`"]
+
+
+def test_tables_and_figures_are_numbered_as_their_printer_reads_them() -> None:
+    table = Table(["a"], [["1"]])
+    inner: list[Block] = [Fold("f", [table])]
+    blocks: list[Block] = [Short([table]), Long(inner), Figures(()), Beside([table], [FIGURE]), Figures([FIGURE] * 2)]
+    sections = [Section("a", "A", blocks), Section("b", "B", [table])]
+    page = "\n".join(shown(*section.blocks) for section in numbered(sections, Short, "R"))
+    index = "\n".join(markdown.page(section.blocks) for section in numbered(sections, Long))
+    assert re.findall(r"(?:Table|Figure) R?\d", page) == ["Table R1", "Table R2", "Figure R1", "Figure R2", "Table R3"]
+    assert re.findall(r"(?:Table|Figure) R?\d", index) == ["Table 1", "Table 2", "Figure 1", "Figure 2", "Table 3"]
 
 
 def test_a_pipe_ends_no_cell() -> None:
