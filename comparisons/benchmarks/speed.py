@@ -84,10 +84,11 @@ def measure(plan: Plan, out: Path, data_dir: Path | None) -> int:
         for part in plan.parts:
             print(f"{part} ...", file=sys.stderr, flush=True)
             began, load = time.perf_counter(), os.getloadavg()[0]
-            path, rows, done = out / "parts" / f"{part}.csv", [], False
+            other = f"-{plan.threads}" if part == "step" and plan.threads != Plan.threads else ""  # told for several
+            path, rows, done = out / "parts" / f"{part}{other}.csv", [], False
             try:
                 for row in MEASURE[part](plan):
-                    rows.append({"part": part, **row})
+                    rows.append({"part": part, "threads": plan.threads, **row})
                 done = True
             finally:
                 if done or (rows and not path.exists()):  # half a part is better than none, and worse than a whole one
@@ -104,7 +105,8 @@ def report(out: Path) -> dict[str, float]:
     from comparisons.benchmarks import speed_report
     from comparisons.reporting import markdown
 
-    found = speed_report.read([path for path in (out / "parts" / f"{part}.csv" for part in SHOWN) if path.exists()])
+    places = [path for part in SHOWN for path in sorted((out / "parts").glob(f"{part}*.csv"), reverse=True)]
+    found = speed_report.read(places)
     table = markdown.printed(speed_report.blocks(found))
     store.write(out / "rows.csv", found.to_csv(index=False, lineterminator="\n"))
     store.write(out / "table.md", table)

@@ -27,7 +27,7 @@ PEERS = {
     "SVI, Python loop": "NumPyro, SVI in a Python loop",
 }
 SIZES = {"n_hidden": "hidden units", "n_latent": "latent variables"}
-TOLD = [*SIZES]
+TOLD = [*SIZES, "threads"]
 LINES = {  # of the parts whose medians alone are told: what tells a table's lines apart, and the word for it
     "seeds": {**SIZES, "contestant": ""},
     "bound": {**SIZES, "engine": "engine", "draws": "draws of z for each"},
@@ -47,8 +47,9 @@ AXES = {
 
 
 def read(parts: Sequence[Path]) -> pd.DataFrame:
-    """Read the rows of parts, one file each."""
-    return pd.concat([pd.read_csv(path) for path in parts], ignore_index=True)
+    """Read the rows of parts, one file each; the first did not say that two threads were theirs."""
+    rows = pd.concat([pd.read_csv(path) for path in parts], ignore_index=True)
+    return rows.assign(threads=rows.threads.fillna(2).astype(int) if "threads" in rows else 2)
 
 
 def medians(rows: pd.DataFrame, part: str, quantity: str, by: list[str]) -> pd.DataFrame:
@@ -68,7 +69,7 @@ def ratios(rows: pd.DataFrame) -> dict[str, float]:
     for told, group in steps.groupby(TOLD, sort=False):
         ms = {(line.contestant, line.engine): line.median for line in group.itertuples()}
         roofs = {name: value for (name, engine), value in ms.items() if engine == "torch"}
-        shape = f"{int(told[0])}/{int(told[1])}"
+        shape = f"{int(told[0])}/{int(told[1])}, {_threads(told[2])}:"
         for (name, engine), value in ms.items():
             if name in BACKENDS:
                 found[f"{shape} {name} {engine} / its products"] = value / _roof(roofs, name)
@@ -80,8 +81,8 @@ def ratios(rows: pd.DataFrame) -> dict[str, float]:
             few, many = line.iloc[0], line.iloc[-1]
             name = f"{few.contestant} {engine}, N = {int(many.n_train):,} / {int(few.n_train):,}"
             found[name] = many["median"] / few["median"]
-    seeds = medians(rows, "seeds", "step_ms", ["contestant", *TOLD])
-    for told, group in seeds.groupby(TOLD, sort=False):
+    seeds = medians(rows, "seeds", "step_ms", ["contestant", *SIZES])
+    for told, group in seeds.groupby([*SIZES], sort=False):
         each = {str(line.contestant): line.median for line in group.itertuples()}
         several = next(name for name in each if name != "one seed")
         found[f"{int(told[0])}/{int(told[1])} {several} / one"] = each[several] / each["one seed"]
@@ -103,15 +104,14 @@ def figure(rows: pd.DataFrame) -> str:
     lines = list(_growth(rows))
     axes = [axis for axis in AXES if any(key[0] == axis for key, _ in lines)]
     columns = 3 if axes else 2
-    above = 1 if shapes else 0
+    above = -(-len(shapes) // 2)
     n_rows = above + -(-len(axes) // columns)
 
     def draw(picture: Any) -> None:
         outer = picture.add_gridspec(max(1, n_rows), 1)
-        if shapes:
-            inner = outer[0].subgridspec(1, len(shapes))
-            for place, (told, group) in enumerate(shapes):
-                _bars(picture.add_subplot(inner[place]), told, group, labelled=place == 0)
+        for place, (told, group) in enumerate(shapes):
+            inner = outer[place // 2].subgridspec(1, min(2, len(shapes)))
+            _bars(picture.add_subplot(inner[place % 2]), told, group, labelled=place % 2 == 0)
         below = [outer[i].subgridspec(1, columns) for i in range(above, n_rows)]
         for number, axis in enumerate(axes):
             panel = picture.add_subplot(below[number // columns][number % columns])
@@ -145,7 +145,7 @@ def _bars(axis: Any, told: Any, group: pd.DataFrame, labelled: bool) -> None:
     axis.errorbar(group["median"], places, xerr=error, fmt="none", ecolor="0.2", elinewidth=0.8)
     axis.set_yticks(places, group.apply(_name, axis=1) if labelled else [""] * len(group), fontsize=8)
     axis.set_xlabel("ms a step: median, least and most")
-    axis.set_title(f"{int(told[0])} hidden units, {int(told[1])} latent variables", fontsize=9)
+    axis.set_title(f"{int(told[0])} hidden units, {int(told[1])} latent variables, {_threads(told[2])}", fontsize=9)
 
 
 def _name(line: Any) -> str:
@@ -164,7 +164,7 @@ def _growth(rows: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.DataFrame]
 def _steps(rows: pd.DataFrame) -> Iterator[Block]:
     steps = medians(rows, "step", "step_ms", ["contestant", "engine", *TOLD])
     compiled = medians(rows, "step", "compile_s", ["contestant", "engine", *TOLD])
-    seconds = {tuple(line[:4]): line[4] for line in compiled.itertuples(index=False)}
+    seconds = {tuple(line[:5]): line[5] for line in compiled.itertuples(index=False)}
     for told, group in steps.groupby(TOLD, sort=False):
         ms = {line.contestant: line.median for line in group.itertuples() if line.engine in ("torch", "pyro")}
         body = []
@@ -174,14 +174,14 @@ def _steps(rows: pd.DataFrame) -> Iterator[Block]:
             spread = [f"{x:.2f}" for x in (line.median, line.least, line.most)]
             body.append([_name(line), *spread, *(f"{x:.2f} x" for x in beside), f"{first:.1f}"])
         yield Heading(
-            f"A step: {int(told[0])} hidden units, {int(told[1])} latent variables, minibatch 100, 784 pixels"
+            f"A step: {int(told[0])} hidden units, {int(told[1])} latent variables, minibatch 100, {_threads(told[2])}"
         )
         head = ["", "ms a step", "least", "most", "to the roof", "Pyro's SVI takes", "by hand takes", "first steps, s"]
         yield Table(head, body)
         own = ", ".join(f"of {name.removeprefix(OWN)}: its own, 37" for name in ms if name.startswith(OWN))
         yield Paragraph(
             "Medians over turns in which all took part. The roof is the five large matrix products of a step "
-            f"({own}); peers climb AEVB's bound."
+            f"({own}); peers climb AEVB's bound. 784 pixels."
         )
 
 
@@ -221,6 +221,10 @@ def _grid(rows: pd.DataFrame) -> Iterator[Block]:
         ]
         yield Heading(f"A grid of {cells} cells on digits: four backends, two engines")
         yield Table(["", "seconds, median", "least to most", "cells per hour"], body)
+
+
+def _threads(count: float) -> str:
+    return "1 thread" if count == 1 else f"{int(count)} threads"
 
 
 def _roof(ms: dict[str, float], contestant: str) -> float:

@@ -143,7 +143,7 @@ def measured() -> pd.DataFrame:
     numpyro = {"SVI, Python loop": 2.5, "aevb": 1.25, "wake_sleep": 2.0, "monte_carlo_em": 9.0}
     libraries = {"torch": torch, "pyro": pyro, "numpyro": numpyro}
     ms = {(name, library): value for library, each in libraries.items() for name, value in each.items()}
-    told = {"n_hidden": 100, "n_latent": 3, "minibatch": 100, "leapfrog_steps": 0, "n_x": 784}
+    told = {"n_hidden": 100, "n_latent": 3, "minibatch": 100, "leapfrog_steps": 0, "n_x": 784, "threads": 2}
     for (name, engine), value in ms.items():
         one = {"part": "step", "contestant": name, "engine": engine, **told, "n_train": 50_000}
         rows.append({**one, "quantity": "compile_s", "repeat": 0, "value": 7.0})
@@ -160,10 +160,13 @@ def measured() -> pd.DataFrame:
 
 def test_ratios_are_of_medians() -> None:
     found = speed_report.ratios(measured())
-    assert found["100/3 aevb numpyro / its products"] == 1.25 and found["100/3 aevb pyro / its products"] == 1.5
-    assert found["100/3 SVI, Trace_ELBO pyro / aevb pyro"] == pytest.approx(8 / 1.5, abs=1e-3)
-    assert found["100/3 wake_sleep pyro / aevb pyro"] == 1.6
-    assert found["100/3 monte_carlo_em pyro / its products"] == 2.0
+    assert (
+        found["100/3, 2 threads: aevb numpyro / its products"] == 1.25
+        and found["100/3, 2 threads: aevb pyro / its products"] == 1.5
+    )
+    assert found["100/3, 2 threads: SVI, Trace_ELBO pyro / aevb pyro"] == pytest.approx(8 / 1.5, abs=1e-3)
+    assert found["100/3, 2 threads: wake_sleep pyro / aevb pyro"] == 1.6
+    assert found["100/3, 2 threads: monte_carlo_em pyro / its products"] == 2.0
     assert found["mean_field numpyro, N = 1,000,000 / 1,000"] == 1.05
     assert found["grid, 2 workers of one thread / one at a time, 2 threads"] == 0.6
 
@@ -173,7 +176,7 @@ def test_the_report_is_a_function_of_the_rows(tmp_path: Path) -> None:
     measured().to_csv(path, index=False)
     rows = speed_report.read([path])
     text = markdown.printed(speed_report.blocks(rows))
-    assert "| aevb, numpyro | 1.25 | 1.12 | 6.25 | 1.25 x | 6.40 x | 2.40 x | 7.0 |" in text
+    assert "| aevb, numpyro | 1.25 | 1.12 | 6.25 | 1.25 x | 6.40 x | 2.40 x |" in text and "first steps, s 7.0." in text
     assert "1,000: 2.00, 1,000,000: 2.10" in text and "| 960 |" in text
     assert speed_report.figure(rows) == speed_report.figure(speed_report.read([path]))
     empty = rows[rows.part == "nothing"]
@@ -198,5 +201,18 @@ def test_half_a_part_is_kept_and_never_takes_a_whole_ones_place(
     for rows, done in ((1, False), (2, True), (2, True)):
         with contextlib.suppress(KeyboardInterrupt):
             speed.measure(plan, tmp_path, None)
-        assert len(pd.read_csv(tmp_path / "parts" / "step.csv")) == rows
-        assert json.loads((tmp_path / "parts" / "step.json").read_text())["done"] is done
+        assert len(pd.read_csv(tmp_path / "parts" / "step-1.csv")) == rows
+        assert json.loads((tmp_path / "parts" / "step-1.json").read_text())["done"] is done
+
+
+def test_steps_of_several_numbers_of_threads_lie_side_by_side(tmp_path: Path) -> None:
+    two, one = measured(), measured().query("part == 'step'").assign(threads=1)
+    one.value *= 2.0
+    (tmp_path / "parts").mkdir()
+    two.drop(columns="threads").to_csv(tmp_path / "parts" / "step.csv", index=False)  # as the first rows were
+    one.to_csv(tmp_path / "parts" / "step-1.csv", index=False)
+    found = speed.report(tmp_path)
+    assert found["100/3, 1 thread: aevb numpyro / its products"] == 1.25
+    text = (tmp_path / "table.md").read_text()
+    order = ["100, 2 threads", "Trace_ELBO | 8.00 |", "100, 1 thread", "Trace_ELBO | 16.00 |"]
+    assert sorted(order, key=text.index) == order
