@@ -109,9 +109,9 @@ def figure(rows: pd.DataFrame) -> str:
 
     def draw(picture: Any) -> None:
         outer = picture.add_gridspec(max(1, n_rows), 1)
+        halves = [outer[i].subgridspec(1, min(2, len(shapes))) for i in range(above)]
         for place, (told, group) in enumerate(shapes):
-            inner = outer[place // 2].subgridspec(1, min(2, len(shapes)))
-            _bars(picture.add_subplot(inner[place % 2]), told, group, labelled=place % 2 == 0)
+            _bars(picture.add_subplot(halves[place // 2][place % 2]), told, group, labelled=place % 2 == 0)
         below = [outer[i].subgridspec(1, columns) for i in range(above, n_rows)]
         for number, axis in enumerate(axes):
             panel = picture.add_subplot(below[number // columns][number % columns])
@@ -145,7 +145,7 @@ def _bars(axis: Any, told: Any, group: pd.DataFrame, labelled: bool) -> None:
     axis.errorbar(group["median"], places, xerr=error, fmt="none", ecolor="0.2", elinewidth=0.8)
     axis.set_yticks(places, group.apply(_name, axis=1) if labelled else [""] * len(group), fontsize=8)
     axis.set_xlabel("ms a step: median, least and most")
-    axis.set_title(f"{int(told[0])} hidden units, {int(told[1])} latent variables, {_threads(told[2])}", fontsize=9)
+    axis.set_title(f"{int(told[0])} hidden units, {int(told[1])} latent variables\n{_threads(told[2])}", fontsize=9)
 
 
 def _name(line: Any) -> str:
