@@ -165,8 +165,8 @@ def _opened(own: Own) -> dict[str, np.ndarray]:
     """Return the arrays of a file by name. Raises DataError for one that is unreadable or damaged."""
     try:
         return READERS[_ending(own)](own)
-    except DataError:
-        raise
+    except DataError as error:
+        raise DataError(str(error).replace(own.path, own)) from None
     except ImportError as error:
         raise DataError(
             f"{own}: reading it needs {error.name or 'pyarrow'}; pip install it, or save as .npz"
@@ -179,10 +179,11 @@ def _opened(own: Own) -> dict[str, np.ndarray]:
 
 
 def _npz(own: Own) -> dict[str, np.ndarray]:
-    with np.load(own.path, allow_pickle=False) as file:
-        if not hasattr(file, "files"):
-            raise ValueError("not an archive of arrays, which np.savez writes")
-        return {name: file[name] for name in file.files}
+    archive = np.load(own.path, allow_pickle=False)
+    if isinstance(archive, np.ndarray):
+        raise ValueError("not an archive of arrays, which np.savez writes")
+    with archive:
+        return {name: archive[name] for name in archive.files}
 
 
 def _npy(own: Own) -> dict[str, np.ndarray]:

@@ -22,6 +22,7 @@ from inference.base import Backend, Method, Settings, setting
 from models.base import Model
 from models.guides import with_log_variance_factor
 
+FORM = "a file of your own that ends in .npz, .npy, .csv, .csv.gz, .parquet or .idx"
 STEP_SIZES = (0.01, 0.02, 0.1)  # the paper's section 5
 LONG = 5000  # steps that repay the half minute it takes to compile one: each is then several ms faster
 NUMBERS_VERSION = 2  # of models, training and whatever else has no version of its own
@@ -39,11 +40,7 @@ class Experiment(JudgeSettings, AllSettings):
 
     model: str = parts.model_setting()
     data: str = setting(
-        "digits",
-        "the data set: one of these, or a file of your own (.npz, .npy, .csv, .csv.gz, .parquet, .idx, .idx.gz)",
-        choices=tuple(DATA),
-        or_file=find,
-        form="a file that ends in .npz, .npy, .csv, .csv.gz, .parquet or .idx",
+        "digits", f"the data set: one of these, or {FORM}", choices=tuple(DATA), or_file=find, form=FORM
     )
     test_share: float = setting(
         0.2, "of your own data without x_test: the share of rows that is held out", above=0.0, high=0.9

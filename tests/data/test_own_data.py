@@ -151,7 +151,11 @@ BAD: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "few rows": ("a.npy", lambda path: np.save(path, REAL[:3]), "3 rows leave 1 to test on"),
     "cut short": ("a.npy", text(b"\x93NUMPY\x01\x00"), "cannot be read"),
     "no archive": ("a.npz", text("x"), "cannot be read"),
-    "an npy named npz": ("a.npz", lambda path: np.save(path.open("wb"), REAL), "not an archive"),
+    "an npy named npz": (
+        "a.npz",
+        lambda path: (np.save(path.with_suffix(".npy"), REAL), path.with_suffix(".npy").rename(path)),
+        "not an archive",
+    ),
     "empty": ("a.csv", text(""), "cannot be read: No columns"),
     "ragged": ("a.csv", text("1,2\n3,4\n5,6,7\n"), "line 3"),
     "ragged, short": ("a.csv", text("1,2\n3,4\n5\n6,7\n"), "row 2, column 1 is nan"),
@@ -220,7 +224,8 @@ def test_what_a_model_cannot_score_is_refused(tmp_path: Path) -> None:
     assert Experiment(data=counts, model="vae_gaussian").model == "vae_gaussian"
     with pytest.raises(UnfitError, match="cannot score the unit values of 'digits'; choose vae_bernoulli"):
         Experiment(data="digits", model="vae_poisson")
-    for told in ({"scale": 2.0}, {"test_share": 0.5}):
+    wrong: tuple[dict[str, Any], ...] = ({"scale": 2.0}, {"test_share": 0.5})
+    for told in wrong:
         with pytest.raises(FlagError, match="is for data of your own, not digits; drop --"):
             Experiment(**told)
 
