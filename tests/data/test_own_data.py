@@ -130,6 +130,11 @@ def text(content: str | bytes) -> Callable[[Path], Any]:
     return lambda path: path.write_bytes(content if isinstance(content, bytes) else content.encode())
 
 
+def npy_named_otherwise(path: Path) -> None:
+    with path.open("wb") as file:
+        np.save(file, REAL)
+
+
 NAN = REAL.copy()
 NAN[3, 2] = np.nan
 BAD: dict[str, tuple[str, Callable[[Path], Any], str]] = {
@@ -153,7 +158,7 @@ BAD: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "no archive": ("a.npz", text("x"), "cannot be read"),
     "an npy named npz": (
         "a.npz",
-        lambda path: (np.save(path.with_suffix(".npy"), REAL), path.with_suffix(".npy").rename(path)),
+        npy_named_otherwise,
         "not an archive",
     ),
     "empty": ("a.csv", text(""), "cannot be read: No columns"),
