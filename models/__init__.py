@@ -9,9 +9,11 @@ from collections.abc import Callable
 from models.base import Model
 from models.linear_gaussian import linear_gaussian
 from models.vae import VaeBernoulli, VaeGaussian
+from models.vae_poisson import VaePoisson
 
 MODELS: dict[str, Callable[[int, int, int], Model]] = {
     "vae_bernoulli": VaeBernoulli,
     "vae_gaussian": VaeGaussian,
+    "vae_poisson": VaePoisson,
     "linear_gaussian": linear_gaussian,
 }

@@ -37,7 +37,7 @@ class Model(ABC):
     parameter in `prior`. p(z) is N(0, I), on which quadrature and Monte Carlo EM count. z may carry leading
     sample axes: [..., n, n_latent].
 
-    `support` is what it can score x in: "unit", numbers in [0, 1], or "real".
+    `support` is what it can score x in: "unit", numbers in [0, 1]; "count", whole numbers from 0 on; or "real".
 
     A model that knows its evidence in closed form has a method `log_px(theta, x)`: log p(x | theta) in nats and float64
     [n], for NumPy's theta and x [n, n_x]. Of others it is None.

@@ -28,6 +28,9 @@ def mean_and_variance(name: str, theta: Values, z: np.ndarray) -> tuple[np.ndarr
         mean = z @ theta["w"] + theta["b"]
         return mean, np.full_like(mean, np.exp(2 * theta["log_scale"]))
     hidden = np.tanh(z @ theta["w1"] + theta["b1"])
+    if name == "vae_poisson":
+        rate = np.exp(hidden @ theta["w2"] + theta["b2"])
+        return rate, rate
     mean = special.expit(hidden @ theta["w2"] + theta["b2"])
     if name == "vae_bernoulli":
         return mean, mean * (1 - mean)
@@ -45,7 +48,8 @@ def q_moments(name: str, phi: Values, x: np.ndarray) -> tuple[np.ndarray, np.nda
     if name == "linear_gaussian":
         loc = x @ phi["w"] + phi["b"]
         return loc, np.broadcast_to(np.exp(phi["log_scale"]), loc.shape)
-    hidden = np.tanh(x @ phi["w3"] + phi["b3"])
+    seen = np.log(1.0 + x) if name == "vae_poisson" else x
+    hidden = np.tanh(seen @ phi["w3"] + phi["b3"])
     return hidden @ phi["w4"] + phi["b4"], np.sqrt(np.exp(hidden @ phi["w5"] + phi["b5"]))
 
 
@@ -102,8 +106,14 @@ def _linear_gaussian(theta: Values, z: np.ndarray, x: np.ndarray) -> np.ndarray:
     return stats.norm.logpdf(x, mean, np.sqrt(variance)).sum(-1)
 
 
+def _vae_poisson(theta: Values, z: np.ndarray, x: np.ndarray) -> np.ndarray:
+    rate = np.exp(np.tanh(z @ theta["w1"] + theta["b1"]) @ theta["w2"] + theta["b2"])
+    return stats.poisson.logpmf(x, rate).sum(-1)
+
+
 LOG_LIKELIHOOD: dict[str, Callable[[Values, np.ndarray, np.ndarray], np.ndarray]] = {
     "vae_bernoulli": _bernoulli,
     "vae_gaussian": _vae_gaussian,
+    "vae_poisson": _vae_poisson,
     "linear_gaussian": _linear_gaussian,
 }

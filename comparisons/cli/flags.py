@@ -16,7 +16,6 @@ from inspect import get_annotations
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from comparisons.cli import parts
 from comparisons.errors import FlagError, unknown
 from inference import BACKENDS, ENGINES
 from inference.base import setting
@@ -182,12 +181,12 @@ def expanded(field: Field, values: tuple[Any, ...]) -> list[Any]:
 
 def _check(field: Field, value: Any) -> None:
     """Raise FlagError unless a value is a choice or a file, or within low <= value <= high and value > above."""
-    name, choices, or_file = _spoken(field), field.metadata.get("choices"), field.metadata.get("or_file", False)
+    name, choices, form = _spoken(field), field.metadata.get("choices"), field.metadata.get("form", "")
     low, above = (field.metadata.get(limit, -math.inf) for limit in ("low", "above"))
     high, auto = field.metadata.get("high", math.inf), "str" in str(field.type)
     if choices:
-        if value not in choices and not (or_file and isinstance(value, parts.Part)):
-            raise unknown(name.replace("_", " "), value, choices, f", or {parts.FORM}" if or_file else "")
+        if value not in choices and not (form and type(value) is not str):  # a name from a file is more than its text
+            raise unknown(name.replace("_", " "), value, choices, f", or {form}" if form else "")
     elif isinstance(value, str):
         if value != "auto" or not auto:
             raise FlagError(f"{name} {value!r} is not a number{' or auto' if auto else ''}")
@@ -207,8 +206,8 @@ def _convert(field: Field, value: Any) -> Any:
     name, kind = _spoken(field), str(field.type)
     if not isinstance(value, str):
         return value
-    if field.metadata.get("or_file"):
-        return parts.find(name, value)
+    if find := field.metadata.get("or_file"):
+        return find(value)
     if "int" in kind:
         if not re.fullmatch(r"[+-]?\d{1,18}", value):
             # 1e6 is how people write a million points

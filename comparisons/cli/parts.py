@@ -12,7 +12,7 @@ import hashlib
 import re
 import sys
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -37,15 +37,16 @@ NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 def model_setting() -> Any:
     """Declare a setting that names a model: a registered one, or a user's own."""
-    auto = "auto: vae_gaussian for frey, linear_gaussian for synthetic, else vae_bernoulli"
+    auto = "auto: vae_gaussian for frey, linear_gaussian for synthetic and real numbers, vae_poisson for counts, "
+    auto += "else vae_bernoulli"
     text = f"the generative model: one of these, or {FORM}, whose code is then run ({auto})"
-    return setting("auto", text, choices=("auto", *MODELS), or_file=True)
+    return setting("auto", text, choices=("auto", *MODELS), or_file=partial(find, "model"), form=FORM)
 
 
 def backend_setting(default: Any = FIRST, **limits: Any) -> Any:
     """Declare a setting that names a backend, or several: registered ones, or a user's own."""
     text = f"inference method: one of these, or {FORM}, whose code is then run"
-    return setting(default, text, choices=tuple(BACKENDS), or_file=True, **limits)
+    return setting(default, text, choices=tuple(BACKENDS), or_file=partial(find, "backend"), form=FORM, **limits)
 
 
 class Part(str):

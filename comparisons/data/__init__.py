@@ -12,10 +12,11 @@ from comparisons.data.base import GREY, Data, DataCard, check, digest, take
 from comparisons.data.digits import DIGITS
 from comparisons.data.frey import FREY
 from comparisons.data.mnist import MNIST, MNIST_BINARY
+from comparisons.data.own import Own, find
 from comparisons.data.synthetic import SYNTHETIC
 from comparisons.errors import unknown
 
-__all__ = ["DATA", "GREY", "Data", "DataCard", "check", "digest", "load", "take"]
+__all__ = ["DATA", "GREY", "Data", "DataCard", "Own", "card_of", "check", "digest", "find", "load", "take"]
 
 DATA: dict[str, DataCard] = {
     "digits": DIGITS,
@@ -26,15 +27,20 @@ DATA: dict[str, DataCard] = {
 }
 
 
+def card_of(name: str) -> DataCard:
+    """Return what is known of a data set: a user's file is read for it. Raises FlagError for an unknown name."""
+    if not isinstance(name, Own) and name not in DATA:
+        raise unknown("data", name, DATA)
+    return name.card if isinstance(name, Own) else DATA[name]
+
+
 def load(name: str, data_dir: str | Path | None = None) -> Data:
-    """Return the data set called `name`, one of `DATA`, reading its files from `data_folder(data_dir)`.
+    """Return the data set called `name`, one of `DATA` or a user's, with its files from `data_folder(data_dir)`.
 
     Raises FlagError for an unknown name, DataError for a file that is missing, damaged or holds unusable values.
     """
-    if name not in DATA:
-        raise unknown("data", name, DATA)
-    card = DATA[name]
-    train, test = card.load(data_dir)
-    check(f"{name} train", train, "unit" if card.fresh else card.support)
-    check(f"{name} test", test, card.support)
-    return Data(name, train, test, card.shape, card.support, card.note, card.fresh)
+    known = card_of(name)
+    train, test = known.load(data_dir)
+    check(f"{name} train", train, "unit" if known.fresh else known.support)
+    check(f"{name} test", test, known.support)
+    return Data(name, train, test, known.shape, known.support, known.note, known.fresh)

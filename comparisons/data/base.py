@@ -15,6 +15,7 @@ SEED = 13126114  # the paper's arXiv number; every shuffle and draw of a data se
 SUPPORTS: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
     "unit": ("a number in [0, 1]", lambda x: (x >= 0) & (x <= 1)),
     "binary": ("0 or 1", lambda x: (x == 0) | (x == 1)),
+    "count": ("a whole number from 0 on", lambda x: (x >= 0) & (x == np.floor(x)) & np.isfinite(x)),
     "real": ("a finite number", np.isfinite),
 }
 
@@ -27,7 +28,7 @@ class DataCard(NamedTuple):
     title: str
     n_train: int  # rows of train
     shape: tuple[int, int]  # of one image, rows x columns; (1, d) where a row is no image
-    support: str  # "unit": [0, 1]; "binary": 0 or 1; "real"
+    support: str  # "unit": [0, 1]; "binary": 0 or 1; "count": 0, 1, 2, ...; "real"
     note: str  # what a number on this data means; "" if there is nothing to say
     model: str  # the model that `auto` stands for
     load: Callable[[str | Path | None], tuple[np.ndarray, np.ndarray]]  # (data_dir) -> train [n, d], test [m, d]
@@ -41,7 +42,7 @@ class Data(NamedTuple):
     train: np.ndarray  # [n, d] float32, C-contiguous
     test: np.ndarray  # [m, d] float32, C-contiguous
     shape: tuple[int, int]  # of one image, rows x columns; (1, d) where a row is no image
-    support: str  # "unit": [0, 1]; "binary": 0 or 1; "real"
+    support: str  # as its card says
     note: str  # what a number on this data means; "" if there is nothing to say
     fresh: bool  # True: train holds probabilities, binarised anew at each visit; test is binarised already
 

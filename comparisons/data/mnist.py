@@ -48,17 +48,19 @@ def mnist_binary(data_dir: str | Path | None) -> tuple[np.ndarray, np.ndarray]:
     return train, test.astype(np.float32)
 
 
-def read_idx(path: str | Path) -> np.ndarray:
-    """Read images [n, rows, columns] uint8 from a gzipped IDX file (format: yann.lecun.com/exdb/mnist).
+LARGEST = 16 + 60_000 * 28 * 28  # bytes of MNIST's larger file
+
+
+def read_idx(path: str | Path, limit: int = LARGEST) -> np.ndarray:
+    """Read images [n, rows, columns] uint8 from an IDX file, gzipped or not (format: yann.lecun.com/exdb/mnist).
 
     Four big-endian integers lead: the magic number, whose last bytes are the type (8: unsigned byte) and the number of
     dimensions, then the dimensions. Memory follows what the file holds, never what its header announces. Raises
     DataError for a file that is unreadable, cut short, too long or of another kind.
     """
-    limit = 16 + 60_000 * 28 * 28  # the largest file of MNIST
     content = bytearray()
     try:
-        with gzip.open(path) as file:
+        with open(path, "rb") as plain, gzip.open(path) if plain.peek(2)[:2] != b"\0\0" else plain as file:
             while (chunk := file.read(2**20)) and len(content) <= limit:
                 content += chunk
     except (OSError, EOFError, zlib.error) as error:

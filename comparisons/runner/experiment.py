@@ -13,7 +13,7 @@ from typing import Any
 import inference
 from comparisons.cli import parts
 from comparisons.cli.flags import FITTED, JUDGED, RUN, check
-from comparisons.data import DATA
+from comparisons.data import DATA, Own, card_of, find
 from comparisons.errors import FlagError, UnfitError
 from comparisons.evidence.base import Facts
 from comparisons.evidence.judge import ESTIMATORS, JudgeSettings, automatic
@@ -22,9 +22,12 @@ from inference.base import Backend, Method, Settings, setting
 from models.base import Model
 from models.guides import with_log_variance_factor
 
+FORM = "a file of your own that ends in .npz, .npy, .csv, .csv.gz, .parquet or .idx"
 STEP_SIZES = (0.01, 0.02, 0.1)  # the paper's section 5
 LONG = 5000  # steps that repay the half minute it takes to compile one: each is then several ms faster
 NUMBERS_VERSION = 2  # of models, training and whatever else has no version of its own
+# The data that a decoder of a support takes; one of "real" takes all.
+SCORED = {"unit": ("unit", "binary"), "count": ("count", "binary")}
 CARD_VERSION = 5  # until 4, jax's products of matrices were rounded to 10 bits on cards that can
 
 
@@ -36,7 +39,13 @@ class Experiment(JudgeSettings, AllSettings):
     """
 
     model: str = parts.model_setting()
-    data: str = setting("digits", "the data set", choices=tuple(DATA))
+    data: str = setting(
+        "digits", f"the data set: one of these, or {FORM}", choices=tuple(DATA), or_file=find, form=FORM
+    )
+    test_share: float = setting(
+        0.2, "of your own data without x_test: the share of rows that is held out", above=0.0, high=0.9
+    )
+    scale: float = setting(1.0, "of your own data: what all values are divided by, such as 255", above=0.0, high=1e9)
     backend: str = parts.backend_setting(spans=True)
     engine: str = setting("numpyro", "PPL and array library", choices=tuple(ENGINES), spans=True)
     n_train: int | None = setting(
@@ -105,8 +114,12 @@ class Experiment(JudgeSettings, AllSettings):
         named = (self.evidence,) if isinstance(self.evidence, str) else tuple(self.evidence)
         object.__setattr__(self, "evidence", named)
         check(self)
+        if isinstance(self.data, Own):
+            object.__setattr__(self, "data", self.data.taken(self.test_share, self.scale))
+        elif told := [name for name in ("test_share", "scale") if getattr(self, name) != getattr(Experiment, name)]:
+            raise FlagError(f"{told[0]} is for data of your own, not {self.data}; drop --{told[0].replace('_', '-')}")
         if self.model == "auto":
-            object.__setattr__(self, "model", DATA[self.data].model)
+            object.__setattr__(self, "model", card_of(self.data).model)
         object.__setattr__(self, "evidence", tuple(dict.fromkeys(_chosen_evidence(self))))
         for name, card in ESTIMATORS.items():
             for field, value in card.settle(self, name in self.evidence).items():
@@ -134,7 +147,7 @@ class Experiment(JudgeSettings, AllSettings):
         if not ENGINES[self.engine].compiling_is_a_choice or self.device != "cpu":
             return False
         known = parts.known(self.backend)  # a file is not run for a name
-        n_train = self.n_train or DATA[self.data].n_train
+        n_train = self.n_train or card_of(self.data).n_train
         steps = self.samples // (known.batch(self, n_train) if known else self.minibatch)
         return steps >= LONG if self.compile == "auto" else self.compile == "on"
 
@@ -156,16 +169,17 @@ def refuse(e: Experiment, model: Model | None = None, backend: Backend | None = 
 
     Registered ones are known before they are built; a file's when they are given here.
     """
-    if model and model.support == "unit" and DATA[e.data].support == "real":
+    card = card_of(e.data)
+    if model and card.support not in SCORED.get(model.support, (card.support,)):
         raise UnfitError(
-            f"model {str(e.model)!r} cannot score the real values of {e.data!r}; choose {DATA[e.data].model}"
+            f"model {str(e.model)!r} cannot score the {card.support} values of {str(e.data)!r}; choose {card.model}"
         )
     facts = _facts(e, model, backend)
     for name in e.evidence:
         if refusal := ESTIMATORS[name].refuses(facts, e):
             raise UnfitError(refusal)
-    card = parts.known(e.backend)
-    has_q_theta = backend.theta_posterior is not None if backend else card and card.has_q_theta
+    fitted_by = parts.known(e.backend)
+    has_q_theta = backend.theta_posterior is not None if backend else fitted_by and fitted_by.has_q_theta
     if e.theta == "vb" and has_q_theta is False:
         able = " and ".join(name for name, method in BACKENDS.items() if method.has_q_theta)
         raise UnfitError(
@@ -206,7 +220,8 @@ def identity(e: Experiment, data_digest: str, version: int | None = None) -> str
     content |= {"data_digest": data_digest, "numbers_version": version or numbers_version(e)}
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
     backend = e.backend.folder if isinstance(e.backend, parts.Part) else e.backend
-    return f"{e.data}-{backend}-{e.engine}-seed{e.seed}-{digest}"
+    data = e.data.folder if isinstance(e.data, Own) else e.data
+    return f"{data}-{backend}-{e.engine}-seed{e.seed}-{digest}"
 
 
 def numbers_version(e: Experiment) -> int:

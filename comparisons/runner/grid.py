@@ -16,7 +16,7 @@ from typing import Any
 import inference
 from comparisons.cli import parts
 from comparisons.cli.flags import JUDGED, RUN, Parser, check, expanded, read
-from comparisons.data import Data, digest, files, load, take
+from comparisons.data import Data, Own, digest, files, load, take
 from comparisons.errors import DataError, FlagError, UnfitError, UserError, unknown
 from comparisons.evidence.judge import ESTIMATORS
 from comparisons.runner import ahead, baselines, store
@@ -126,6 +126,9 @@ def run_grids(requests: list[Request], report: Report) -> int:
         store.prepare(request.out)
         baselines.read(request.out)  # a damaged file is said before anything is computed
     loaded = {e.data: load(e.data, request.data_dir) for request in requests for e in request.experiments[:1]}
+    for name in loaded:
+        if isinstance(name, Own):  # what was found in it, for whoever knows what should be there
+            print(name.read.told, file=sys.stderr)
     looked = [(request, *_look_ahead(request, loaded[request.experiments[0].data])) for request in requests]
     codes, unfit = [], []
     for request, jobs, data in looked:

@@ -19,12 +19,14 @@ Case = tuple[Model, dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray, np
 
 
 def case(name: str, scale: float = 0.5, seed: int = 0) -> Case:
-    """Return model, theta, phi, z [N, K] and x [N, D], all float32; x holds 0, 1 and grey values."""
+    """Return model, theta, phi, z [N, K] and x [N, D], all float32; x holds 0, 1 and grey values, or counts."""
     rng = np.random.default_rng(seed)
     model = MODELS[name](D, K, H)
     theta, phi = ({key: _normal(rng, scale, value.shape) for key, value in group.items()} for group in model.init(0))
     x = rng.random((N, D)).astype(np.float32)
     x[0, :3] = 0.0, 1.0, 0.5
+    if model.support == "count":
+        x = np.floor(10.0 * x)
     return model, theta, phi, _normal(rng, 1.0, (N, K)), x
 
 
@@ -101,7 +103,7 @@ def test_recognition_log_prob_against_scipy(name: str, engine: Engine) -> None:
     np.testing.assert_allclose(engine.numpy(actual), expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["vae_bernoulli", "vae_gaussian"])
+@pytest.mark.parametrize("name", ["vae_bernoulli", "vae_gaussian", "vae_poisson"])
 def test_a_factor_on_the_log_variance_weights_is_one_on_w5(name: str, engine: Engine) -> None:
     model, _, phi, z, x = case(name)
     damped = replace(model, log_variance_factor=0.1)  # type: ignore[type-var]
@@ -179,6 +181,7 @@ def test_init_is_a_function_of_the_seed(name: str) -> None:
     [
         ("vae_bernoulli", {"b2"}, {"b4", "w5", "b5"}),
         ("vae_gaussian", {"b2", "w3", "b3"}, {"b4", "w5", "b5"}),
+        ("vae_poisson", {"b2"}, {"b4", "w5", "b5"}),
         ("linear_gaussian", {"b", "log_scale"}, {"b", "log_scale"}),
     ],
 )

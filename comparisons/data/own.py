@@ -1,0 +1,237 @@
+"""A data set from a user's file. What it holds is looked at and said in a line; nothing is scaled unasked."""
+
+import gzip
+import re
+import zipfile
+import zlib
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from comparisons.data.base import GREY, SUPPORTS, DataCard, check, split
+from comparisons.data.mnist import read_idx
+from comparisons.errors import DataError, FlagError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")  # it goes into rows, tables and names of folders
+EXACT = 2**24  # from here on not every whole number is a float32
+IDX_BYTES = 2**32  # that an IDX file may unpack to
+MODEL_OF = {"binary": "vae_bernoulli", "unit": "vae_bernoulli", "count": "vae_poisson", "real": "linear_gaussian"}
+KINDS = {"binary": "zeros and ones", "unit": "numbers in [0, 1]", "count": "whole numbers", "real": "real numbers"}
+
+
+class Own(str):
+    """A user's data set: as a string its file's name, which is all that results ever show of where it lies.
+
+    `test_share` of its rows are held out, drawn with one seed, where the file has no `x_test`; all values are divided
+    by `scale`. Two are equal where all of this is.
+    """
+
+    path: str
+    test_share: float
+    scale: float
+
+    def __new__(cls, label: str, path: str, test_share: float = 0.2, scale: float = 1.0) -> "Own":
+        own = super().__new__(cls, label)
+        own.path, own.test_share, own.scale = path, test_share, scale
+        return own
+
+    def __getnewargs__(self) -> tuple[str, str, float, float]:  # type: ignore[override]
+        return str(self), self.path, self.test_share, self.scale
+
+    def __eq__(self, other: object) -> bool:
+        same = not isinstance(other, Own) or self.__getnewargs__()[1:] == other.__getnewargs__()[1:]
+        return str.__eq__(self, other) is True and same
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = str.__hash__
+
+    @property
+    def folder(self) -> str:
+        """The name as it may stand in that of a folder."""
+        return self.replace(".", "-")
+
+    def taken(self, test_share: float, scale: float) -> "Own":
+        """Return it with another share held out, and another scale."""
+        return Own(str(self), self.path, test_share, scale)
+
+    @property
+    def read(self) -> "Read":
+        """What the file holds. Raises DataError, which names the file, the place and what to do."""
+        path = Path(self.path)
+        if not path.is_file():  # a pipe or a device never ends
+            raise DataError(f"{self}: {'not a file' if path.exists() else 'no such file'}: {path}")
+        stat = path.stat()
+        return _read(self, stat.st_mtime_ns, stat.st_size)
+
+    @property
+    def card(self) -> DataCard:
+        """What a registered data set's card says. Raises DataError."""
+        found = self.read
+        note = GREY if found.support == "unit" else ""
+        arrays = found.train, found.test
+        model = MODEL_OF[found.support]
+        return DataCard(self, len(found.train), found.shape, found.support, note, model, lambda data_dir: arrays)
+
+
+class Read(NamedTuple):
+    """The arrays of a file, and what was found about them."""
+
+    train: np.ndarray  # [n, d] float32
+    test: np.ndarray  # [m, d] float32
+    shape: tuple[int, int]
+    support: str
+    told: str  # the finding as a line
+
+
+def find(text: str) -> str:
+    """Return the user's data set that a flag's text names, or the text itself where it names no file.
+
+    Raises FlagError for an ending that is not among READERS, DataError for a file that is not there.
+    """
+    if isinstance(text, Own) or not ("." in text or "/" in text):
+        return text
+    path = Path(text).expanduser()
+    if not _ending(path.name):
+        raise FlagError(f"data {text!r} does not end in {', '.join(READERS)}; write it as one of these")
+    if not NAME.fullmatch(path.name):
+        raise FlagError(
+            f"data {text!r}: the file's name goes into results; rename it to at most 64 letters, digits, ., _ or -"
+        )
+    if not path.exists():
+        raise DataError(f"data {text!r}: there is no such file")
+    return Own(path.name, str(path.absolute()))
+
+
+@lru_cache(maxsize=2)
+def _read(own: Own, changed: int, size: int) -> Read:
+    arrays = _opened(own)
+    if "x" not in arrays:
+        raise DataError(f"{own} holds no array x, but {', '.join(arrays) or 'nothing'}; name the data x, and x_test")
+    for name in arrays.keys() - {"x", "x_test"}:
+        raise DataError(f"{own}: the array {name!r} would not be used; keep x and x_test alone")
+    taken = {name: _numbers(f"{own} {name}", array, own.scale) for name, array in arrays.items()}
+    shape = taken["x"].shape[1:]
+    if (other := taken.get("x_test", taken["x"]).shape[1:]) != shape:
+        raise DataError(f"{own}: a row of x has the shape {shape}, of x_test {other}; they must be the same")
+    flat = {name: array.reshape(len(array), -1) for name, array in taken.items()}
+    support = next(
+        kind for kind in ("binary", "unit", "count", "real") if all(SUPPORTS[kind][1](x).all() for x in flat.values())
+    )
+    if "x_test" in flat:
+        train, test, how = flat["x"], flat["x_test"], "x_test"
+    else:
+        held = round(len(flat["x"]) * own.test_share)
+        if min(held, len(flat["x"]) - held) < 2:
+            raise DataError(
+                f"{own}: {len(flat['x'])} rows leave {held} to test on with --test-share {own.test_share:g}; "
+                "both parts need 2"
+            )
+        (train, test), how = split(flat["x"], len(flat["x"]) - held), f"--test-share {own.test_share:g}"
+    n, d = len(train) + len(test), train.shape[1]
+    low, high = min(x.min() for x in flat.values()), max(x.max() for x in flat.values())
+    told = f"{own}: {n:,} rows of {d:,} {KINDS[support]}, {low:g} to {high:g}"
+    told += f", divided by {own.scale:g}" if own.scale != 1.0 else ""
+    told += f"; {len(train):,} to train on, {len(test):,} to test on ({how})"
+    told += "; a row is a datapoint: is it transposed?" if d > n else ""
+    told += "; grey values are divided by --scale 255" if support == "count" and high == 255 else ""
+    return Read(train, test, shape if len(shape) == 2 else (1, d), support, told)
+
+
+def _numbers(name: str, array: np.ndarray, scale: float) -> np.ndarray:
+    """Return an array as float32, divided by `scale`. Raises DataError for what is no numbers, or no datapoints."""
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{name} holds {array.dtype} and no numbers; save bool, int or float")
+    if array.ndim not in (2, 3) or array.size == 0:
+        raise DataError(
+            f"{name} has the shape {array.shape}; a row is a datapoint: [n, d], or images [n, rows, columns]"
+        )
+    if array.dtype.kind in "iu" and array.size and max(abs(int(array.min())), abs(int(array.max()))) > EXACT:
+        raise DataError(f"{name} holds whole numbers above {EXACT}, which float32 rounds; save it as float, scaled")
+    with np.errstate(over="ignore"):
+        taken = array.astype(np.float32) / np.float32(scale)
+    check(name, taken.reshape(len(taken), -1), "real")
+    return taken
+
+
+def _opened(own: Own) -> dict[str, np.ndarray]:
+    """Return the arrays of a file by name. Raises DataError for one that is unreadable or damaged."""
+    try:
+        return READERS[_ending(own)](own)
+    except DataError as error:
+        raise DataError(str(error).replace(own.path, own)) from None
+    except ImportError as error:
+        raise DataError(
+            f"{own}: reading it needs {error.name or 'pyarrow'}; pip install it, or save as .npz"
+        ) from error
+    except (OSError, EOFError, ValueError, KeyError, zlib.error, zipfile.BadZipFile) as error:
+        reason = " ".join(str(error).split())[:200]
+        if "pickle" in reason or "Object arrays" in reason:
+            reason = "arrays of Python objects are refused, for reading them can run code; save numbers"
+        raise DataError(f"{own} cannot be read: {reason or type(error).__name__}") from error
+
+
+def _npz(own: Own) -> dict[str, np.ndarray]:
+    archive = np.load(own.path, allow_pickle=False)
+    if isinstance(archive, np.ndarray):
+        raise ValueError("not an archive of arrays, which np.savez writes")
+    with archive:
+        return {name: archive[name] for name in archive.files}
+
+
+def _npy(own: Own) -> dict[str, np.ndarray]:
+    array = np.load(own.path, allow_pickle=False)
+    if not isinstance(array, np.ndarray):
+        raise ValueError("not a single array, which np.save writes")
+    return {"x": array}
+
+
+def _csv(own: Own) -> dict[str, np.ndarray]:
+    """Read lines of numbers with commas between them; a first line with a word in it names the columns."""
+    import pandas as pd
+
+    with gzip.open(own.path) if own.endswith(".gz") else open(own.path, "rb") as file:
+        words = file.readline(2**20).decode().split(",")
+    named = not all(re.fullmatch(r"\s*[-+]?(\d*\.?\d+|\d+\.|nan|inf)(e[-+]?\d+)?\s*", word, re.I) for word in words)
+    return _table(own, pd.read_csv(own.path, header=0 if named else None))
+
+
+def _parquet(own: Own) -> dict[str, np.ndarray]:
+    import pandas as pd
+
+    return _table(own, pd.read_parquet(own.path))
+
+
+def _table(own: Own, frame: "pd.DataFrame") -> dict[str, np.ndarray]:
+    import pandas as pd
+
+    for name, column in frame.items():
+        if not pd.api.types.is_numeric_dtype(column):
+            words = column[pd.to_numeric(column, errors="coerce").isna() & column.notna()]
+            where = (
+                f"row {words.index[0]}, column {name}: {str(words.iloc[0])[:40]!r}" if len(words) else f"column {name}"
+            )
+            raise DataError(f"{own}: {where} is no number; drop that column or row")
+    return {"x": frame.to_numpy(dtype=np.float64)}
+
+
+def _idx(own: Own) -> dict[str, np.ndarray]:
+    return {"x": read_idx(own.path, IDX_BYTES)}
+
+
+# How a file is read, by the end of its name.
+READERS: dict[str, Callable[[Own], dict[str, np.ndarray]]] = {
+    **{".npz": _npz, ".npy": _npy, ".csv": _csv, ".csv.gz": _csv, ".parquet": _parquet},
+    **dict.fromkeys((".idx", ".idx.gz", "-ubyte", "-ubyte.gz"), _idx),
+}
+
+
+def _ending(name: str) -> str:
+    return next((ending for ending in READERS if name.endswith(ending)), "")
