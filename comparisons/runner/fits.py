@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 import inference
 from comparisons.data import Data
 from comparisons.errors import NumericsError
@@ -46,6 +48,13 @@ class Fit(NamedTuple):
         if self.backend.posterior is None:
             return None
         return self.backend.posterior(self.engine.key(self.experiment.seed), self.state, x, indices)
+
+    def decoded(self, z: np.ndarray) -> np.ndarray:
+        """Return E[x | z] [n, n_x] for z [n, n_latent]."""
+        engine, given = self.engine, {"z": self.engine.array(z)}
+        with engine.pinned():
+            sites = engine.sites(engine.key(0), self.model.generative, given, self.theta, len(z))
+            return np.asarray(engine.numpy(sites["x"].fn.mean))
 
     def points(self, data: Data, split: str, count: int) -> tuple[Array, Array | None]:
         """Return the first points of a split, as a comparison judges them, and their indices in the training set."""
