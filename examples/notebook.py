@@ -1,6 +1,7 @@
-# %% [markdown]
-# Two methods on handwritten digits, and a look at what they learnt. Run it cell by cell, or as a script:
-# `python examples/notebook.py [FOLDER]`.
+"""A notebook in cells: two methods on handwritten digits, and a look at what they learnt.
+
+Run it cell by cell, or as a script: `python examples/notebook.py [FOLDER]`.
+"""
 
 # %%
 import sys
@@ -8,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from sklearn.datasets import load_digits
 
 from comparisons import compare
 from comparisons.library.fitted import Fitted
 
-OUT = Path(sys.argv[1] if len(sys.argv) == 2 and "-" not in sys.argv[1][:1] else "results/notebook")
+NAMED = sys.argv[1:2] if __name__ == "__main__" and "ipykernel" not in sys.modules else []
+OUT = Path(*NAMED or ["results/notebook"])
 
 # %% [markdown]
 # AEVB learns one network that embeds any image; mean-field VI fits a q(z) to each image.
@@ -45,19 +48,19 @@ curves
 # they come from scikit-learn, in the order of the pixels.
 
 # %%
-from sklearn.datasets import load_digits  # noqa: E402
-
 fits = {name: found.fit(name) for name in ("aevb", "mean_field")}
 x = fits["aevb"].data.test  # [n, 64], in [0, 1]
 known = load_digits()
-label_of = {image.tobytes(): label for image, label in zip((known.data / 16).astype(np.float32), known.target)}
+label_of = {
+    image.tobytes(): label for image, label in zip((known.data / 16).astype(np.float32), known.target, strict=True)
+}
 labels = np.array([label_of[image.tobytes()] for image in x])
 
 figure = Figure(figsize=(9, 4.5), layout="constrained")
-for axis, (name, fit) in zip(figure.subplots(1, 2), fits.items()):
+for axis, (name, fit) in zip(figure.subplots(1, 2), fits.items(), strict=True):
     z = fit.embed(x)  # [n, 2]
-    axis.scatter(*z.T, c=labels, cmap="tab10", s=0)
-    for place, label in zip(z, labels):
+    axis.plot(*z.T, " ")  # nothing but the limits
+    for place, label in zip(z, labels, strict=True):
         axis.text(*place, str(label), color=f"C{label}", fontsize=7, ha="center", va="center")
     axis.set(title=f"E[z | x] of {name}", xlabel="$z_1$", ylabel="$z_2$")
 figure.savefig(OUT / "embedding.png", dpi=100)
@@ -73,8 +76,8 @@ def rows_of_images(rows: dict[str, np.ndarray], shape: tuple[int, int]) -> Figur
     """Draw images [n, rows * columns], a line of n for each name."""
     n = len(next(iter(rows.values())))
     figure = Figure(figsize=(0.7 * n + 1.2, 0.75 * len(rows)), layout="constrained")
-    for line, (name, images) in zip(figure.subplots(len(rows), n, squeeze=False), rows.items()):
-        for axis, image in zip(line, images):
+    for line, (name, images) in zip(figure.subplots(len(rows), n, squeeze=False), rows.items(), strict=True):
+        for axis, image in zip(line, images, strict=True):
             axis.imshow(image.reshape(shape), cmap="gray_r", vmin=0, vmax=1)
             axis.set(xticks=[], yticks=[])
         line[0].set_ylabel(name, rotation=0, ha="right", va="center")

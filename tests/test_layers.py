@@ -37,7 +37,19 @@ ROOMS: dict[str, set[str]] = {
     "paper": {"reporting", "runner", "cli", "evidence", "data", "errors", "inference", "models"},
     "benchmarks": {"reporting", "runner", "cli", "evidence", "data", "errors", "inference", "models"},
     "library": {"reporting", "runner", "cli", "evidence", "data", "errors", "inference"},
-    "door": {"library", "paper", "benchmarks", "reporting", "runner", "checks", "cli", "data", "errors", "inference", "models"},
+    "door": {
+        "library",
+        "paper",
+        "benchmarks",
+        "reporting",
+        "runner",
+        "checks",
+        "cli",
+        "data",
+        "errors",
+        "inference",
+        "models",
+    },
 }
 
 

@@ -4,7 +4,7 @@ import gzip
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -112,11 +112,7 @@ def find(text: str) -> str:
 
 @lru_cache(maxsize=2)
 def _read(own: Own, changed: int, size: int) -> Read:
-    return looked_at(own, _opened(own))
-
-
-def looked_at(own: Own, arrays: Mapping[str, np.ndarray]) -> Read:
-    """Return what arrays hold that have the names of a file's. Raises DataError, which names `own`."""
+    arrays = _opened(own)
     if "x" not in arrays:
         raise DataError(f"{own} holds no array x, but {', '.join(arrays) or 'nothing'}; name the data x, and x_test")
     for name in arrays.keys() - {"x", "x_test"}:

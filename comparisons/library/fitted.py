@@ -15,8 +15,8 @@ from comparisons.data import Data
 from comparisons.data.base import check_values
 from comparisons.errors import DataError, FlagError, UnfitError
 from comparisons.evidence.base import repeated
-from comparisons.library.given import rows
-from comparisons.runner.fits import Fit
+from comparisons.library.given import numbers
+from comparisons.runner.fits import Fit, decoded
 from inference.base import numpys, pick
 
 DRAWS = 100  # that stand for the mean of a q that has none
@@ -60,7 +60,7 @@ class Fitted:
 
     def decode(self, z: Any) -> np.ndarray:
         """Return E[x | z] [n, n_x] for z [n, k]."""
-        return self.fit.decoded(np.asarray(z, np.float32))
+        return decoded(self.fit, np.asarray(z, np.float32))
 
     def reconstruct(self, x: Any) -> np.ndarray:
         """Return E[x | z] [n, n_x] at z = embed(x). Raises what that does."""
@@ -75,9 +75,9 @@ class Fitted:
         return self.decode(engine.numpy(drawn["z"])) if mean else np.asarray(engine.numpy(drawn["x"]))
 
     def _rows(self, given: Any) -> np.ndarray:
-        x, n_x = rows("x", given), self.fit.model.n_x
-        if x.dtype.kind not in "biuf" or x.ndim not in (2, 3) or x[:1].size != n_x:
-            raise DataError(f"x is {x.dtype} {list(x.shape)}; a row is a datapoint: numbers [n, {n_x}]")
+        x, n_x = numbers("x", given), self.fit.model.n_x
+        if x.ndim not in (2, 3) or x[:1].size != n_x:
+            raise DataError(f"x has the shape {x.shape}; a row is a datapoint: [n, {n_x}]")
         x = x.reshape(len(x), -1).astype(np.float32)
         check_values("x", x, self.fit.model.support)
         return x

@@ -2,7 +2,8 @@
 
 import hashlib
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from comparisons.cli.flags import flag
-from comparisons.data import Own
-from comparisons.data.own import NAME, looked_at, table
-from comparisons.errors import DataError, FlagError, unknown
+from comparisons.data.own import NAME, table
+from comparisons.errors import DataError, FlagError, UserError, unknown
 from comparisons.runner import store
 from comparisons.runner.experiment import Experiment
 from comparisons.runner.grid import EVERYTHING, GRID, Request, Running, parse
@@ -32,24 +32,23 @@ def asked(settings: Mapping[str, Any], data: Any, name: str, out: str | Path) ->
             raise unknown("setting", word, sorted(SETTINGS))
         if value is not None and value is not False:
             words += [SETTINGS[singular], *([] if value is True else _typed(value))]
-    if not isinstance(data, (str, Path)):
-        told = parse(COMMAND, "", {}, words).experiments[0]
-        data = _kept(data, name, Path(out), told.test_share, told.scale)
-    words = ["--data", getattr(data, "path", str(data)), *words, "--out", str(out)]
-    request = parse(COMMAND, "", EVERYTHING, words)
+    with nullcontext(data) if isinstance(data, (str, Path)) else _kept(data, name, Path(out)) as source:
+        words = ["--data", getattr(source, "path", str(source)), *words, "--out", str(out)]
+        request = parse(COMMAND, "", EVERYTHING, words)
     return replace(request, command=" ".join(["python -m", f"comparisons.{COMMAND}", *map(store.shown, words)]))
 
 
-def rows(name: str, given: Any) -> np.ndarray:
-    """Return an array: a table's numbers, or what NumPy makes of anything else. Raises DataError."""
+def numbers(name: str, given: Any) -> np.ndarray:
+    """Return an array of numbers: a table's, or what NumPy makes of anything else. Raises DataError."""
     import pandas as pd
 
-    if isinstance(given, pd.DataFrame):
-        return table(name, given)
     try:
-        return np.asarray(given)
+        array = table(name, given) if isinstance(given, pd.DataFrame) else np.asarray(given)
     except (TypeError, ValueError) as error:  # ragged lists; a tensor on a card
         raise DataError(f"{name} is no array: {' '.join(str(error).split())[:100]}") from error
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{name} holds {array.dtype} and no numbers; give bool, int or float")
+    return array
 
 
 def _typed(value: Any) -> list[str]:
@@ -58,18 +57,24 @@ def _typed(value: Any) -> list[str]:
     return [str(int(one)) if isinstance(one, float) and one.is_integer() else str(one) for one in each]
 
 
-def _kept(data: Any, name: str, out: Path, test_share: float, scale: float) -> Path:
-    """Write arrays as np.savez does, unless a file of the same bytes is there; return the file."""
-    path = out / "data" / f"{name}.npz"
+@contextmanager
+def _kept(data: Any, name: str, out: Path) -> Iterator[Path]:
+    """Write arrays as np.savez does, unless a file of the same bytes is there. A new one that is refused goes again."""
     given = data if isinstance(data, Mapping) else {"x": data}
-    arrays = {str(key): rows(f"{path.name} {key}", value) for key, value in given.items()}
-    looked_at(Own(path.name, "", test_share, scale), arrays)
-    np.savez(file := io.BytesIO(), **arrays)  # type: ignore[arg-type]
-    other = path.with_stem(f"{name}-{hashlib.sha256(file.getvalue()).hexdigest()[:8]}")
-    if not NAME.fullmatch(other.name):
+    arrays: dict[str, Any] = {str(key): numbers(f"{name} {key}", one) for key, one in given.items()}
+    np.savez(file := io.BytesIO(), **arrays)
+    content = file.getvalue()
+    other = f"{name}-{hashlib.sha256(content).hexdigest()[:8]}.npz"
+    if not NAME.fullmatch(other):
         raise FlagError(f"name {name!r} goes into results; choose at most 50 letters, digits, ., _ or -")
-    if path.exists() and path.read_bytes() != file.getvalue():
-        path = other
-    if not path.exists() or path.read_bytes() != file.getvalue():
-        store.write(path, file.getvalue())
-    return path
+    path = out / "data" / f"{name}.npz"
+    path = path.with_name(other) if path.exists() and path.read_bytes() != content else path
+    new = not path.exists() or path.read_bytes() != content
+    if new:
+        store.write(path, content)
+    try:
+        yield path
+    except UserError:
+        if new:
+            path.unlink()
+        raise

@@ -49,17 +49,18 @@ class Fit(NamedTuple):
             return None
         return self.backend.posterior(self.engine.key(self.experiment.seed), self.state, x, indices)
 
-    def decoded(self, z: np.ndarray) -> np.ndarray:
-        """Return E[x | z] [n, n_x] for z [n, n_latent]."""
-        engine, given = self.engine, {"z": self.engine.array(z)}
-        with engine.pinned():
-            sites = engine.sites(engine.key(0), self.model.generative, given, self.theta, len(z))
-            return np.asarray(engine.numpy(sites["x"].fn.mean))
-
     def points(self, data: Data, split: str, count: int) -> tuple[Array, Array | None]:
         """Return the first points of a split, as a comparison judges them, and their indices in the training set."""
         x, indices = points(data, split, count)
         return self.engine.array(x), None if indices is None else self.engine.array(indices)
+
+
+def decoded(fit: Fit, z: np.ndarray) -> np.ndarray:
+    """Return E[x | z] [n, n_x] of a fit, for z [n, n_latent]."""
+    engine, given = fit.engine, {"z": fit.engine.array(z)}
+    with engine.pinned():
+        sites = engine.sites(engine.key(0), fit.model.generative, given, fit.theta, len(z))
+        return np.asarray(engine.numpy(sites["x"].fn.mean))
 
 
 def fitted(experiment: Experiment, data: Data, out: Path, look_in: Sequence[Path] = ()) -> Fit:
