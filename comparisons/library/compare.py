@@ -75,18 +75,15 @@ class Comparison:
 
         Raises FlagError where there is none such, NumericsError where it diverged or broke.
         """
-        wanted = {**({} if backend is None else {"backend": backend}), **which}
-        for name in wanted.keys() - GRID.keys():
-            raise unknown("setting", name, GRID)
-        # A file of the user's is known by its own name, wherever it lies.
-        names = {name: Path(str(value)).name for name, value in wanted.items()}
-        jobs = [
-            job
-            for job in self.grid.jobs
-            if all(str(getattr(job.cell.experiment, name)) == value for name, value in names.items())
-        ]
+        asked = {name: value for name, value in {"backend": backend, **which}.items() if value is not None}
+        jobs = self.grid.jobs
+        for name, value in asked.items():
+            if name not in GRID:
+                raise unknown("setting", name, GRID)
+            told = Path(str(value)).name  # a user's file is known by its own name, wherever it lies
+            jobs = [job for job in jobs if str(getattr(job.cell.experiment, name)) == told]
         if not jobs:
-            raise FlagError(f"no fit has {wanted}; there are {'; '.join(job.name for job in self.grid.jobs)}")
+            raise FlagError(f"no fit has {asked}; there are {'; '.join(job.name for job in self.grid.jobs)}")
         done = [job for job in jobs if store.finished(job.out, job.cell.name, with_state=True)]
         if not done:
             raise NumericsError(

@@ -76,7 +76,7 @@ class Fitted:
 
     def _rows(self, given: Any) -> np.ndarray:
         x, n_x = numbers("x", given), self.fit.model.n_x
-        if x.ndim not in (2, 3) or x[:1].size != n_x:
+        if x[:1].size != n_x:
             raise DataError(f"x has the shape {x.shape}; a row is a datapoint: [n, {n_x}]")
         x = x.reshape(len(x), -1).astype(np.float32)
         check_values("x", x, self.fit.model.support)

@@ -2,8 +2,7 @@
 
 import hashlib
 import io
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from comparisons.cli.flags import flag
+from comparisons.data import check
 from comparisons.data.own import NAME, table
-from comparisons.errors import DataError, FlagError, UserError, unknown
+from comparisons.errors import DataError, FlagError, unknown
 from comparisons.runner import store
 from comparisons.runner.experiment import Experiment
 from comparisons.runner.grid import EVERYTHING, GRID, Request, Running, parse
@@ -32,22 +32,22 @@ def asked(settings: Mapping[str, Any], data: Any, name: str, out: str | Path) ->
             raise unknown("setting", word, sorted(SETTINGS))
         if value is not None and value is not False:
             words += [SETTINGS[singular], *([] if value is True else _typed(value))]
-    with nullcontext(data) if isinstance(data, (str, Path)) else _kept(data, name, Path(out)) as source:
-        words = ["--data", getattr(source, "path", str(source)), *words, "--out", str(out)]
-        request = parse(COMMAND, "", EVERYTHING, words)
-    return replace(request, command=" ".join(["python -m", f"comparisons.{COMMAND}", *map(store.shown, words)]))
+    source = data if isinstance(data, (str, Path)) else _kept(data, name, Path(out))
+    words = ["--data", getattr(source, "path", str(source)), *words, "--out", str(out)]
+    command = " ".join(["python -m", f"comparisons.{COMMAND}", *map(store.shown, words)])
+    return replace(parse(COMMAND, "", EVERYTHING, words), command=command)
 
 
 def numbers(name: str, given: Any) -> np.ndarray:
-    """Return an array of numbers: a table's, or what NumPy makes of anything else. Raises DataError."""
+    """Return an array of numbers, a table's or what NumPy makes of anything else. Raises DataError."""
     import pandas as pd
 
     try:
         array = table(name, given) if isinstance(given, pd.DataFrame) else np.asarray(given)
     except (TypeError, ValueError) as error:  # ragged lists; a tensor on a card
         raise DataError(f"{name} is no array: {' '.join(str(error).split())[:100]}") from error
-    if array.dtype.kind not in "biuf":
-        raise DataError(f"{name} holds {array.dtype} and no numbers; give bool, int or float")
+    if array.dtype.kind not in "biuf" or array.ndim not in (2, 3):
+        raise DataError(f"{name} is {array.dtype} {list(array.shape)}; give numbers [n, d] or [n, rows, columns]")
     return array
 
 
@@ -57,11 +57,12 @@ def _typed(value: Any) -> list[str]:
     return [str(int(one)) if isinstance(one, float) and one.is_integer() else str(one) for one in each]
 
 
-@contextmanager
-def _kept(data: Any, name: str, out: Path) -> Iterator[Path]:
-    """Write arrays as np.savez does, unless a file of the same bytes is there. A new one that is refused goes again."""
+def _kept(data: Any, name: str, out: Path) -> Path:
+    """Write arrays as np.savez does, unless a file of the same bytes is there; return the file."""
     given = data if isinstance(data, Mapping) else {"x": data}
     arrays: dict[str, Any] = {str(key): numbers(f"{name} {key}", one) for key, one in given.items()}
+    for key, array in arrays.items():
+        check(f"{name} {key}", array.reshape(len(array), -1), "real")
     np.savez(file := io.BytesIO(), **arrays)
     content = file.getvalue()
     other = f"{name}-{hashlib.sha256(content).hexdigest()[:8]}.npz"
@@ -69,12 +70,6 @@ def _kept(data: Any, name: str, out: Path) -> Iterator[Path]:
         raise FlagError(f"name {name!r} goes into results; choose at most 50 letters, digits, ., _ or -")
     path = out / "data" / f"{name}.npz"
     path = path.with_name(other) if path.exists() and path.read_bytes() != content else path
-    new = not path.exists() or path.read_bytes() != content
-    if new:
+    if not path.exists() or path.read_bytes() != content:
         store.write(path, content)
-    try:
-        yield path
-    except UserError:
-        if new:
-            path.unlink()
-        raise
+    return path

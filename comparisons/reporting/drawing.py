@@ -25,18 +25,17 @@ DASHES = {"train": "-", "test": "--"}
 def svg(size: tuple[float, float], draw: Callable[[Any], None], style: Mapping[str, Any] = SMALL) -> str:
     """Return a `figure` as SVG."""
     text = io.StringIO()
-    save = {"format": "svg", "metadata": {"Date": None}}
-    figure(size, draw, style, lambda drawn: drawn.savefig(text, **save))
+
+    def save(drawn: Any) -> None:
+        draw(drawn)
+        drawn.savefig(text, format="svg", metadata={"Date": None})
+
+    figure(size, save, style)
     return text.getvalue()
 
 
-def figure(
-    size: tuple[float, float],
-    draw: Callable[[Any], None],
-    style: Mapping[str, Any] = SMALL,
-    use: Callable[[Any], None] = lambda drawn: None,
-) -> Any:
-    """Run `draw(figure)` on an empty figure of this size [inches], then `use`; return it, a Figure of matplotlib's.
+def figure(size: tuple[float, float], draw: Callable[[Any], None], style: Mapping[str, Any] = SMALL) -> Any:
+    """Run `draw(figure)` on an empty figure of this size [inches]; return it, a Figure of matplotlib's.
 
     Neither a matplotlibrc, TeX and styles in it say, nor the backend that a notebook asks for has a part in it.
     """
@@ -51,7 +50,6 @@ def figure(
         rcParams.update({**ALWAYS, **style})
         drawn = Figure(figsize=size, layout="constrained")
         draw(drawn)
-        use(drawn)
     return drawn
 
 

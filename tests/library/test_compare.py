@@ -133,22 +133,34 @@ def test_a_setting_that_is_not_allowed_is_one_line(tmp_path: Path, settings: dic
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (X * np.nan, "data.npz x: row 0, column 0 is nan"),
-        (X[:3], "3 rows leave 1 to test on"),
-        (X[0, 0], r"has the shape \(3,\)"),
-        (X.astype(object), "holds object and no numbers"),
+        (X * np.nan, "data x: row 0, column 0 is nan"),
+        (X[:1], "data x: shape is .* not .* with at least 2 rows"),
+        (X[0, 0], r"data x is float64 \[3\]; give numbers \[n, d\]"),
+        (3.0, r"data x is float64 \[\]"),
+        (X.astype(object), r"data x is object \[60, 2, 3\]"),
         ([[1], [2, 3]], "data x is no array"),
-        (None, "holds object and no numbers"),
-        ({"y": X}, "holds no array x, but y"),
-        ({"x": X, "y": X}, "the array 'y' would not be used"),
+        (None, "data x is object"),
         (pd.DataFrame({"a": [1, 2], "b": ["c", "d"]}), "row 0, column b: 'c' is no number"),
         ("nothing.npz", "there is no such file"),
     ],
 )
-def test_bad_data_are_refused_in_a_line_and_leave_no_file(tmp_path: Path, data: Any, words: str) -> None:
+def test_bad_arrays_are_refused_in_a_line_and_leave_no_file(tmp_path: Path, data: Any, words: str) -> None:
     with pytest.raises(DataError, match=words) as caught:
         tiny(data, tmp_path / "out")
     assert "\n" not in str(caught.value) and not [*tmp_path.rglob("*.npz")]
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (X[:3], "3 rows leave 1 to test on"),
+        ({"y": X}, "holds no array x, but y"),
+        ({"x": X, "y": X}, "the array 'y' would not be used"),
+    ],
+)
+def test_arrays_that_do_not_go_together_are_refused_as_a_file_is(tmp_path: Path, data: Any, words: str) -> None:
+    with pytest.raises(DataError, match=f"^data.npz.*{words}"):
+        tiny(data, tmp_path)
 
 
 def test_a_comparison_shows_itself(tmp_path: Path) -> None:

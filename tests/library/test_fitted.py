@@ -109,12 +109,12 @@ def test_a_q_without_a_mean_is_drawn_from_and_that_is_said(found: Comparison, en
     ("x", "words"),
     [
         (X[:, :1], r"x has the shape \(80, 1, 3\); a row is a datapoint: \[n, 6\]"),
-        (X[0, 0], r"x has the shape \(3,\)"),
+        (X[0, 0], r"x is float64 \[3\]; give numbers"),
         (X + 1.0, "x: row 0, column 0 is .* not a number in"),
         (X * np.nan, "x: row 0, column 0 is nan"),
-        ([["a"] * 6], "x holds <U1 and no numbers"),
+        ([["a"] * 6], "x is <U1"),
         ([[1.0], [1.0, 2.0]], "x is no array"),
-        (None, "x holds object"),
+        (None, "x is object"),
     ],
 )
 def test_rows_that_the_model_cannot_score(found: Comparison, x: Any, words: str) -> None:
