@@ -12,9 +12,9 @@ import sys
 from comparisons import cli
 from comparisons.paper.panels import EVIDENCE
 from comparisons.reporting.folder import report
-from comparisons.runner.grid import parse_preset, run_grids
+from comparisons.runner.grid import EVERYTHING, parse_preset, run_grids
 
-DEFAULTS = {"backend": ("all",), "engine": ("all",), "seed": (0,)}
+DEFAULTS = EVERYTHING
 PRESETS = EVIDENCE
 
 

@@ -8,12 +8,14 @@ from collections.abc import Callable
 
 from models.base import Model
 from models.linear_gaussian import linear_gaussian
-from models.vae import VaeBernoulli, VaeGaussian
-from models.vae_poisson import VaePoisson
+from models.vae import VaeBernoulli, VaeGaussian, VaeGaussianUnit
+from models.vae_poisson import VaeNegativeBinomial, VaePoisson
 
 MODELS: dict[str, Callable[[int, int, int], Model]] = {
     "vae_bernoulli": VaeBernoulli,
     "vae_gaussian": VaeGaussian,
+    "vae_gaussian_unit": VaeGaussianUnit,
     "vae_poisson": VaePoisson,
+    "vae_negative_binomial": VaeNegativeBinomial,
     "linear_gaussian": linear_gaussian,
 }

@@ -86,3 +86,20 @@ class VaeGaussian(OneHiddenLayer):
             loc = 0.5 * (ppl.xp.tanh(0.5 * activation) + 1.0)  # the sigmoid, in words both libraries have
             scale = ppl.xp.exp(0.5 * (ppl.xp.matmul(hidden, theta["w3"]) + theta["b3"]))
             ppl.sample("x", ppl.dist.Normal(loc, scale).to_event(1))
+
+
+@dataclass(frozen=True)
+class VaeGaussianUnit(OneHiddenLayer):
+    """Gaussian decoder of unit variance, as many tutorials have it: x ~ N(tanh(z w1 + b1) w2 + b2, I), for any real x.
+
+    Its mean is not bounded, and its variance not learned: scale the columns so that a unit is what you call noise.
+    """
+
+    columns = "unit normal"
+
+    def generative(self, ppl: Ppl, theta: Params, n: int) -> None:
+        with ppl.plate("data", n):
+            z = standard_normal_latents(ppl, self.n_latent)
+            hidden = ppl.xp.tanh(ppl.xp.matmul(z, theta["w1"]) + theta["b1"])
+            loc = ppl.xp.matmul(hidden, theta["w2"]) + theta["b2"]
+            ppl.sample("x", ppl.dist.Normal(loc, 1.0).to_event(1))

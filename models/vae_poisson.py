@@ -1,5 +1,6 @@
-"""Counts, such as words or reads of genes: the paper's MLPs with a Poisson decoder."""
+"""Counts, such as words or reads of genes: the paper's MLPs with a Poisson or a negative binomial decoder."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from models.base import Array, Params, Ppl, standard_normal_latents
@@ -17,10 +18,33 @@ class VaePoisson(OneHiddenLayer):
 
     def generative(self, ppl: Ppl, theta: Params, n: int) -> None:
         with ppl.plate("data", n):
-            z = standard_normal_latents(ppl, self.n_latent)
-            hidden = ppl.xp.tanh(ppl.xp.matmul(z, theta["w1"]) + theta["b1"])
-            log_rate = ppl.xp.matmul(hidden, theta["w2"]) + theta["b2"]
-            ppl.sample("x", ppl.dist.Poisson(ppl.xp.exp(log_rate)).to_event(1))
+            ppl.sample("x", ppl.dist.Poisson(ppl.xp.exp(self._log_mean(ppl, theta))).to_event(1))
 
     def recognition(self, ppl: Ppl, phi: Params, x: Array) -> None:
         super().recognition(ppl, phi, ppl.xp.log1p(x))
+
+    def _log_mean(self, ppl: Ppl, theta: Params) -> Array:
+        """Sample z, and return the log of E[x | z] [..., n, n_x]."""
+        z = standard_normal_latents(ppl, self.n_latent)
+        hidden = ppl.xp.tanh(ppl.xp.matmul(z, theta["w1"]) + theta["b1"])
+        return ppl.xp.matmul(hidden, theta["w2"]) + theta["b2"]
+
+
+@dataclass(frozen=True)
+class VaeNegativeBinomial(VaePoisson):
+    """Negative binomial decoder: counts that vary more than a Poisson's, by a dispersion of each column's own.
+
+    x ~ NB with mean m = exp(tanh(z w1 + b1) w2 + b2) and variance m + m^2 exp(-log_r): a Poisson whose rate is drawn
+    from a gamma of shape exp(log_r) and mean m. log_r starts at 0.
+    """
+
+    columns = "negative binomial"
+
+    @property
+    def theta_shapes(self) -> Mapping[str, tuple[int, ...]]:
+        return {**super().theta_shapes, "log_r": (self.n_x,)}
+
+    def generative(self, ppl: Ppl, theta: Params, n: int) -> None:
+        with ppl.plate("data", n):
+            rate = ppl.xp.exp(theta["log_r"] - self._log_mean(ppl, theta))
+            ppl.sample("x", ppl.dist.GammaPoisson(ppl.xp.exp(theta["log_r"]), rate).to_event(1))

@@ -28,10 +28,14 @@ def mean_and_variance(name: str, theta: Values, z: np.ndarray) -> tuple[np.ndarr
         mean = z @ theta["w"] + theta["b"]
         return mean, np.full_like(mean, np.exp(2 * theta["log_scale"]))
     hidden = np.tanh(z @ theta["w1"] + theta["b1"])
+    activation = hidden @ theta["w2"] + theta["b2"]
     if name == "vae_poisson":
-        rate = np.exp(hidden @ theta["w2"] + theta["b2"])
-        return rate, rate
-    mean = special.expit(hidden @ theta["w2"] + theta["b2"])
+        return np.exp(activation), np.exp(activation)
+    if name == "vae_negative_binomial":
+        return np.exp(activation), np.exp(activation) + np.exp(2 * activation - theta["log_r"])
+    if name == "vae_gaussian_unit":
+        return activation, np.ones_like(activation)
+    mean = special.expit(activation)
     if name == "vae_bernoulli":
         return mean, mean * (1 - mean)
     return mean, np.exp(hidden @ theta["w3"] + theta["b3"])
@@ -48,7 +52,7 @@ def q_moments(name: str, phi: Values, x: np.ndarray) -> tuple[np.ndarray, np.nda
     if name == "linear_gaussian":
         loc = x @ phi["w"] + phi["b"]
         return loc, np.broadcast_to(np.exp(phi["log_scale"]), loc.shape)
-    seen = np.log(1.0 + x) if name == "vae_poisson" else x
+    seen = np.log(1.0 + x) if name in ("vae_poisson", "vae_negative_binomial") else x
     hidden = np.tanh(seen @ phi["w3"] + phi["b3"])
     return hidden @ phi["w4"] + phi["b4"], np.sqrt(np.exp(hidden @ phi["w5"] + phi["b5"]))
 
@@ -106,14 +110,24 @@ def _linear_gaussian(theta: Values, z: np.ndarray, x: np.ndarray) -> np.ndarray:
     return stats.norm.logpdf(x, mean, np.sqrt(variance)).sum(-1)
 
 
+def _vae_gaussian_unit(theta: Values, z: np.ndarray, x: np.ndarray) -> np.ndarray:
+    return stats.norm.logpdf(x, mean_and_variance("vae_gaussian_unit", theta, z)[0]).sum(-1)
+
+
 def _vae_poisson(theta: Values, z: np.ndarray, x: np.ndarray) -> np.ndarray:
-    rate = np.exp(np.tanh(z @ theta["w1"] + theta["b1"]) @ theta["w2"] + theta["b2"])
-    return stats.poisson.logpmf(x, rate).sum(-1)
+    return stats.poisson.logpmf(x, mean_and_variance("vae_poisson", theta, z)[0]).sum(-1)
+
+
+def _vae_negative_binomial(theta: Values, z: np.ndarray, x: np.ndarray) -> np.ndarray:
+    mean, r = mean_and_variance("vae_negative_binomial", theta, z)[0], np.exp(theta["log_r"])
+    return stats.nbinom.logpmf(x, r, r / (r + mean)).sum(-1)
 
 
 LOG_LIKELIHOOD: dict[str, Callable[[Values, np.ndarray, np.ndarray], np.ndarray]] = {
     "vae_bernoulli": _bernoulli,
     "vae_gaussian": _vae_gaussian,
+    "vae_gaussian_unit": _vae_gaussian_unit,
     "vae_poisson": _vae_poisson,
+    "vae_negative_binomial": _vae_negative_binomial,
     "linear_gaussian": _linear_gaussian,
 }

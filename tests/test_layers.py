@@ -36,7 +36,20 @@ ROOMS: dict[str, set[str]] = {
     "reporting": {"runner", "evidence", "data", "errors", "inference"},
     "paper": {"reporting", "runner", "cli", "evidence", "data", "errors", "inference", "models"},
     "benchmarks": {"reporting", "runner", "cli", "evidence", "data", "errors", "inference", "models"},
-    "door": {"paper", "benchmarks", "reporting", "runner", "checks", "cli", "data", "errors", "inference", "models"},
+    "library": {"reporting", "runner", "cli", "evidence", "data", "errors", "inference"},
+    "door": {
+        "library",
+        "paper",
+        "benchmarks",
+        "reporting",
+        "runner",
+        "checks",
+        "cli",
+        "data",
+        "errors",
+        "inference",
+        "models",
+    },
 }
 
 

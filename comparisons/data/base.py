@@ -71,6 +71,11 @@ def check(name: str, array: np.ndarray, support: str) -> None:
         raise FlagError(f"unknown support {support!r}; choose from {', '.join(SUPPORTS)}")
     if array.ndim != 2 or len(array) < 2 or array.size == 0:
         raise DataError(f"{name}: shape is {array.shape}, not [n, d] with at least 2 rows and 1 column")
+    check_values(name, array, support)
+
+
+def check_values(name: str, array: np.ndarray, support: str) -> None:
+    """Raise DataError for a value of an array [n, d] outside `support`, naming the first."""
     allowed, test = SUPPORTS[support]
     valid = test(array)
     if not valid.all():

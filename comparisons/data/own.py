@@ -200,16 +200,17 @@ def _csv(own: Own) -> dict[str, np.ndarray]:
     with gzip.open(own.path) if own.endswith(".gz") else open(own.path, "rb") as file:
         words = file.readline(2**20).decode().split(",")
     named = not all(re.fullmatch(r"\s*[-+]?(\d*\.?\d+|\d+\.|nan|inf)(e[-+]?\d+)?\s*", word, re.I) for word in words)
-    return _table(own, pd.read_csv(own.path, header=0 if named else None))
+    return {"x": table(own, pd.read_csv(own.path, header=0 if named else None))}
 
 
 def _parquet(own: Own) -> dict[str, np.ndarray]:
     import pandas as pd
 
-    return _table(own, pd.read_parquet(own.path))
+    return {"x": table(own, pd.read_parquet(own.path))}
 
 
-def _table(own: Own, frame: "pd.DataFrame") -> dict[str, np.ndarray]:
+def table(own: str, frame: "pd.DataFrame") -> np.ndarray:
+    """Return a table's numbers. Raises DataError, which names `own` and the place, for a word among them."""
     import pandas as pd
 
     for name, column in frame.items():
@@ -219,7 +220,7 @@ def _table(own: Own, frame: "pd.DataFrame") -> dict[str, np.ndarray]:
                 f"row {words.index[0]}, column {name}: {str(words.iloc[0])[:40]!r}" if len(words) else f"column {name}"
             )
             raise DataError(f"{own}: {where} is no number; drop that column or row")
-    return {"x": frame.to_numpy(dtype=np.float64)}
+    return frame.to_numpy(dtype=np.float64)
 
 
 def _idx(own: Own) -> dict[str, np.ndarray]:

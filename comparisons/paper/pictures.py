@@ -17,7 +17,7 @@ from comparisons.reporting import markdown
 from comparisons.reporting.blocks import Block, Figure, Heading, Table
 from comparisons.runner import store
 from comparisons.runner.experiment import Experiment, numbers_version
-from comparisons.runner.fits import Fit, earlier
+from comparisons.runner.fits import Fit, decoded, earlier
 
 FOLDERS = earlier("lower_bound", "manifold", "samples")
 Sheet = tuple[Path, dict[str, Any]]  # a PNG, and the facts beside it
@@ -37,9 +37,7 @@ def experiment(plan: Any, data: str, n_latent: int, n_hidden: int) -> Experiment
 
 def decoder_means(fit: Fit, z: np.ndarray) -> np.ndarray:
     """Return E[x | z] [n, n_x] for z [n, n_latent], clipped to [0, 1] as pixels are."""
-    values = {"z": fit.engine.array(z), "x": fit.engine.array(np.zeros((len(z), fit.model.n_x)))}
-    decoder = fit.engine.conditional(fit.model.generative, "x", values, fit.theta, len(z))
-    return np.clip(fit.engine.numpy(decoder.mean), 0.0, 1.0)
+    return np.clip(decoded(fit, z), 0.0, 1.0)
 
 
 def sheet(images: np.ndarray, shape: tuple[int, int], columns: int) -> np.ndarray:

@@ -23,7 +23,19 @@ DASHES = {"train": "-", "test": "--"}
 
 
 def svg(size: tuple[float, float], draw: Callable[[Any], None], style: Mapping[str, Any] = SMALL) -> str:
-    """Run `draw(figure)` on an empty figure of this size [inches]; return it as SVG.
+    """Return a `figure` as SVG."""
+    text = io.StringIO()
+
+    def save(drawn: Any) -> None:
+        draw(drawn)
+        drawn.savefig(text, format="svg", metadata={"Date": None})
+
+    figure(size, save, style)
+    return text.getvalue()
+
+
+def figure(size: tuple[float, float], draw: Callable[[Any], None], style: Mapping[str, Any] = SMALL) -> Any:
+    """Run `draw(figure)` on an empty figure of this size [inches]; return it, a Figure of matplotlib's.
 
     Neither a matplotlibrc, TeX and styles in it say, nor the backend that a notebook asks for has a part in it.
     """
@@ -36,11 +48,9 @@ def svg(size: tuple[float, float], draw: Callable[[Any], None], style: Mapping[s
     with rc_context():
         rcdefaults()
         rcParams.update({**ALWAYS, **style})
-        figure = Figure(figsize=size, layout="constrained")
-        draw(figure)
-        text = io.StringIO()
-        figure.savefig(text, format="svg", metadata={"Date": None})
-    return text.getvalue()
+        drawn = Figure(figsize=size, layout="constrained")
+        draw(drawn)
+    return drawn
 
 
 def colours(backends: Iterable[str]) -> dict[str, str]:

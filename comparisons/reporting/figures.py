@@ -1,7 +1,7 @@
 """Rows to figures: learning curves as SVG, the same bytes for the same rows."""
 
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -22,12 +22,14 @@ STYLE = {"font.size": 8, "axes.titlesize": 8, "legend.fontsize": 8}
 Curves = dict[tuple[str, ...], pd.Series]  # (backend, method, engine, split) -> the mean over seeds by points seen
 
 
-def learning_curves(rows: pd.DataFrame, table: pd.DataFrame | None = None) -> str:
+def learning_curves(
+    rows: pd.DataFrame, table: pd.DataFrame | None = None, finish: Callable[..., Any] | None = None
+) -> Any:
     """Draw lower bound and log p(x) against points seen: train solid, test dashed, one colour a backend.
 
     A marker tells the engine, a number at a curve's end its settings; with several seeds a band shows one standard
     error over them. A curve that ends far from the others leaves its panel, and is named over it. `table` is
-    `tables.summary` of the rows, if it is known already. Returns SVG.
+    `tables.summary` of the rows, if it is known already. Returns SVG, or what else of `drawing` is to `finish` it.
     """
     lost = rows[rows.status == "diverged"]
     notes = {note(group, key[0]) for key, group in (summary(rows) if table is None else table).groupby(PANEL)}
@@ -66,7 +68,7 @@ def learning_curves(rows: pd.DataFrame, table: pd.DataFrame | None = None) -> st
         figure.legend(handles=keys, loc="outside right upper", frameon=False)
         figure.supxlabel("\n".join(lines), fontsize=7, color="0.35")
 
-    return drawing.svg(size, draw, STYLE)
+    return (finish or drawing.svg)(size, draw, STYLE)
 
 
 def _draw(axis: Any, shown: pd.DataFrame) -> Curves:

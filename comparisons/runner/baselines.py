@@ -48,7 +48,8 @@ def keep(out: Path, cells: Iterable[tuple[Cell, Data]]) -> None:
             x, _ = points(data, split, e.eval_points)
             name = key(e.model, e.data, cell.n_train, split, len(x))
             if name not in known:
-                known[name] = baseline(data.train, x, built(e, cell.n_x).support)
+                model = built(e, cell.n_x)
+                known[name] = baseline(data.train, x, model.columns or model.support)
     if known == before:
         return
     text = io.StringIO()

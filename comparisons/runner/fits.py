@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 import inference
 from comparisons.data import Data
 from comparisons.errors import NumericsError
@@ -51,6 +53,14 @@ class Fit(NamedTuple):
         """Return the first points of a split, as a comparison judges them, and their indices in the training set."""
         x, indices = points(data, split, count)
         return self.engine.array(x), None if indices is None else self.engine.array(indices)
+
+
+def decoded(fit: Fit, z: np.ndarray) -> np.ndarray:
+    """Return E[x | z] [n, n_x] of a fit, for z [n, n_latent]."""
+    engine, given = fit.engine, {"z": fit.engine.array(z)}
+    with engine.pinned():
+        sites = engine.sites(engine.key(0), fit.model.generative, given, fit.theta, len(z))
+        return np.asarray(engine.numpy(sites["x"].fn.mean))
 
 
 def fitted(experiment: Experiment, data: Data, out: Path, look_in: Sequence[Path] = ()) -> Fit:

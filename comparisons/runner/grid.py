@@ -11,7 +11,7 @@ from contextvars import copy_context
 from dataclasses import dataclass, fields
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import inference
 from comparisons.cli import parts
@@ -34,6 +34,8 @@ Loaded = dict[int | None, Data]  # a request's data, by `n_train`
 
 # The flags that take several values and span the grid.
 GRID = {f.name: f for f in fields(Experiment) if f.metadata.get("spans")}
+# Defaults of who asks for a comparison, and for nothing else.
+EVERYTHING: dict[str, Any] = {"backend": ("all",), "engine": ("all",), "seed": (0,)}
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,15 @@ class Request:
     out: Path
     data_dir: Path | None
     running: "Running"
+    command: str = ""  # that asks for the same, where none was typed
+
+
+class Looked(NamedTuple):
+    """A request after all that can be wrong with it has been looked at: its cells, and their data."""
+
+    request: Request
+    jobs: list[Job]
+    data: Loaded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +133,11 @@ def run_grids(requests: list[Request], report: Report) -> int:
     """
     if requests[0].running.dry_run:
         return copy_context().run(_dry_run, requests)
+    return run(looked_at(requests), report)
+
+
+def looked_at(requests: list[Request]) -> list[Looked]:
+    """Return the cells and the data of requests, which can now be run. Raises UserError for what is wrong with any."""
     for request in requests:
         store.prepare(request.out)
         baselines.read(request.out)  # a damaged file is said before anything is computed
@@ -129,11 +145,15 @@ def run_grids(requests: list[Request], report: Report) -> int:
     for name in loaded:
         if isinstance(name, Own):  # what was found in it, for whoever knows what should be there
             print(name.read.told, file=sys.stderr)
-    looked = [(request, *_look_ahead(request, loaded[request.experiments[0].data])) for request in requests]
+    return [_look_ahead(request, loaded[request.experiments[0].data]) for request in requests]
+
+
+def run(looked: list[Looked], report: Report) -> int:
+    """Run one grid after another; return 0, or 1 where a run failed. Raises UserError."""
     codes, unfit = [], []
-    for request, jobs, data in looked:
+    for one in looked:
         try:
-            codes.append(_run(request, jobs, data, report))
+            codes.append(_run(*one, report))
         except UnfitError as error:  # of some of its cells; the others have run, and so will the other grids
             unfit.append(str(error))
     if unfit:
@@ -148,7 +168,7 @@ def _dry_run(requests: list[Request]) -> int:
     for request in requests:
         data, running = request.experiments[0].data, request.running
         try:
-            jobs += _look_ahead(request, load(data, request.data_dir))[0]
+            jobs += _look_ahead(request, load(data, request.data_dir)).jobs
         except DataError as error:  # cells are named after their data
             print(f"{data}, {len(request.experiments)} cells: {error}")
     if jobs:
@@ -197,7 +217,8 @@ def _reported(report: Report, out: Path, rows: Any, asked: Any) -> int:
         traceback.print_exc(file=sys.stderr)
         print(f"the report of {out} broke ({type(error).__name__}); its rows are in {out / 'cells'}", file=sys.stderr)
         return 1
-    print(text)
+    if text:
+        print(text)
     return 0
 
 
@@ -211,22 +232,19 @@ def _work(jobs: list[Job], data: Loaded, running: Running, watch: Callable[[], N
         work(job, data[job.cell.experiment.n_train], watch)
 
 
-def _look_ahead(request: Request, whole: Data) -> tuple[list[Job], Loaded]:
-    """Return the grid's jobs and data, after everything that can be wrong with it has been looked at.
-
-    Raises UserError.
-    """
+def _look_ahead(request: Request, whole: Data) -> Looked:
     data = {n_train: take(whole, n_train) for n_train in dict.fromkeys(e.n_train for e in request.experiments)}
     digests = {n_train: digest(one) for n_train, one in data.items()}
     # A worker may stand in another folder, and not know this process's environment.
     named = request.data_dir or os.environ.get("AEVB_DATA")
     folder = Path(named).expanduser().absolute() if named else None
     here, out, running = store.environment(), request.out.absolute(), request.running
+    here |= {"command": request.command} if request.command else {}
     how = folder, running.checkpoint_seconds, running.keep_stops
     cells = [on(e, data[e.n_train], digests[e.n_train]) for e in request.experiments]
     jobs = [Job(request.comparison, cell, out, here, *how) for cell in cells]
     _hold_models(request, data)
-    return jobs, data
+    return Looked(request, jobs, data)
 
 
 def _hold_models(request: Request, data: Loaded) -> None:

@@ -1,5 +1,6 @@
 """How far cells have come: read from the files in their folders alone, so that anybody can look at any time."""
 
+import math
 import shutil
 import sys
 import time
@@ -117,11 +118,17 @@ def line() -> Iterator[Callable[..., None]]:
 
 def came_to(out: Path, cell: str) -> str:
     """Say the number of a cell's end that counts, in nats: log p(x) on test, or the bound where it is not asked."""
+    metric, value = reached(out, cell)
+    return f"{METRICS[metric]} on test {value:.2f}" if metric else "done"
+
+
+def reached(out: Path, cell: str) -> tuple[str, float]:
+    """Return that number's metric and the number; "" and -inf where there is none."""
     rows = store.read_rows(out / "cells" / cell / "rows.csv")
     rows = rows[(rows.split == "test") & (rows.n_seen == rows.n_seen.max()) & rows.value.notna()].set_index("metric")
     first = sorted(METRICS, key=lambda name: METRICS[name] != "log p(x)")
     metric = next((name for name in first if name in rows.index), "")
-    return f"{METRICS[metric]} on test {rows.value[metric]:.2f}" if metric else "done"
+    return metric, float(rows.value[metric]) if metric else -math.inf
 
 
 def told(seen: list[Look]) -> str:

@@ -31,6 +31,28 @@ def test_normal_columns_are_scipys() -> None:
     assert baseline(train, x, "real") == pytest.approx(expected, rel=1e-12)
 
 
+def test_other_columns_are_scipys() -> None:
+    rng = np.random.default_rng(0)
+    train, x = rng.poisson([0.5, 40.0], (500, 2)), rng.poisson(3.0, (40, 2))
+    expected = stats.poisson(train.mean(0)).logpmf(x).sum(1).mean()
+    assert baseline(train, x, "count") == pytest.approx(expected, rel=1e-12)
+    expected = stats.norm(train.mean(0), 1.0).logpdf(x).sum(1).mean()
+    assert baseline(train, x, "unit normal") == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_negative_binomial_s_shape_is_found_and_no_other_is_better() -> None:
+    rng = np.random.default_rng(0)
+    train = np.stack([rng.negative_binomial(r, r / (r + m), 20_000) for r, m in ((0.5, 2.0), (4.0, 30.0))], 1)
+    found = baseline(train, train, "negative binomial")
+    for factor in (0.8, 0.9, 1.0, 1.1, 1.3):
+        r = factor * np.array([0.5, 4.0])
+        assert stats.nbinom.logpmf(train, r, r / (r + train.mean(0))).sum(1).mean() <= found
+    truth = stats.nbinom.logpmf(train, [0.5, 4.0], [0.2, 4.0 / 34.0]).sum(1)
+    assert found - truth.mean() < 3e-4  # two means and two shapes: 4 / 2 parameters / N = 1e-4
+    counts = rng.poisson(3.0, (2000, 1))
+    assert baseline(counts, counts, "negative binomial") == pytest.approx(baseline(counts, counts, "count"), abs=2e-3)
+
+
 def test_what_training_never_showed_is_dear_and_finite() -> None:
     train = np.zeros((100, 1))
     assert baseline(train, np.ones((1, 1)), "binary") == pytest.approx(-np.log(200))

@@ -181,7 +181,9 @@ def test_init_is_a_function_of_the_seed(name: str) -> None:
     [
         ("vae_bernoulli", {"b2"}, {"b4", "w5", "b5"}),
         ("vae_gaussian", {"b2", "w3", "b3"}, {"b4", "w5", "b5"}),
+        ("vae_gaussian_unit", {"b2"}, {"b4", "w5", "b5"}),
         ("vae_poisson", {"b2"}, {"b4", "w5", "b5"}),
+        ("vae_negative_binomial", {"b2", "log_r"}, {"b4", "w5", "b5"}),
         ("linear_gaussian", {"b", "log_scale"}, {"b", "log_scale"}),
     ],
 )

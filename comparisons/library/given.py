@@ -1,0 +1,77 @@
+"""What Python gives in place of flags: settings as values, and data as arrays."""
+
+import hashlib
+import io
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from comparisons.cli.flags import flag
+from comparisons.data import check
+from comparisons.data.own import NAME, table
+from comparisons.errors import DataError, FlagError, unknown
+from comparisons.runner import store
+from comparisons.runner.experiment import Experiment
+from comparisons.runner.grid import EVERYTHING, GRID, Request, Running, parse
+
+COMMAND = "marginal_likelihood"  # which makes the same cells
+SETTINGS = {f.name: flag(f) for kind in (Experiment, Running) for f in fields(kind)} | {"data_dir": "--data-dir"}
+for _argument in ("data", "dry_run"):  # which is one of its own; which is for a look before a command is typed
+    del SETTINGS[_argument]
+
+
+def asked(settings: Mapping[str, Any], data: Any, name: str, out: str | Path) -> Request:
+    """Return the request of a command with these flags. Raises FlagError and DataError."""
+    words: list[str] = []
+    for word, value in settings.items():
+        singular = word.removesuffix("s") if word.removesuffix("s") in GRID else word
+        if singular not in SETTINGS:
+            raise unknown("setting", word, sorted(SETTINGS))
+        if value is not None and value is not False:
+            words += [SETTINGS[singular], *([] if value is True else _typed(value))]
+    source = data if isinstance(data, (str, Path)) else _kept(data, name, Path(out))
+    words = ["--data", getattr(source, "path", str(source)), *words, "--out", str(out)]
+    command = " ".join(["python -m", f"comparisons.{COMMAND}", *map(store.shown, words)])
+    return replace(parse(COMMAND, "", EVERYTHING, words), command=command)
+
+
+def numbers(name: str, given: Any) -> np.ndarray:
+    """Return an array of numbers, a table's or what NumPy makes of anything else. Raises DataError."""
+    import pandas as pd
+
+    try:
+        array = table(name, given) if isinstance(given, pd.DataFrame) else np.asarray(given)
+    except (TypeError, ValueError) as error:  # ragged lists; a tensor on a card
+        raise DataError(f"{name} is no array: {' '.join(str(error).split())[:100]}") from error
+    if array.dtype.kind not in "biuf" or array.ndim not in (2, 3):
+        raise DataError(f"{name} is {array.dtype} {list(array.shape)}; give numbers [n, d] or [n, rows, columns]")
+    return array
+
+
+def _typed(value: Any) -> list[str]:
+    """Return a value, or each of several, as it is typed; 1e5 is a whole number."""
+    each = [value] if isinstance(value, str) or not isinstance(value, Iterable) else value
+    return [str(int(one)) if isinstance(one, float) and one.is_integer() else str(one) for one in each]
+
+
+def _kept(data: Any, name: str, out: Path) -> Path:
+    """Write arrays as np.savez does, unless a file of the same bytes is there; return the file."""
+    given = data if isinstance(data, Mapping) else {"x": data}
+    if wrong := [str(key) for key in given if key not in ("x", "x_test")]:
+        raise DataError(f"the array {wrong[0]!r} of {name} would not be used; give x, and x_test if there is one")
+    arrays: dict[str, Any] = {str(key): numbers(f"{name} {key}", one) for key, one in given.items()}
+    for key, array in arrays.items():
+        check(f"{name} {key}", array.reshape(len(array), -1), "real")
+    np.savez(file := io.BytesIO(), **arrays)
+    content = file.getvalue()
+    other = f"{name}-{hashlib.sha256(content).hexdigest()[:8]}.npz"
+    if not NAME.fullmatch(other):
+        raise FlagError(f"name {name!r} goes into results; choose at most 50 letters, digits, ., _ or -")
+    path = out / "data" / f"{name}.npz"
+    path = path.with_name(other) if path.exists() and path.read_bytes() != content else path
+    if not path.exists() or path.read_bytes() != content:
+        store.write(path, content)
+    return path
