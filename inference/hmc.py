@@ -19,11 +19,12 @@ class HmcInfo(NamedTuple):
 
 
 def leapfrog(
-    engine: Engine, log_density: Callable[[Array], Array], n_steps: int
+    engine: Engine, log_density: Callable[[Array], Array], n_steps: int, ends: bool = False
 ) -> Callable[[Array, Array, Array], tuple[Array, Array, Array, Array]]:
     """Return f(z, momentum, step_size) -> (z, momentum, log p at the start, log p at the end); unit mass.
 
-    `log_density` maps z [..., n, k] to [..., n]. L steps cost L + 1 gradients: consecutive half steps share one.
+    `log_density` maps z [..., n, k] to [..., n]. L steps cost L + 1 gradients: consecutive half steps share one. With
+    `ends` log p is not worked out between the ends: faster, and another program, whose last bits may differ.
     """
 
     def total(z: Array) -> tuple[Array, Array]:
@@ -39,11 +40,15 @@ def leapfrog(
         return z, momentum + 0.5 * step_size * force, force, log_p
 
     def integrate(z: Array, momentum: Array, step_size: Array) -> tuple[Array, Array, Array, Array]:
-        def one(carry: tuple[Array, Array, Array], _: object) -> tuple[tuple[Array, Array, Array], None]:
-            *carried, _between = turn(*carry, step_size)  # log p between the ends is not asked for: not worked out
-            return (carried[0], carried[1], carried[2]), None
+        def one(carry: tuple[Array, ...], _: object) -> tuple[tuple[Array, ...], None]:
+            z, momentum, force = carry[:3]
+            return turn(z, momentum, force, step_size)[: len(carry)], None
 
         (_, start), force = gradient(z)
+        if not ends:
+            counter = (engine.array([0] * n_steps),)
+            (z, momentum, _, end), _ = engine.scan(one, (z, momentum, force, start), counter)
+            return z, momentum, start, end
         carry = z, momentum, force
         if n_steps > 1:
             carry, _ = engine.scan(one, carry, (engine.array([0] * (n_steps - 1)),))
@@ -54,16 +59,16 @@ def leapfrog(
 
 
 def hmc(
-    engine: Engine, log_density: Callable[[Array], Array], n_steps: int, jitter: float = 0.0
+    engine: Engine, log_density: Callable[[Array], Array], n_steps: int, jitter: float = 0.0, ends: bool = False
 ) -> Callable[[Key, Array, Array], tuple[Array, HmcInfo]]:
     """Return move(key, z [..., n, k], step_size) -> (z, info): one HMC transition of every chain of each datapoint.
 
     `step_size` is a scalar, or [n, 1] for one per datapoint; each chain's own is spread by +- `jitter` of it in every
     move. Without, a trajectory as long as the posterior's own period ends where it began, move after move (Neal 2011,
-    section 3.2). A proposal with a non-finite energy is rejected.
+    section 3.2). A proposal with a non-finite energy is rejected. `ends` is that of `leapfrog`.
     """
     xp = engine.ppl.xp
-    integrate = leapfrog(engine, log_density, n_steps)
+    integrate = leapfrog(engine, log_density, n_steps, ends)
 
     def noise(ppl: Ppl, z: Array) -> None:
         ppl.sample("momentum", ppl.dist.Normal(xp.zeros_like(z), xp.ones_like(z)))

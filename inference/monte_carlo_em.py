@@ -70,7 +70,7 @@ def monte_carlo_em(engine: Engine, model: Model, settings: MonteCarloEMSettings)
         def log_density(z: Array) -> Array:
             return engine.log_prob(model.generative, {"z": z, "x": batch.x}, theta(state), n)
 
-        move = hmc(engine, log_density, settings.leapfrog_steps)
+        move = hmc(engine, log_density, settings.leapfrog_steps, ends=True)
         z, moved = move(key, state["z"][batch.indices], xp.exp(state["log_step_size"]))
 
         size = min(n, settings.minibatch) if full else n

@@ -145,7 +145,7 @@ def test_a_table_is_printed_in_latex(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_disk_that_it_takes() -> None:
-    """What the README says: two gigabytes."""
+    """What the README says: two gigabytes, and a quarter of one for tests and lint."""
     environment = Path(sys.prefix)
     size = sum(path.lstat().st_size for path in environment.rglob("*") if not path.is_dir())
-    assert environment != ROOT / ".venv" or size < 2.2e9
+    assert environment != ROOT / ".venv" or size < 2.3e9

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -167,11 +167,13 @@ class Trainer:
         standing.decoder_evals += int(info.decoder_evals.sum())
         error = float(info.acceptance.std(ddof=1) / math.sqrt(count)) if count > 1 else 0.0
         standing.acceptance = float(info.acceptance.mean()), error
-        theta = [self.engine.numpy(value) for value in self.theta(standing).values()]
+        params = standing.state.get("params", {})  # phi, which can leave the finite numbers a step before theta
+        watched = [*self.theta(standing).values(), *(params.values() if isinstance(params, dict) else ())]
+        arrays = {id(value): value for value in watched if not isinstance(value, dict)}  # each once
+        read = [self.engine.numpy(value) for value in arrays.values()] + ([info.objective] if valued else [])
         seconds, compiling = passed()
         standing.seconds += seconds
         standing.compile_seconds += compiling
-        read = [*theta, info.objective] if valued else theta
         if not all(np.isfinite(value).all() for value in read):
             raise DivergedError(f"the fit is not finite after step {standing.step}")
         standing.objective = float(info.objective.mean())
@@ -236,6 +238,18 @@ def trainer(cell: Cell, data: Data) -> Trainer:
     return Trainer(cell, data, engine, model, backend, steps, engine.array(data.train))
 
 
+class Loop(NamedTuple):
+    """The training loop, compiled with the objective of each step and without: see `training`."""
+
+    valued: Any
+    silent: Any
+
+    def __call__(
+        self, state: State, x: Array, key: Key, steps: Array, indices: Array, count: Any = None, valued: bool = True
+    ) -> tuple[State, Info]:
+        return (self.valued if valued else self.silent)(state, x, key, steps, indices, count)
+
+
 @cache
 def training(engine: Engine, model: Model, backend: str, settings: Settings, fresh: bool) -> tuple[Backend, Any]:
     """Build a backend and its training loop, compiled once for all seeds and step sizes.
@@ -265,11 +279,4 @@ def training(engine: Engine, model: Model, backend: str, settings: Settings, fre
         (state, _), info = engine.scan(one, (state, x), (steps, indices), count)
         return state, info
 
-    loops = {valued: engine.compile(partial(loop, valued), consumed=True) for valued in (True, False)}
-
-    def train(
-        state: State, x: Array, key: Key, steps: Array, indices: Array, count: Array | None = None, valued: bool = True
-    ) -> tuple[State, Info]:
-        return loops[valued](state, x, key, steps, indices, count)
-
-    return built, train
+    return built, Loop(*(engine.compile(partial(loop, valued), consumed=True) for valued in (True, False)))

@@ -581,13 +581,15 @@ def test_compiled_once(engines: dict[str, Engine]) -> None:
     assert len(traces) == 2
 
 
+@pytest.mark.parametrize("silent", [False, True])
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_numpyro_trains_in_place_and_compiles_once(backend: str) -> None:
+def test_numpyro_trains_in_place_and_compiles_once(backend: str, silent: bool) -> None:
     """Chunks of up to so many steps share one program, in which nothing as large as the training set is copied."""
     n, m, d = 5001, 10, 6
     engine = inference.engine("numpyro", "cpu", 1)
     model = MODELS["vae_bernoulli"](d, 2, 4)
-    built, train = training(engine, model, backend, AllSettings(minibatch=m, local_steps=2, leapfrog_steps=2), False)
+    built, loop = training(engine, model, backend, AllSettings(minibatch=m, local_steps=2, leapfrog_steps=2), False)
+    train = loop.silent if silent else loop.valued
     x = engine.array(np.random.default_rng(0).random((n, d)))
     state = built.init(engine.key(0), *(arrays(engine, group) for group in model.init(0)), x, engine.array(0.01))
     state = arrays(engine, numpys(engine, state))

@@ -16,7 +16,7 @@ from comparisons import cli, marginal_likelihood
 from comparisons.data import Data
 from comparisons.errors import StorageError
 from comparisons.evidence.judge import ESTIMATORS
-from comparisons.reporting import figures, tables
+from comparisons.reporting import figures, outcomes, tables
 from comparisons.runner import baselines, grid, run, store
 from comparisons.runner.cell import Cell, on
 from comparisons.runner.experiment import STEP_SIZES, Experiment, identity
@@ -142,7 +142,7 @@ def test_tables_and_figures_are_written(finished: Path) -> None:
 def test_tables_and_figures_are_a_pure_function_of_the_rows(finished: Path) -> None:
     rows = store.collect(finished)
     known = baselines.read(finished)
-    assert table_of(rows, known) == (finished / "table.md").read_text()
+    assert table_of(outcomes.explained(rows, finished), known) == (finished / "table.md").read_text()
     assert figures.learning_curves(rows) == (finished / "figure.svg").read_text()
     assert tables.summary(rows, known).to_csv(index=False, lineterminator="\n") == (finished / "table.csv").read_text()
 
