@@ -51,8 +51,8 @@ def mean_of(seeds: pd.Series) -> tuple[float, float]:
 
 
 def apart(to_best: float, stderr: float) -> bool:
-    """Say whether a line is told from the best: it lies more than two standard errors below."""
-    return bool(to_best < -WITHIN * stderr)
+    """Say whether a line is told from the best: more than two standard errors below, and not by 0.00 as it is shown."""
+    return bool(to_best < -WITHIN * stderr and round(to_best, 2) < 0)
 
 
 def told(to_best: float, stderr: float) -> str:

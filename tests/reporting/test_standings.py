@@ -125,6 +125,7 @@ def test_told_marks_more_than_two_errors() -> None:
     assert standings.told(-0.3, 0.1) == "-0.30 ± 0.10 *" and standings.told(-0.3, 0.2) == "-0.30 ± 0.20"
     assert standings.told(0.0, 0.0) == "best" and standings.told(math.nan, math.nan) == "-"
     assert standings.told(-0.3, np.nan) == "-0.30"
+    assert standings.told(-0.004, 0.001) == "-0.00 ± 0.00" and standings.told(-0.006, 0.001) == "-0.01 ± 0.00 *"
 
 
 def test_a_tie_and_a_cost_that_nobody_knows_are_said_in_words() -> None:
