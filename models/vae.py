@@ -11,7 +11,7 @@ from models.guides import LogVarianceWeights
 
 @dataclass(frozen=True)
 class OneHiddenLayer(LogVarianceWeights):
-    """What the two decoders share: the encoder, and a hidden layer tanh(z w1 + b1) [..., n, n_hidden].
+    """What these decoders share: the encoder, and a hidden layer tanh(z w1 + b1) [..., n, n_hidden].
 
     Weights and hidden biases start at N(0, 0.01^2), output biases and log-variance weights at zero (authors' code)."""
 
@@ -38,6 +38,12 @@ class OneHiddenLayer(LogVarianceWeights):
         theta = {"w1": small_normal(rng, k, h), "b1": small_normal(rng, h), "w2": small_normal(rng, h, d)}
         return {name: theta.get(name, zeros(*shape)) for name, shape in self.theta_shapes.items()}, phi
 
+    def decoded(self, ppl: Ppl, theta: Params) -> tuple[Array, Array]:
+        """Sample z ~ N(0, I), and return the hidden layer h = tanh(z w1 + b1) and h w2 + b2 [..., n, n_x]."""
+        z = standard_normal_latents(ppl, self.n_latent)
+        hidden = ppl.xp.tanh(ppl.xp.matmul(z, theta["w1"]) + theta["b1"])
+        return hidden, ppl.xp.matmul(hidden, theta["w2"]) + theta["b2"]
+
     def recognition(self, ppl: Ppl, phi: Params, x: Array) -> None:
         """Sample z ~ N(mu, diag sigma^2) with h = tanh(x w3 + b3), mu = h w4 + b4, log sigma^2 = f h w5 + b5."""
         hidden = ppl.xp.tanh(ppl.xp.matmul(x, phi["w3"]) + phi["b3"])
@@ -60,9 +66,7 @@ class VaeBernoulli(OneHiddenLayer):
 
     def generative(self, ppl: Ppl, theta: Params, n: int) -> None:
         with ppl.plate("data", n):
-            z = standard_normal_latents(ppl, self.n_latent)
-            hidden = ppl.xp.tanh(ppl.xp.matmul(z, theta["w1"]) + theta["b1"])
-            logits = ppl.xp.matmul(hidden, theta["w2"]) + theta["b2"]
+            _, logits = self.decoded(ppl, theta)
             # A grey value is outside the support {0, 1}: the libraries' validation would refuse it.
             ppl.sample("x", ppl.dist.Bernoulli(logits=logits, validate_args=False).to_event(1))
 
@@ -80,9 +84,7 @@ class VaeGaussian(OneHiddenLayer):
 
     def generative(self, ppl: Ppl, theta: Params, n: int) -> None:
         with ppl.plate("data", n):
-            z = standard_normal_latents(ppl, self.n_latent)
-            hidden = ppl.xp.tanh(ppl.xp.matmul(z, theta["w1"]) + theta["b1"])
-            activation = ppl.xp.matmul(hidden, theta["w2"]) + theta["b2"]
+            hidden, activation = self.decoded(ppl, theta)
             loc = 0.5 * (ppl.xp.tanh(0.5 * activation) + 1.0)  # the sigmoid, in words both libraries have
             scale = ppl.xp.exp(0.5 * (ppl.xp.matmul(hidden, theta["w3"]) + theta["b3"]))
             ppl.sample("x", ppl.dist.Normal(loc, scale).to_event(1))
@@ -99,7 +101,5 @@ class VaeGaussianUnit(OneHiddenLayer):
 
     def generative(self, ppl: Ppl, theta: Params, n: int) -> None:
         with ppl.plate("data", n):
-            z = standard_normal_latents(ppl, self.n_latent)
-            hidden = ppl.xp.tanh(ppl.xp.matmul(z, theta["w1"]) + theta["b1"])
-            loc = ppl.xp.matmul(hidden, theta["w2"]) + theta["b2"]
+            _, loc = self.decoded(ppl, theta)
             ppl.sample("x", ppl.dist.Normal(loc, 1.0).to_event(1))

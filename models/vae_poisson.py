@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from models.base import Array, Params, Ppl, standard_normal_latents
+from models.base import Array, Params, Ppl
 from models.vae import OneHiddenLayer
 
 
@@ -18,16 +18,11 @@ class VaePoisson(OneHiddenLayer):
 
     def generative(self, ppl: Ppl, theta: Params, n: int) -> None:
         with ppl.plate("data", n):
-            ppl.sample("x", ppl.dist.Poisson(ppl.xp.exp(self._log_mean(ppl, theta))).to_event(1))
+            _, log_mean = self.decoded(ppl, theta)
+            ppl.sample("x", ppl.dist.Poisson(ppl.xp.exp(log_mean)).to_event(1))
 
     def recognition(self, ppl: Ppl, phi: Params, x: Array) -> None:
         super().recognition(ppl, phi, ppl.xp.log1p(x))
-
-    def _log_mean(self, ppl: Ppl, theta: Params) -> Array:
-        """Sample z, and return the log of E[x | z] [..., n, n_x]."""
-        z = standard_normal_latents(ppl, self.n_latent)
-        hidden = ppl.xp.tanh(ppl.xp.matmul(z, theta["w1"]) + theta["b1"])
-        return ppl.xp.matmul(hidden, theta["w2"]) + theta["b2"]
 
 
 @dataclass(frozen=True)
@@ -46,5 +41,6 @@ class VaeNegativeBinomial(VaePoisson):
 
     def generative(self, ppl: Ppl, theta: Params, n: int) -> None:
         with ppl.plate("data", n):
-            rate = ppl.xp.exp(theta["log_r"] - self._log_mean(ppl, theta))
+            _, log_mean = self.decoded(ppl, theta)
+            rate = ppl.xp.exp(theta["log_r"] - log_mean)
             ppl.sample("x", ppl.dist.GammaPoisson(ppl.xp.exp(theta["log_r"]), rate).to_event(1))

@@ -153,7 +153,7 @@ def _numbers(name: str, array: np.ndarray, scale: float) -> np.ndarray:
         raise DataError(
             f"{name} has the shape {array.shape}; a row is a datapoint: [n, d], or images [n, rows, columns]"
         )
-    if array.dtype.kind in "iu" and array.size and max(abs(int(array.min())), abs(int(array.max()))) > EXACT:
+    if array.dtype.kind in "iu" and max(abs(int(array.min())), abs(int(array.max()))) > EXACT:
         raise DataError(f"{name} holds whole numbers above {EXACT}, which float32 rounds; save it as float, scaled")
     with np.errstate(over="ignore"):
         taken = array.astype(np.float32) / np.float32(scale)
