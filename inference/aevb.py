@@ -10,6 +10,7 @@ With a normal guide over theta it is the paper's full VB, algorithm 2 (see `thet
 
 from inference.amortized import amortized_posterior
 from inference.base import Array, Backend, Batch, Engine, Info, Key, Method, Params, Settings, State, join, pick
+from inference.rows import recognition
 from inference.theta import svi, theta, theta_guide, theta_posterior, with_scales
 from models.base import Model, Ppl
 
@@ -22,7 +23,7 @@ def aevb(engine: Engine, model: Model, settings: Settings) -> Backend:
 
     def guide(ppl: Ppl, params: Params, x: Array, fraction: Array) -> None:
         theta_guide(ppl, model, settings.theta, params, fraction)
-        model.recognition(ppl, pick(params, "phi"), x)
+        recognition(model)(ppl, pick(params, "phi"), x)
 
     on_both = svi(engine, model, settings, guide)
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from inference.base import Array, Key, Posterior, State, pick
+from inference.rows import recognition
 from models.base import Model
 
 
@@ -10,6 +11,6 @@ def amortized_posterior(model: Model) -> Any:
     """Return `Backend.posterior` for a recognition network kept under `params` as `phi.*`."""
 
     def posterior(key: Key, state: State, x: Array, indices: Array | None) -> Posterior:
-        return Posterior(model.recognition, (pick(state["params"], "phi"), x))
+        return Posterior(recognition(model), (pick(state["params"], "phi"), x))
 
     return posterior

@@ -267,3 +267,13 @@ def numpys(engine: Engine, state: State) -> dict[str, Any]:
 def arrays(engine: Engine, state: dict[str, Any]) -> State:
     """Copy a state in NumPy to the engine, nested as it is."""
     return {k: arrays(engine, v) if isinstance(v, dict) else engine.array(v) for k, v in state.items()}
+
+
+def repeated(program: Program, count: int) -> Program:
+    """Return the program run `count` times at once: every site gains a leading axis."""
+
+    def run(ppl: Ppl, *args: Any) -> None:
+        with ppl.plate("repeated", count, dim=-2):
+            program(ppl, *args)
+
+    return run

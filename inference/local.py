@@ -1,5 +1,7 @@
 """A q(z_i) = N(mu_i, diag sigma_i^2) of its own for each datapoint, and its fit with theta held fast.
 
+It is a normal of the coordinates of the latent sites (see `latents`), and what the libraries' bijections make of one.
+
     mu_i, sigma_i = argmax E_q[log p(x_i, z | theta) - log q(z)]                     (equation 2)
 
 by the library's SVI: what mean-field VI is made of, and the best that a recognition network could say.
@@ -9,7 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from inference.base import Array, Engine, Key, Params, Posterior, Settings, State, setting
+from inference.latents import latents
 from inference.optim import adam
+from inference.rows import joint
 from inference.theta import sampled
 from models.base import Model, Ppl
 
@@ -35,8 +39,10 @@ def improvement(
     `params` hold theta, or q(theta), of which each step sees a draw of its own.
     """
 
+    normal = latents(engine, model).normal
+
     def local_model(ppl: Ppl, local: Params, theta: Params, x: Array) -> None:
-        ppl.condition(model.generative, {"x": x})(ppl, theta, x.shape[0])
+        joint(model, x)(ppl, theta)
 
     def local_guide(ppl: Ppl, local: Params, theta: Params, x: Array) -> None:
         normal(ppl, local)
@@ -61,10 +67,11 @@ def local_fit(engine: Engine, model: Model, settings: LocalSettings) -> Callable
     """Return fit(key, params, x [n, n_x]) -> q(z | x), from the prior in `fit_steps` steps."""
     improve = engine.compile(improvement(engine, model, settings))
     sizes = decaying(settings.local_step_size, settings.fit_steps)
+    sites = latents(engine, model)
 
     def fit(key: Key, params: Params, x: Array) -> Posterior:
-        local = improve(key, prior(engine, x, model.n_latent), params, x, engine.array(sizes))
-        return Posterior(normal, (local,), settings.fit_steps)
+        local = improve(key, prior(engine, x, sites.size), params, x, engine.array(sizes))
+        return Posterior(sites.normal, (local,), settings.fit_steps)
 
     return fit
 
@@ -74,13 +81,7 @@ def decaying(step_size: float, steps: int) -> list[float]:
     return [step_size * (1.0 - i / steps) for i in range(steps)]
 
 
-def normal(ppl: Ppl, local: Params) -> None:
-    """Sample z ~ N(loc, diag exp(log_scale)^2), both [n, n_latent]."""
-    with ppl.plate("data", local["loc"].shape[0]):
-        ppl.sample("z", ppl.dist.Normal(local["loc"], ppl.xp.exp(local["log_scale"])).to_event(1))
-
-
-def prior(engine: Engine, x: Array, n_latent: int) -> Params:
+def prior(engine: Engine, x: Array, size: int) -> Params:
     """Start at q(z_i) = p(z): the exact posterior of a decoder that does not look at z yet, as the initial one."""
-    like = x[:, :1] @ engine.array([[0.0] * n_latent])
+    like = x[:, :1] @ engine.array([[0.0] * size])
     return {"loc": like, "log_scale": like}

@@ -7,24 +7,26 @@ own, with theta, or q(theta), frozen.
 """
 
 from inference.base import Array, Backend, Batch, Engine, Info, Key, Method, Params, Posterior, State, join
-from inference.local import LocalSettings, decaying, improvement, local_fit, normal, prior
+from inference.latents import latents
+from inference.local import LocalSettings, decaying, improvement, local_fit, prior
 from inference.theta import svi, theta, theta_guide, theta_posterior, with_scales
 from models.base import Model, Ppl
 
 
 def mean_field(engine: Engine, model: Model, settings: LocalSettings) -> Backend:
-    """Build the backend; its state holds params `theta.*`, and `local` with loc and log_scale [N, n_latent]."""
+    """Build the backend; its state holds params `theta.*`, and `local` with loc and log_scale [N, k]."""
+    sites = latents(engine, model)
 
     def guide(ppl: Ppl, params: Params, x: Array, fraction: Array, local: Params) -> None:
         theta_guide(ppl, model, settings.theta, params, fraction)
-        normal(ppl, local)
+        sites.normal(ppl, local)
 
     theta_svi = svi(engine, model, settings, guide)
     improve, fit = improvement(engine, model, settings), local_fit(engine, model, settings)
 
     def init(key: Key, theta: Params, phi: Params, x: Array, step_size: Array) -> State:
         params = with_scales(engine, settings.theta, join(theta=theta))
-        return {**theta_svi.init(params, step_size), "local": prior(engine, x, model.n_latent)}
+        return {**theta_svi.init(params, step_size), "local": prior(engine, x, sites.size)}
 
     def step(key: Key, state: State, batch: Batch) -> tuple[State, Info]:
         local_key, theta_key = engine.split(key)
@@ -40,7 +42,7 @@ def mean_field(engine: Engine, model: Model, settings: LocalSettings) -> Backend
 
     def posterior(key: Key, state: State, x: Array, indices: Array | None) -> Posterior:
         if indices is not None:
-            return Posterior(normal, ({name: values[indices] for name, values in state["local"].items()},))
+            return Posterior(sites.normal, ({name: values[indices] for name, values in state["local"].items()},))
         return fit(key, state["params"], x)
 
     return Backend(init, step, theta, posterior, theta_posterior(model, settings.theta))

@@ -15,6 +15,7 @@ from typing import Any
 
 from inference.base import Array, Backend, Batch, Engine, Info, Key, Method, Params, Settings, State, join, setting
 from inference.hmc import hmc, tuned
+from inference.latents import latents
 from inference.optim import OPTIMIZERS, apply
 from inference.theta import log_joint, theta
 from models.base import Model, Ppl, standard_normal_latents
@@ -39,7 +40,7 @@ class MonteCarloEMSettings(Settings):
 
 
 def monte_carlo_em(engine: Engine, model: Model, settings: MonteCarloEMSettings) -> Backend:
-    """Build the backend; its state holds params `theta.*`, chains z [N, n_latent] and the log step size [].
+    """Build the backend; its state holds params `theta.*`, chains z [N, k] and the log step size [].
 
     With a full E-step also `next_row` [], the place in the batch at which the next block of M rows begins.
     """
@@ -48,13 +49,15 @@ def monte_carlo_em(engine: Engine, model: Model, settings: MonteCarloEMSettings)
     xp = engine.ppl.xp
     joint = log_joint(engine, model, settings.theta)
     differentiate = engine.value_and_grad(lambda params, *args: -joint(params, *args))
+    sites = latents(engine, model)
 
     def chains(ppl: Ppl, x: Array) -> None:
         with ppl.plate("data", x.shape[0]):
             standard_normal_latents(ppl, model.n_latent)
 
     def init(key: Key, theta: Params, phi: Params, x: Array, step_size: Array) -> State:
-        params, z = join(theta=theta), engine.draw(key, chains, x)["z"]
+        params = join(theta=theta)
+        z = engine.draw(key, chains, x)["z"] if sites.plain else sites.drawn(key, sites.at(theta), x)
         state = {
             "params": params,
             "optimizer": optimizer.init(xp, params, step_size),
@@ -68,7 +71,7 @@ def monte_carlo_em(engine: Engine, model: Model, settings: MonteCarloEMSettings)
         params, accumulators = state["params"], state["optimizer"]
 
         def log_density(z: Array) -> Array:
-            return engine.log_prob(model.generative, {"z": z, "x": batch.x}, theta(state), n)
+            return sites.log_joint(sites.at(theta(state)), batch.x, z)
 
         move = hmc(engine, log_density, settings.leapfrog_steps, ends=True)
         z, moved = move(key, state["z"][batch.indices], xp.exp(state["log_step_size"]))
@@ -79,7 +82,8 @@ def monte_carlo_em(engine: Engine, model: Model, settings: MonteCarloEMSettings)
             ahead = engine.array(range(settings.weight_updates * size)).reshape(settings.weight_updates, size)
             blocks = (state["next_row"] + ahead) % n
         for rows in blocks:
-            loss, grads = differentiate(params, batch.x[rows], z[rows], batch.fraction * (size / n))
+            values = sites.values(sites.at(theta(state)), z[rows])
+            loss, grads = differentiate(params, batch.x[rows], values, batch.fraction * (size / n))
             updates, accumulators = optimizer.update(xp, grads, accumulators)
             params = apply(params, updates)
 

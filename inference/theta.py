@@ -12,7 +12,9 @@ import math
 from collections.abc import Callable
 
 from inference.base import Array, Engine, Key, Params, Posterior, Program, Settings, State, Svi, join, pick
+from inference.latents import latents
 from inference.optim import OPTIMIZERS
+from inference.rows import joint
 from models.base import Model, Ppl
 
 SCALES = "theta_log_scale"  # the group of q(theta)'s log standard deviations; its means are `theta`
@@ -34,7 +36,7 @@ def joint_program(model: Model, kind: str) -> Program:
         if kind != "ml":
             with ppl.scale(scale=fraction):
                 theta = model.prior(ppl)
-        ppl.condition(model.generative, {"x": x})(ppl, theta, x.shape[0])
+        joint(model, x)(ppl, theta)
 
     return program
 
@@ -96,16 +98,19 @@ def sampled(engine: Engine, model: Model, kind: str, key: Key, params: Params) -
 
 
 def log_joint(engine: Engine, model: Model, kind: str) -> Callable[..., Array]:
-    """Return f(params, x, z, fraction) = sum_i log p(x_i, z_i | theta) + fraction log p(theta), a scalar in nats.
+    """Return f(params, x, values, fraction) = sum_i log p(x_i, z_i | theta) + fraction log p(theta), a scalar in nats.
 
+    `values` are those of the latent sites, by name.
     Raises ValueError for `vb`, which has no theta to score at.
     """
     if kind == "vb":
         raise ValueError("theta 'vb' needs a bound that q(theta) can climb; this method fits theta as a point")
 
-    def function(params: Params, x: Array, z: Array, fraction: Array) -> Array:
+    score = latents(engine, model).score
+
+    def function(params: Params, x: Array, values: Params, fraction: Array) -> Array:
         theta = pick(params, "theta")
-        total = engine.log_prob(model.generative, {"x": x, "z": z}, theta, x.shape[0]).sum()
+        total = score(theta, x, values).sum()
         return total + fraction * engine.log_prob(model.prior, theta) if kind == "map" else total
 
     return function

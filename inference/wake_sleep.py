@@ -6,8 +6,10 @@
 The two phases do not climb one bound: the sleep phase fits q where the model dreams, not where the data are.
 """
 
+from inference import rows
 from inference.amortized import amortized_posterior
 from inference.base import Array, Backend, Batch, Engine, Info, Key, Method, Params, Settings, State, join, pick
+from inference.latents import latents
 from inference.optim import OPTIMIZERS, apply
 from inference.theta import log_joint, theta
 from models.base import Model
@@ -18,10 +20,11 @@ def wake_sleep(engine: Engine, model: Model, settings: Settings) -> Backend:
     optimizer = OPTIMIZERS[settings.optimizer](settings.warmup)
     xp = engine.ppl.xp
     joint = log_joint(engine, model, settings.theta)
+    q, sites = rows.recognition(model), latents(engine, model)
 
     def negative_objectives(params: Params, wake: Params, sleep: Params, fraction: Array) -> Array:
         # One differentiation serves both phases: each term holds one of the two parameter groups only.
-        dream = engine.log_prob(model.recognition, {"z": sleep["z"]}, pick(params, "phi"), sleep["x"])
+        dream = engine.log_prob(q, sleep["z"], pick(params, "phi"), sleep["x"])
         return -joint(params, wake["x"], wake["z"], fraction) - dream.sum()
 
     differentiate = engine.value_and_grad(negative_objectives)
@@ -35,12 +38,12 @@ def wake_sleep(engine: Engine, model: Model, settings: Settings) -> Backend:
         wake_key, sleep_key = engine.split(key)
         params = state["params"]
         theta, phi = pick(params, "theta"), pick(params, "phi")
-        wake = {"x": batch.x, **engine.draw(wake_key, model.recognition, phi, batch.x)}
-        sleep = engine.draw(sleep_key, model.generative, theta, n)
+        wake = {"x": batch.x, "z": engine.draw(wake_key, q, phi, batch.x)}
+        dreamt = engine.draw(sleep_key, rows.generative(model, batch.x), theta)
+        sleep = {"x": rows.packed(engine.ppl, model, dreamt, batch.x), "z": sites.own(dreamt)}
         _, grads = differentiate(params, wake, sleep, batch.fraction)
         updates, accumulators = optimizer.update(xp, grads, state["optimizer"])
-        score = engine.log_prob(model.generative, wake, theta, n)
-        elbo = score - engine.log_prob(model.recognition, wake, phi, batch.x)
+        elbo = sites.score(theta, batch.x, wake["z"]) - engine.log_prob(q, wake["z"], phi, batch.x)
         state = {"params": apply(params, updates), "optimizer": accumulators}
         return state, Info(elbo.mean(), 2 * n, float("nan"))
 

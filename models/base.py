@@ -27,6 +27,10 @@ class Ppl(Protocol):
 
     def condition(self, program: Callable[..., Any], data: Params) -> Callable[..., Any]: ...
 
+    def factor(self, name: str, log_factor: Array) -> Any: ...
+
+    def biject_to(self, support: Any) -> Any: ...
+
     def scale(self, *, scale: Any) -> Any: ...
 
 
@@ -49,6 +53,11 @@ class Model(ABC):
     n_latent: int
     support: ClassVar[str] = "real"
     columns: ClassVar[str] = ""
+    observed: ClassVar[tuple[str, ...]] = ("x",)
+    given: ClassVar[tuple[str, ...]] = ()
+    missing: ClassVar[bool] = False
+    summed: ClassVar[tuple[str, ...]] = ()
+    standard: ClassVar[bool] = False
     log_px: Callable[..., np.ndarray] | None = None
 
     @property

@@ -23,6 +23,7 @@ class LinearGaussian(Model):
 
     n_x: int
     n_latent: int
+    standard = True
 
     @property
     def theta_shapes(self) -> Mapping[str, tuple[int, ...]]:

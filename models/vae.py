@@ -63,6 +63,7 @@ class VaeBernoulli(OneHiddenLayer):
     """
 
     support = "unit"
+    standard = True
 
     def generative(self, ppl: Ppl, theta: Params, n: int) -> None:
         with ppl.plate("data", n):
@@ -77,6 +78,8 @@ class VaeGaussian(OneHiddenLayer):
 
     The mean passes through a sigmoid because Frey Face pixels lie in [0, 1] (the paper's section 5).
     """
+
+    standard = True
 
     @property
     def theta_shapes(self) -> Mapping[str, tuple[int, ...]]:
@@ -98,6 +101,7 @@ class VaeGaussianUnit(OneHiddenLayer):
     """
 
     columns = "unit normal"
+    standard = True
 
     def generative(self, ppl: Ppl, theta: Params, n: int) -> None:
         with ppl.plate("data", n):

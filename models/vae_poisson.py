@@ -15,6 +15,7 @@ class VaePoisson(OneHiddenLayer):
     """
 
     support = "count"
+    standard = True
 
     def generative(self, ppl: Ppl, theta: Params, n: int) -> None:
         with ppl.plate("data", n):
@@ -34,6 +35,7 @@ class VaeNegativeBinomial(VaePoisson):
     """
 
     columns = "negative binomial"
+    standard = True
 
     @property
     def theta_shapes(self) -> Mapping[str, tuple[int, ...]]:

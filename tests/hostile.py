@@ -587,23 +587,18 @@ class Crashing(Sound):
         return theta["missing"]
 
 
-SOUND = ("Sound", "Spelt", "Wide")
+OTHER_PRIORS = ("WidePrior", "ShiftedPrior", "HeavyPrior", "LearntPrior", "FlowPrior", "MixturePrior")
+SOUND = ("Sound", "Spelt", "Wide", *OTHER_PRIORS)
 CONSTANT_IN_JAX = ("HiddenParam", "Unregistered")
 
 # What a refusal names: the site, and what to do about it.
 BREACHES: dict[str, tuple[str, str]] = {
-    "WidePrior": ("site z of generative", "standard_normal_latents"),
-    "ShiftedPrior": ("site z of generative", "standard_normal_latents"),
-    "HeavyPrior": ("site z of generative", "standard_normal_latents"),
-    "LearntPrior": ("site z of generative", "whatever theta is"),
-    "FlowPrior": ("site z of generative", "standard_normal_latents"),
-    "MixturePrior": ("site z of generative", "standard_normal_latents"),
-    "PriorOfTheRow": ("site z of generative", "standard_normal_latents"),
-    "DiscreteLatent": ("site z of generative", "standard_normal_latents"),
-    "CategoricalLatent": ("site z of generative of batch shape [4] and event shape [], of Categorical", "to_event"),
-    "BoundedLatent": ("site z of generative", "standard_normal_latents"),
-    "PositiveLatent": ("site z of generative", "standard_normal_latents"),
-    "TwiceAsMany": ("site z of generative of batch shape [4] and event shape [4]", "to_event"),
+    "PriorOfTheRow": ("sites z and x of generative", "across datapoints"),
+    "DiscreteLatent": ("latent site z of generative that is discrete", "`summed`"),
+    "CategoricalLatent": ("latent site z of generative that is discrete", "`summed`"),
+    "BoundedLatent": ("site z of recognition that lies outside the support of its prior", "same support"),
+    "PositiveLatent": ("site z of recognition that lies outside the support of its prior", "LogNormal"),
+    "TwiceAsMany": ("site z of recognition of batch shape [4] and event shape [2]", "to_event"),
     "LatentsInTheBatch": ("site z of generative of batch shape [4, 2] and event shape []", "to_event"),
     "ColumnsInTheBatch": ("site x of generative of batch shape [4, 10] and event shape []", "to_event"),
     "ExtraBatch": ("site x of generative of batch shape [1, 4]", "to_event"),
@@ -627,16 +622,16 @@ BREACHES: dict[str, tuple[str, str]] = {
     "Module": ("parameter net$", "init's phi"),
     "HiddenParam": ("parameter within the site x of generative", "theta_shapes"),
     "Unregistered": ("parameter within the site z of recognition", "init's phi"),
-    "Hierarchical": ("site top in generative", "part of z"),
-    "NoLatent": ("no site z in generative", "sample it once"),
-    "OtherName": ("site latent in generative", "part of z"),
-    "HiddenLatent": ("no site z in generative", "sample it once"),
-    "KnownLatent": ("site z of generative with a value of its own", "drop obs="),
+    "Hierarchical": ("no site top in recognition", "sample it once"),
+    "NoLatent": ("no latent site in generative", "sample it once"),
+    "OtherName": ("site z in recognition", "part of latent"),
+    "HiddenLatent": ("no latent site in generative", "sample it once"),
+    "KnownLatent": ("site z of generative with a value of its own", "its obs="),
     "NoX": ("no site x in generative", "sample it once"),
-    "XByOtherName": ("site y in generative", "part of z or x"),
-    "TwoObserved": ("site label in generative", "part of z or x"),
-    "Factor": ("bonus in generative", "drop it"),
-    "Deterministic": ("loc in generative", "drop it"),
+    "XByOtherName": ("no site x in generative", "sample it once"),
+    "TwoObserved": ("no site label in recognition", "`observed`"),
+    "Factor": ("site bonus of generative with a value of its own", "drop it"),
+    "Deterministic": ("loc", "drop it"),
     "GuideOfTwo": ("site extra in recognition", "part of z"),
     "GuideOfX": ("site x in recognition", "drop it"),
     "BatchNorm": ("sites z and x of generative", "batch normalisation"),

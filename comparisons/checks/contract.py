@@ -1,10 +1,11 @@
 """What every number of a comparison counts on in a model, looked at in a fraction of a second before any training.
 
-    p(theta) = N(0, I)    p(z) = N(0, I)    p(x | z, theta)    q(z | x, phi), reparameterised
+    p(theta) = N(0, I)    p(z | theta)    p(x | z, theta)    q(z | x, phi), reparameterised
 
-Each is one site, or one for each parameter, with one density a datapoint: neither scaled nor masked, the same whoever
-its neighbours are, and with no parameter or noise of its own. Quadrature, annealing, HMC and the closed-form KL assume
-all of it and see none of it: where it does not hold, they return numbers, and small errors.
+Each is one or several sites, with one density a datapoint: neither scaled nor masked, the same whoever its neighbours
+are, and with no parameter or noise of its own. q samples every latent site, on the whole of its support. Quadrature,
+annealing, HMC and the closed-form KL assume all of it and see none of it: where it does not hold, they return numbers,
+and small errors.
 
 Whether the densities are normalised, and their draws and gradients right, takes longer: see `checks.model`.
 """
@@ -18,8 +19,9 @@ import numpy as np
 
 from comparisons.checks.base import BrokenError, close, expect, listed, random_like
 from comparisons.errors import FlagError, in_one_line
-from comparisons.evidence.base import repeated
-from inference.base import Array, Engine, Key, Params, Site
+from inference import rows
+from inference.base import Array, Engine, Key, Params, Site, repeated
+from inference.latents import Latents, latents
 from models.base import Model
 from models.linear_gaussian import LinearGaussian
 from models.vae import VaeBernoulli, VaeGaussian, VaeGaussianUnit
@@ -32,15 +34,15 @@ LOG_2PI = float(np.log(2 * np.pi))
 
 # What mends each kind of breach.
 IN_PLATE = 'sample it once, inside ppl.plate("data", n) alone, with .to_event(1) on its distribution'
+SUM_OUT = "name a discrete site of finitely many values in `summed` of the model, which sums it out exactly"
 NO_SCALE = "drop ppl.scale, and give no plate a subsample_size: training takes its own minibatches"
-NO_MASK = "drop the mask; what is missing has to be summed out of the density"
+NO_MASK = "drop the mask; a model of rows with gaps says missing = True, and is masked where they are"
 THETA_OR_PHI = "name it in theta_shapes and init, or in init's phi, and read it from the theta or phi passed in"
 NO_NOISE = "draw all noise with ppl.sample at z and x, and keep nothing from one call to the next"
 NO_COUPLING = "let nothing go across datapoints or draws of z: no batch normalisation, no mean but over the last axis"
-STANDARD_NORMAL = (
-    "sample z with standard_normal_latents(ppl, n_latent) of models.base; shift or scale it in the decoder"
-)
 POSITIVE = "use densities that are positive for every z and for the data, or other --data"
+SUPPORT = "give q a distribution of the same support as the prior's, such as a LogNormal for a positive site"
+IN_ORDER = "sample them in the order of generative, each given those before it, or choose --estimator A"
 BASE_PRIOR = "leave `prior` as models.base.Model has it"
 
 
@@ -90,22 +92,43 @@ def keep_the_contract(engine: Engine, model: Model, x: np.ndarray) -> None:
     theta, phi = _moved(initial, 1), _moved(phi, 2)
     key, other_key = engine.key(0), engine.key(1)
     score = _compiled(engine, partial(_scores, engine, model))
+    _compiled(engine, partial(_hold_programs, engine, model))(key, theta, phi, x[[0, 1, 0, 1]])
 
     # Each datapoint stands twice, under two z, the last of which is far out.
-    z = np.array([[1], [1], [2], [3]]) * np.random.default_rng(3).standard_normal((4, model.n_latent))
+    sites = _latents(engine, model)
+    z = np.array([[1], [1], [2], [3]]) * np.random.default_rng(3).standard_normal((4, sites.size))
     twice = x[[0, 1, 0, 1]]
     scores = score(key, theta, phi, z, twice)
-    _hold_prior("z of generative", scores["z"], z)
-    _hold_prior("z of generative", score(key, initial, phi, z, twice)["z"], z)
     if "theta" in scores:
         _hold_prior("theta of prior", scores["theta"], np.concatenate([np.ravel(value) for value in theta.values()]))
-    bounded = f"a site z of recognition that leaves out {(scores['supported'] == 0).mean():.0%} of some z"
-    expect(scores["supported"].all(), bounded, "a density that is positive for every z", POSITIVE)
+    for site in sites.sites:
+        missed, beyond = (scores[f"{word} {site.name}"] == 0 for word in ("supported", "within"))
+        bounded = f"a site {site.name} of recognition that leaves out {missed.mean():.0%} of some {site.name}"
+        expect(not missed.any(), bounded, f"a density that is positive for every {site.name}", POSITIVE)
+        outside = f"a site {site.name} of recognition that lies outside the support of its prior"
+        expect(not beyond.any(), outside, "the same support", SUPPORT)
+    if sites.plain:
+        _hold_prior("z of generative", scores["prior"], z)
     again = score(other_key, theta, phi, z, twice)
     # The second datapoint beside itself, under its two z at once: in other company, and in another place.
     moved = score(other_key, theta, phi, z[[[1, 1], [3, 3]]], x[[1, 1]])
     for program in ("generative", "recognition"):
-        _hold_scores(program, scores[program], again[program], moved[program])
+        _hold_scores(_label(sites, program), scores[program], again[program], moved[program])
+
+
+def _latents(engine: Engine, model: Model) -> Latents:
+    """Return the latent sites of a model whose programs say what they should."""
+    try:
+        return latents(engine, model)
+    except ValueError as error:
+        raise BrokenError(f"Found that {error}.") from error
+
+
+def _label(sites: Latents, program: str) -> str:
+    """Name the sites of a program."""
+    names = [site.name for site in sites.sites]
+    names += sites.model.observed if program == "generative" else []
+    return f"the site{'s' * (len(names) > 1)} {' and '.join(names)} of {program}"
 
 
 def _moved(values: Params, seed: int) -> dict[str, np.ndarray]:
@@ -129,21 +152,27 @@ def _compiled(engine: Engine, function: Callable[..., Params]) -> Callable[..., 
 
 
 def _scores(engine: Engine, model: Model, key: Key, theta: Params, phi: Params, z: Array, x: Array) -> Params:
-    """Score z [..., n, n_latent] and x [n, n_x] under both programs, in nats per datapoint, and z under its prior.
+    """Score z [..., n, k] and x [n, d] under both programs, in nats per datapoint, and where z lies in their supports.
 
     Where the model has a prior of theta of its own, that is scored too. Raises BrokenError for what can be seen of the
     programs without a number.
     """
-    _hold_programs(engine, model, key, theta, phi, x)
-    joint = engine.sites(key, model.generative, {"z": z, "x": x}, {**theta}, x.shape[0])
-    guide = engine.sites(key, model.recognition, {"z": z}, {**phi}, x)
-    prior = _score(joint["z"], "z of generative")
+    sites, told = latents(engine, model), rows.values(engine.ppl, model, x)
+    values = sites.values(sites.at({**theta}), z)
+    guide = engine.sites(key, rows.recognition(model), values, {**phi}, x)
+    joint = {} if model.summed else engine.sites(key, rows.generative(model, x), {**values, **told}, {**theta})
+    own = [_score(joint[name], f"{name} of generative") for name in (*values, *told) if joint]
+    generative = sum(own) if own else sites.score({**theta}, x, values)
     scores = {
-        "z": prior,
-        "generative": prior + _score(joint["x"], "x of generative"),
-        "recognition": _score(guide["z"], "z of recognition"),
-        "supported": 1.0 * guide["z"].fn.support.check(guide["z"].value),
+        "generative": generative,
+        "recognition": sum(_score(guide[name], f"{name} of recognition") for name in values),
     }
+    if sites.plain:
+        scores["prior"] = sites.log_prior({**theta}, x, z)
+    for site in sites.sites:
+        support, drawn = guide[site.name].fn.support, sites.images(site, z, guide[site.name].fn.support)
+        scores[f"supported {site.name}"] = 1.0 * support.check(values[site.name])
+        scores[f"within {site.name}"] = 1.0 * (support if site.support is None else site.support).check(drawn)
     if type(model).prior is not Model.prior:
         weights = engine.sites(key, model.prior, theta)
         scores["theta"] = sum(_score(site, f"{name} of prior") for name, site in weights.items())
@@ -162,19 +191,35 @@ def _score(site: Site, label: str) -> Array:
 # What the programs say: looked at while they run, or while they are recorded to be compiled
 
 
-def _hold_programs(engine: Engine, model: Model, key: Key, theta: Params, phi: Params, x: Array) -> None:
+def _hold_programs(engine: Engine, model: Model, key: Key, theta: Params, phi: Params, x: Array) -> Params:
     """Run each program once, to look at all that it says."""
-    n, k = x.shape[0], model.n_latent
-    joint = engine.sites(key, model.generative, {}, {**theta}, n)
-    _hold_sites("generative", joint, {"z": (k,), "x": (model.n_x,)}, n)
-    guide = engine.sites(key, model.recognition, {}, {**phi}, x)
-    _hold_sites("recognition", guide, {"z": (k,)}, n)
-    found = f"the site z of recognition without reparameterised samples{_of(guide['z'])}"
-    mend = "use a distribution whose has_rsample is true, such as Normal"
-    expect(guide["z"].fn.has_rsample, found, "draws that can be differentiated in phi, as AEVB does", mend)
-    shape = list(engine.sites(key, repeated(model.recognition, 2), {}, {**phi}, x)["z"].value.shape)
-    found = f"the site z of recognition of shape {shape} for two draws at once"
-    expect(shape == [2, n, k], found, f"{[2, n, k]}", "let nothing fix its batch shape by hand")
+    n = x.shape[0]
+    joint = engine.sites(key, rows.generative(model, x), {}, {**theta})
+    seen = {name: (getattr(model, f"n_{name}"),) for name in model.observed}
+    latent = {
+        name: tuple(site.fn.event_shape)
+        for name, site in joint.items()
+        if site.kind == "sample" and name not in seen and name not in model.summed
+    }
+    _hold_sites("generative", joint, {**latent, **dict.fromkeys(model.summed, ()), **seen}, n)
+    for name in latent:
+        found = f"the latent site {name} of generative that is discrete{_of(joint[name])}"
+        expect(not joint[name].fn.support.is_discrete, found, "real numbers, or a name in `summed`", SUM_OUT)
+    for name in model.summed:
+        found = f"the site {name} of generative, which cannot be summed out{_of(joint[name])}"
+        expect(joint[name].fn.has_enumerate_support, found, "a discrete site of finitely many values", SUM_OUT)
+    expect(latent or model.summed, "no latent site in generative", "one or more of them", IN_PLATE)
+    program = rows.recognition(model)
+    guide = engine.sites(key, program, {}, {**phi}, x)
+    _hold_sites("recognition", guide, latent, n)
+    copies = engine.sites(key, repeated(program, 2), {}, {**phi}, x)
+    for name, event in latent.items():
+        found = f"the site {name} of recognition without reparameterised samples{_of(guide[name])}"
+        mend = "use a distribution whose has_rsample is true, such as Normal"
+        expect(guide[name].fn.has_rsample, found, "draws that can be differentiated in phi, as AEVB does", mend)
+        shape = list(copies[name].value.shape)
+        found = f"the site {name} of recognition of shape {shape} for two draws at once"
+        expect(shape == [2, n, *event], found, f"{[2, n, *event]}", "let nothing fix its batch shape by hand")
 
     weights, shapes = engine.sites(key, model.prior, {}), {name: tuple(s) for name, s in model.theta_shapes.items()}
     said = {name: tuple(site.value.shape) for name, site in weights.items()}
@@ -185,23 +230,25 @@ def _hold_programs(engine: Engine, model: Model, key: Key, theta: Params, phi: P
         found = f"the site {name} of prior that is not drawn, or in a plate"
         expect(drawn, found, "a draw in no plate", BASE_PRIOR)
         _hold_plain(f"the site {name} of prior", site)
+    return {}
 
 
 def _hold_sites(program: str, sites: Mapping[str, Site], expected: Mapping[str, tuple[int, ...]], n: int) -> None:
     """Hold what a program said: these sites of these event shapes, each drawn once a datapoint, and nothing else."""
-    names = f"the site{'s' * (len(expected) > 1)} {' and '.join(expected)}"
+    names = f"the site{'s' * (len(expected) > 1)} {' and '.join(expected)}" if expected else "no site"
     for name, site in sites.items():
         if site.kind == "param":
             found = f"the parameter {name} in {program}, which nothing would train"
             expect(False, found, "theta and phi alone", THETA_OR_PHI)
         found = f"the {'site' if site.kind == 'sample' else site.kind} {name} in {program}{_of(site)}"
-        mend = f"write it as part of {' or '.join(expected)}, or drop it"
+        mend = f"write it as part of {' or '.join(expected) or 'another'}, or drop it"
         expect(site.kind == "sample" and name in expected, found, f"{names} alone", mend)
     for name, event in expected.items():
         label = f"the site {name} of {program}"
-        expect(name in sites, f"no site {name} in {program}", names, IN_PLATE)
+        mend = IN_PLATE if program == "generative" else f"{IN_PLATE}; what is observed is named in `observed`"
+        expect(name in sites, f"no site {name} in {program}", names, mend)
         site = sites[name]
-        mend = "drop obs= and condition: the suite says itself what is known"
+        mend = "drop it, or its obs= and condition: the suite says itself what is known"
         expect(not site.observed, f"{label} with a value of its own", "that it is drawn", mend)
         _hold_plain(label, site)
         shapes = tuple(site.fn.batch_shape), tuple(site.fn.event_shape)
@@ -236,13 +283,11 @@ def _hold_prior(label: str, found: np.ndarray, values: np.ndarray) -> None:
     """Hold that a site's score is that of N(0, I) at its values [..., d]."""
     expected = -0.5 * (np.square(np.asarray(values, np.float64)) + LOG_2PI).sum(-1)
     words = f"a score of the site {label} {_off(found, expected)} from that of N(0, I)"
-    mend = STANDARD_NORMAL if label.startswith("z") else BASE_PRIOR
-    expect(close(found, expected, RTOL), words, "N(0, I), whatever theta is", mend)
+    expect(close(found, expected, RTOL), words, "N(0, I), whatever theta is", BASE_PRIOR)
 
 
-def _hold_scores(program: str, base: np.ndarray, again: np.ndarray, moved: np.ndarray) -> None:
+def _hold_scores(label: str, base: np.ndarray, again: np.ndarray, moved: np.ndarray) -> None:
     """Hold a program's scores [4] against the same `again`, and those of [[1, 1], [3, 3]] by themselves, `moved`."""
-    label = f"the site z of {program}" if program == "recognition" else f"the sites z and x of {program}"
     expect(base.shape == (4,), f"scores of {label} of shape {list(base.shape)}", "[4] for 4 datapoints", IN_PLATE)
     finite = np.isfinite(base).all()
     expect(finite, f"scores of {label} that are not finite", "finite numbers at the data and at any z", POSITIVE)

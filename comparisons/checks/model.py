@@ -11,9 +11,8 @@ from comparisons.checks import base
 from comparisons.checks.base import NothingToCheckError, expect, expect_close, expect_shapes, needed, same_bits
 from comparisons.checks.contract import apart, breach
 from comparisons.errors import in_one_line
-from comparisons.evidence.base import repeated
 from inference import ENGINES
-from inference.base import Array, Engine, Params, Program, arrays, numpys
+from inference.base import Array, Engine, Params, Program, arrays, numpys, repeated
 from models.base import Model
 
 Factory = Callable[[int, int, int], Model]

@@ -22,8 +22,10 @@ from comparisons.evidence.blocks import by_blocks, pairs_within
 from comparisons.evidence.draws import INITIAL_STEP_SIZE, JITTER, followed, settling_rates, starting_points
 from comparisons.evidence.journal import Columns, pieces
 from comparisons.evidence.means import log_mean_exp, skewed_error
-from inference.base import Engine, Key, Params, Program, setting
+from inference.base import Engine, Key, Params, Posterior, Program, setting
 from inference.hmc import hmc
+from inference.latents import latents
+from inference.rows import generative, packed, widths
 from models.base import Array, Model
 
 PILOT_CHAINS = 2  # tune the step sizes, of each datapoint at each temperature, and are thrown away
@@ -138,15 +140,21 @@ def _to_ends(chains: int, max_memory: float) -> AnnealedSettings:
     return AnnealedSettings(temperatures=ENDS, annealed_chains=chains, max_memory=max_memory)
 
 
-def simulate(engine: Engine, model: Model, theta: Params, n: int, key: Key) -> tuple[Array, Array]:
-    """Draw z ~ p(z) and x ~ p(x | z, theta): x [n, n_x], and z [n, k], an exact draw from p(z | x)."""
-    drawn = engine.draw(key, model.generative, theta, n)
-    return drawn["x"], drawn["z"]
+def simulate(engine: Engine, model: Model, theta: Params, n: int, key: Key, like: Any = None) -> tuple[Array, Array]:
+    """Draw z ~ p(z) and x ~ p(x | z, theta): x [n, d], and coordinates z [n, k], an exact draw from p(z | x).
+
+    Covariates and gaps are those of the rows `like` [n, d], where the model has some.
+    """
+    x = engine.array(np.zeros((n, sum(widths(model).values())))) if like is None else like
+    drawn = engine.draw(key, generative(model, x), theta)
+    x = packed(engine.ppl, model, drawn, x)
+    target = Target(engine, model, theta, x)
+    return x, target.latents.coordinates(target.place, drawn)
 
 
 def hold_exact_draws(estimator: str, target: Target, z: Array) -> None:
     """Raise ValueError where z is not as many draws, of as many latent variables, as x was simulated from."""
-    wanted = (len(target.x), target.model.n_latent)
+    wanted = (len(target.x), target.latents.size)
     if tuple(z.shape) != wanted:
         raise ValueError(f"{estimator} needs the z that x was drawn from, {list(wanted)}, not {tuple(z.shape)}")
 
@@ -263,11 +271,11 @@ def _run(
     part: _Part, number: int, z: Array, plan: _Plan, log_steps: Array, weigh_first: bool = True
 ) -> tuple[np.ndarray, _Path, np.ndarray]:
     """Lead chains from z; return log w [chains, n], the path, and where they end."""
-    (engine, model, theta, x, q), adapt = part.target, plan.rates is not None
+    (engine, model, _, x, q), adapt = part.target, plan.rates is not None
     anneal = _anneal(engine, model, q.program if q else None, part.leapfrog, adapt, weigh_first)
     rates = plan.rates if adapt else np.zeros(len(plan.at))
     columns = (np.arange(len(plan.at)), plan.before, plan.after, plan.at, rates)
-    run = partial(anneal, engine.fold_in(part.key, number), theta, x, q.args if q else ())
+    run = partial(anneal, engine.fold_in(part.key, number), part.target.place, x, q.args if q else ())
     carry = (z, 0.0 * z[..., 0], log_steps[0])
     (z, log_w, _), (log_step, acceptance) = pieces(engine, run, carry, (log_steps, *map(engine.array, columns)))
     path = _Path(log_step, acceptance.astype(np.float64))
@@ -278,25 +286,22 @@ def _run(
 def _anneal(
     engine: Engine, model: Model, program: Program | None, leapfrog: int, adapt: bool, weigh_first: bool
 ) -> Any:
-    """Return f(key, theta, x, args, count, carry, log_steps, numbers, before, after, at, rates) -> (carry, path).
+    """Return f(key, place, x, args, count, carry, log_steps, numbers, before, after, at, rates) -> (carry, path).
 
     A carry is (z, log w, log step).
 
     One item of the scan weighs a chain by f_after / f_before where it stands, and moves it at temperature `at`: first
     the one, then the other, as `weigh_first` says.
     """
-    xp = engine.ppl.xp
+    xp, sites = engine.ppl.xp, latents(engine, model)
 
-    def run(key: Key, theta: Params, x: Array, args: tuple[Any, ...], count: Array, carry: Any, *plan: Array) -> Any:
-        n = x.shape[0]
-
+    def run(key: Key, place: Any, x: Array, args: tuple[Any, ...], count: Array, carry: Any, *plan: Array) -> Any:
         def ends(z: Array) -> tuple[Array, Array]:
             """Return the log density of the start and log p(x, z), both [chains, n]."""
-            joint = engine.log_prob(model.generative, {"z": z, "x": x}, theta, n)
-            prior = engine.conditional(model.generative, "z", {"z": z, "x": x}, theta, n).log_prob(z)
+            joint, prior = sites.log_joint(place, x, z), sites.log_prior(place, x, z)
             if program is None:
                 return prior, joint
-            return xp.logaddexp(engine.log_prob(program, {"z": z}, *args), prior) - LOG_2, joint
+            return xp.logaddexp(sites.log_q(Posterior(program, args), place, z), prior) - LOG_2, joint
 
         def weight(z: Array, change: Array) -> Array:
             log_q, joint = ends(z)

@@ -25,7 +25,6 @@ from comparisons.evidence.journal import Columns
 from comparisons.evidence.means import log_mean_exp
 from comparisons.evidence.mixing import ess, rhat
 from inference.base import Key, Posterior, setting
-from models.base import Model
 
 MAX_LATENT = 10  # beyond, a density fitted to few draws is hopeless
 MAX_RHAT = 1.1
@@ -98,7 +97,7 @@ def appendix_d(target: Target, settings: AppendixDSettings, seed: int = 0) -> Es
         drawn = posterior_draws(among, target.engine.fold_in(key, number), start, chains, moves, max_memory)
         return _averaged(drawn, settings)
 
-    return _estimate(*by_blocks(block, len(target.x), _block_size(target.model, settings, chains)))
+    return _estimate(*by_blocks(block, len(target.x), _block_size(target.latents.size, settings, chains)))
 
 
 def appendix_d_kept(target: Target, settings: AppendixDSettings, key: Key, chains: Chains) -> tuple[Estimate, Chains]:
@@ -115,7 +114,7 @@ def appendix_d_kept(target: Target, settings: AppendixDSettings, key: Key, chain
         drawn, after = continued(among, own_key, chains.take(rows), *lengths)
         return (*_averaged(drawn, settings), after.z.swapaxes(0, 1), after.log_step)
 
-    size = _block_size(target.model, settings, len(chains.z))
+    size = _block_size(target.latents.size, settings, len(chains.z))
     *columns, z, log_step = by_blocks(block, len(target.x), size)
     return _estimate(*columns), Chains(z.swapaxes(0, 1), log_step)
 
@@ -165,12 +164,12 @@ CARD = Estimator(
 )
 
 
-def _block_size(model: Model, settings: AppendixDSettings, chains: int) -> int:
+def _block_size(k: int, settings: AppendixDSettings, chains: int) -> int:
     """Return how many datapoints are judged at once.
 
     Ranks and transforms of the draws, for R-hat and ESS, are two dozen arrays as large as the draws.
     """
-    return int(settings.max_memory // (24 * 8 * settings.hmc_draws * chains * (model.n_latent + 1)))
+    return int(settings.max_memory // (24 * 8 * settings.hmc_draws * chains * (k + 1)))
 
 
 def _estimate(value: np.ndarray, stderr: np.ndarray, *rest: np.ndarray) -> Estimate:

@@ -7,12 +7,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from inference.base import Engine, Key, Posterior, Program, setting
-from models.base import Array, Model, Params, Ppl
+from inference.base import Engine, Key, Posterior, setting
+from inference.latents import Latents, latents
+from models.base import Array, Model, Params
 
 
 class Target(NamedTuple):
-    """The problem as a value: datapoints x [n, n_x] under p(x, z | theta), and a method's q(z | x) of them, if any."""
+    """The problem as a value: datapoints x [n, d] under p(x, z | theta), and a method's q(z | x) of them, if any.
+
+    Estimators move through the coordinates z [..., n, k] of the latent sites at this theta (`inference.latents`).
+    """
 
     engine: Engine
     model: Model
@@ -26,8 +30,18 @@ class Target(NamedTuple):
         return self._replace(x=self.x[at], q=self.q and self.q.take(at))
 
     def log_joint(self, z: Array) -> Array:
-        """Return log p(x, z | theta) in nats [..., n], for z [..., n, k]."""
-        return _log_joint(self.engine, self.model)(self.theta, z, self.x)
+        """Return log p(x, z | theta) in nats [..., n], for coordinates z [..., n, k]."""
+        return _log_joint(self.engine, self.model)(self.place, z, self.x)
+
+    @property
+    def latents(self) -> Latents:
+        """The latent sites."""
+        return latents(self.engine, self.model)
+
+    @property
+    def place(self) -> Any:
+        """theta, and the coordinates that its prior gives, as compiled functions take them: theta alone where plain."""
+        return self.theta if self.latents.plain else _placed(self)
 
     @property
     def posterior(self) -> Posterior:
@@ -40,15 +54,25 @@ class Target(NamedTuple):
     def facts(self) -> "Facts":
         """What an estimator may refuse it for."""
         closed_form = self.model.log_px is not None
-        return Facts(type(self.model).__name__, self.model.n_latent, closed_form, self.q is not None, "this method")
+        return Facts(type(self.model).__name__, self.latents.size, closed_form, self.q is not None, "this method")
 
 
 @cache
 def _log_joint(engine: Engine, model: Model) -> Any:
-    def log_joint(theta: Params, z: Array, x: Array) -> Array:
-        return engine.log_prob(model.generative, {"z": z, "x": x}, theta, x.shape[0])
+    sites = latents(engine, model)
+    return engine.compile(lambda place, z, x: sites.log_joint(place, x, z))
 
-    return engine.compile(log_joint)
+
+_PLACES: list[tuple[Latents, Params, Any]] = []  # the latest few: a theta's prior is looked at once, not block by block
+
+
+def _placed(target: Target) -> Any:
+    for sites, theta, place in _PLACES:
+        if sites is target.latents and theta is target.theta:
+            return place
+    place = target.latents.place(target.theta, target.x)
+    _PLACES[:] = [*_PLACES[-3:], (target.latents, target.theta, place)]
+    return place
 
 
 class Facts(NamedTuple):
@@ -179,13 +203,3 @@ def hold(refusal: str) -> None:
     """Raise ValueError for a refusal, where there is one."""
     if refusal:
         raise ValueError(refusal)
-
-
-def repeated(program: Program, count: int) -> Program:
-    """Return the program run `count` times at once: every site gains a leading axis."""
-
-    def run(ppl: Ppl, *args: Any) -> None:
-        with ppl.plate("repeated", count, dim=-2):
-            program(ppl, *args)
-
-    return run

@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from comparisons.evidence.base import Target, repeated
+from comparisons.evidence.base import Target
 from comparisons.evidence.blocks import by_blocks, pairs_within
 from comparisons.evidence.journal import Columns, pieces
-from inference.base import Engine, Key, Params, Posterior, Program
+from inference.base import Engine, Key, Posterior, Program, repeated
 from inference.hmc import hmc
+from inference.latents import latents
 from models.base import Array, Model
 
 INITIAL_STEP_SIZE = 0.1
@@ -87,7 +88,7 @@ def posterior_draws(
             origin = start and start.take(engine.array(rows))
             z = starting_points(among, origin, start_key, chains)
             carry = (z, engine.array(np.full(len(rows), np.log(INITIAL_STEP_SIZE))))
-        warm, draw = (partial(run, key, among.theta, among.x) for key in (warm_key, draw_key))
+        warm, draw = (partial(run, key, among.place, among.x) for key in (warm_key, draw_key))
         carry, _ = pieces(engine, warm, carry, (engine.array(np.arange(moves.warmup)), rates), kept=False)
         _, kept = pieces(engine, draw, carry, (engine.array(np.arange(moves.draws)), still))
         z_kept, joint_kept, accepted = (a.astype(np.float64) for a in kept)
@@ -110,7 +111,7 @@ def moved(target: Target, key: Key, chains: Chains, leapfrog: int, max_memory: f
 
     def block(number: int, rows: np.ndarray, count: int) -> Columns:
         carry, among = tuple(map(engine.array, chains.take(rows))), target.take(rows)
-        run_here = partial(run, engine.fold_in(key, number), among.theta, among.x)
+        run_here = partial(run, engine.fold_in(key, number), among.place, among.x)
         (z, log_step), _ = pieces(engine, run_here, carry, items, kept=False)
         return engine.numpy(z), engine.numpy(log_step)
 
@@ -155,31 +156,32 @@ def settling_rates(count: int) -> np.ndarray:
 def starting_points(target: Target, origin: Posterior | None, key: Key, chains: int) -> Array:
     """Return z [chains, n, k], drawn from `origin`, or from the prior p(z) where there is none."""
     if origin:
-        return _start(target.engine, origin.program, chains)(key, origin.args)
-    return _start_at_prior(target.engine, target.model, chains)(key, target.theta, target.x)
+        return _start(target.engine, target.model, origin.program, chains)(key, target.place, origin.args)
+    return _start_at_prior(target.engine, target.model, chains)(key, target.place, target.x)
 
 
 @cache
-def _start(engine: Engine, program: Program, chains: int) -> Any:
-    return engine.compile(lambda key, args: engine.draw(key, repeated(program, chains), *args)["z"])
+def _start(engine: Engine, model: Model, program: Program, chains: int) -> Any:
+    sites, many = latents(engine, model), repeated(program, chains)
+    return engine.compile(lambda key, place, args: sites.coordinates(place, engine.draw(key, many, *args)))
 
 
 @cache
 def _start_at_prior(engine: Engine, model: Model, chains: int) -> Any:
-    program = repeated(model.generative, chains)
-    return engine.compile(lambda key, theta, x: engine.draw(key, program, theta, x.shape[0])["z"])
+    sites = latents(engine, model)
+    return engine.compile(lambda key, place, x: sites.drawn(key, place, x, chains))
 
 
 @cache
 def sampler(engine: Engine, model: Model, leapfrog_steps: int) -> Any:
-    """Return f(key, theta, x, count, (z, log_step [n]), numbers, rates) -> ((z, log_step), visits), compiled."""
-    xp = engine.ppl.xp
+    """Return f(key, place, x, count, (z, log_step [n]), numbers, rates) -> ((z, log_step), visits), compiled."""
+    xp, sites = engine.ppl.xp, latents(engine, model)
 
     def run(
-        key: Key, theta: Params, x: Array, count: Array, carry: tuple[Array, Array], numbers: Array, rates: Array
+        key: Key, place: Any, x: Array, count: Array, carry: tuple[Array, Array], numbers: Array, rates: Array
     ) -> tuple[tuple[Array, Array], _Visit]:
         def log_density(z: Array) -> Array:
-            return engine.log_prob(model.generative, {"z": z, "x": x}, theta, x.shape[0])
+            return sites.log_joint(place, x, z)
 
         move = hmc(engine, log_density, leapfrog_steps, JITTER)
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from comparisons.evidence.base import Estimate, Target, repeated
-from inference.base import Engine, Key, Params, Program
+from comparisons.evidence.base import Estimate, Target
+from inference.base import Engine, Key, Params, Program, repeated
+from inference.latents import latents
 from models.base import Array, Model
 
 CHUNK = 8_000_000  # elements of the largest intermediate array, [draws, points, n_x]
@@ -46,10 +47,10 @@ def weigh(engine: Engine, model: Model, program: Program, draws: int) -> Any:
 
     q is program(ppl, *args). Importance sampling is the mean of the same weights.
     """
+    sites = latents(engine, model)
 
     def weights(key: Key, theta: Params, args: tuple[Any, ...], x: Array) -> Array:
-        z = engine.draw(key, repeated(program, draws), *args)
-        log_joint = engine.log_prob(model.generative, {"x": x, **z}, theta, x.shape[0])
-        return log_joint - engine.log_prob(program, z, *args)
+        values = engine.draw(key, repeated(program, draws), *args)
+        return sites.score(theta, x, values) - engine.log_prob(program, values, *args)
 
     return engine.compile(weights)

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from comparisons.evidence.base import Average, Estimate, Target, repeated
+from comparisons.evidence.base import Average, Estimate, Target
 from comparisons.evidence.elbo import mean_of, parts
-from inference.base import Engine, Key, Program
-from models.base import Array
+from inference.base import Engine, Key, Program, repeated
+from inference.latents import latents
+from models.base import Array, Model
 
 THRESHOLD = 0.01  # Burda, Grosse & Salakhutdinov (2015), "Importance Weighted Autoencoders", section 5.2
 LOG_2PI = float(np.log(2 * np.pi))
@@ -27,18 +28,27 @@ class Use(NamedTuple):
 
 
 def use(target: Target, key: Key, draws: int) -> Use:
-    """Estimate KL(q(z | x) || N(0, I)) in nats per datapoint, and count the latent variables that are `active`.
+    """Estimate KL(q(z | x) || p(z)) in nats per datapoint, and count the latent variables that are `active`.
+
+    These are the coordinates of the latent sites, of which each is about N(0, 1) under the prior.
 
     With the key and the number of draws of an `elbo`, at least two, they are of its draws, if it has taken them all at
     once. Raises ValueError for a target without q.
     """
     engine, q = target.engine, target.posterior
-    shape = len(target.x), target.model.n_latent
+    sites = target.latents
+    shape = len(target.x), sites.size
     costs, total, squares = [], np.zeros(shape), np.zeros(shape)
     for part_key, count in parts(engine, key, draws, total.size):
-        log_q, z = map(engine.numpy, _draw(engine, q.program, count)(part_key, q.args))
-        z = z.astype(np.float64)
-        costs.append(log_q + 0.5 * (np.square(z) + LOG_2PI).sum(-1))
+        if sites.plain:
+            log_q, z = map(engine.numpy, _draw(engine, q.program, count)(part_key, q.args))
+            z = z.astype(np.float64)
+            costs.append(log_q + 0.5 * (np.square(z) + LOG_2PI).sum(-1))
+        else:
+            evaluate = _draw_sites(engine, target.model, q.program, count)
+            cost, z = map(engine.numpy, evaluate(part_key, q.args, target.place, target.x))
+            z = z.astype(np.float64)
+            costs.append(cost)
         total, squares = total + z.sum(0), squares + np.square(z).sum(0)
     mean = total / draws
     return Use(mean_of(costs), active(mean, np.maximum(squares / draws - mean**2, 0.0) / (draws - 1)))
@@ -68,5 +78,18 @@ def _draw(engine: Engine, program: Program, draws: int) -> Any:
     def draw(key: Key, args: tuple[Any, ...]) -> tuple[Array, Array]:
         z = engine.sites(key, repeated(program, draws), {}, *args)["z"]  # a network is run once for draw and density
         return z.fn.log_prob(z.value), z.value
+
+    return engine.compile(draw)
+
+
+@cache
+def _draw_sites(engine: Engine, model: Model, program: Program, draws: int) -> Any:
+    """Return f(key, args, place, x) -> log q(z | x) - log p(z) [draws, n] of fresh z ~ q, and coordinates z."""
+    sites = latents(engine, model)
+
+    def draw(key: Key, args: tuple[Any, ...], place: Any, x: Array) -> tuple[Array, Array]:
+        values = engine.draw(key, repeated(program, draws), *args)
+        log_p = sites.score(place.theta, x, values, tuple(sites.own(values)))
+        return engine.log_prob(program, values, *args) - log_p, sites.coordinates(place, values)
 
     return engine.compile(draw)

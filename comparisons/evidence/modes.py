@@ -7,7 +7,8 @@ import numpy as np
 
 from comparisons.evidence.base import Target
 from comparisons.evidence.blocks import pairs_within
-from inference.base import Engine, Params
+from inference.base import Engine
+from inference.latents import latents
 from models.base import Array, Model
 
 STARTS = 8  # peaks of a datapoint that are climbed, the highest first
@@ -109,11 +110,12 @@ def posterior_mode(
     """
     n, k = z.shape
     engine, evaluate = target.engine, _log_joint_and_gradient(target.engine, target.model)
+    place = target.place
     step = np.broadcast_to(step, n)[:, None]
     offsets = step * np.concatenate([np.zeros((1, k)), np.eye(k), -np.eye(k)])[:, None]
 
     def look(z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        scored = evaluate(target.theta, target.x, engine.array(z + offsets))
+        scored = evaluate(place, target.x, engine.array(z + offsets))
         value, gradient = (engine.numpy(a).astype(np.float64) for a in scored)
         hessian = (gradient[1 : k + 1] - gradient[k + 1 :]).transpose(1, 0, 2) / (2 * step[:, :, None])
         return value[0], gradient[0], -(hessian + hessian.transpose(0, 2, 1)) / 2
@@ -143,16 +145,17 @@ def _positive(matrices: np.ndarray) -> np.ndarray:
 
 @cache
 def _log_joint_and_gradient(engine: Engine, model: Model) -> Any:
-    """Return f(theta, x, z [m, n, k]) -> (log p(x, z) [m, n], its gradient in z [m, n, k])."""
+    """Return f(place, x, z [m, n, k]) -> (log p(x, z) [m, n], its gradient in z [m, n, k])."""
+    sites = latents(engine, model)
 
-    def total(z: Array, theta: Params, x: Array) -> tuple[Array, Array]:
-        each = engine.log_prob(model.generative, {"x": x, "z": z}, theta, x.shape[0])
+    def total(z: Array, place: Any, x: Array) -> tuple[Array, Array]:
+        each = sites.log_joint(place, x, z)
         return each.sum(), each
 
     differentiate = engine.value_and_grad(total, has_aux=True)
 
-    def evaluate(theta: Params, x: Array, z: Array) -> tuple[Array, Array]:
-        (_, each), gradient = differentiate(z, theta, x)
+    def evaluate(place: Any, x: Array, z: Array) -> tuple[Array, Array]:
+        (_, each), gradient = differentiate(z, place, x)
         return each, gradient
 
     return engine.compile(evaluate)

@@ -5,14 +5,16 @@ and all datapoints are scored by one matrix product. Any other decoder is scored
 """
 
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 
 from comparisons.evidence.base import Target
 from comparisons.evidence.blocks import pairs_within
-from inference.base import Engine, Params
+from inference.base import Engine
+from inference.latents import Latents, latents
+from inference.rows import widths
 from models.base import Array, Model
 
 PAIRS = 4096  # (datapoint, z) pairs scored in one call, where memory allows as many
@@ -27,14 +29,13 @@ class Scorer:
     """
 
     def __init__(self, target: Target, max_memory: float) -> None:
-        engine, model, theta, x, _ = target
-        self.engine, self.theta, self.x = engine, theta, x
+        engine, model, _, x, _ = target
+        self.engine, self.place, self.x = engine, target.place, x
         self._table, self._pairs = _all_pairs(engine, model), _given_pairs(engine, model)
         self._within = pairs_within(max_memory, model)
-        self.size = int(np.clip(self._within, 2**model.n_latent, PAIRS))
-        z = engine.array(np.zeros((1, model.n_latent)))
-        decoder = engine.conditional(model.generative, "x", {"z": z, "x": z[:, :1]}, theta, 1)
-        self.factored = _family(engine, decoder) != ""
+        sites = target.latents
+        self.size = int(np.clip(self._within, 2**sites.size, PAIRS))
+        self.factored = _family(sites, self.place, engine.array(np.zeros((1, sites.size))), x[:1]) != ""
 
     def grid(self, z: np.ndarray) -> np.ndarray:
         """Return log p(x_i, z_j) for all datapoints and all nodes z [g, k], [n, g] in float64."""
@@ -42,7 +43,7 @@ class Scorer:
         size = self.size if self.factored else int(np.clip(self._within // len(self.x), 1, self.size))
         result = np.empty((len(self.x), len(z)))
         for start, (part, count) in zip(range(0, len(z), size), _padded(z, size), strict=True):
-            score = self.engine.numpy(self._table(self.theta, self.x, self.engine.array(part)))
+            score = self.engine.numpy(self._table(self.place, self.x, self.engine.array(part)))
             result[:, start : start + count] = score[:, :count]
         return result
 
@@ -55,7 +56,7 @@ class Scorer:
         if self.factored and wanted.sum() >= len(z) * (1 + len(points) / 100):
             filled = np.resize(points, _round_up(len(points)))  # few different lengths: few compilations
             padded, _ = next(_padded(z, self.size))
-            table = self._table(self.theta, self.x[self.engine.array(filled)], self.engine.array(padded))
+            table = self._table(self.place, self.x[self.engine.array(filled)], self.engine.array(padded))
             scored = self.engine.numpy(table)[: len(points), : len(z)]
             return scored if wanted.all() else np.where(wanted, scored, np.float32(-np.inf))
         result = np.full(wanted.shape, -np.inf, np.float32)
@@ -67,7 +68,7 @@ class Scorer:
         """Return log p(x_row, z) of given pairs: rows [p], z [p, k], [p] in float32."""
         size = next((size for size in sizes if len(z) <= size < self.size), self.size)
         parts = [
-            self.engine.numpy(self._pairs(self.theta, self.x, self.engine.array(row), self.engine.array(part)))[:count]
+            self.engine.numpy(self._pairs(self.place, self.x, self.engine.array(row), self.engine.array(part)))[:count]
             for (row, _), (part, count) in zip(_padded(rows, size), _padded(z, size), strict=True)
         ]
         return np.concatenate(parts) if parts else np.zeros(0, np.float32)
@@ -78,9 +79,21 @@ def _round_up(count: int) -> int:
     return max(32, 1 << (count - 1).bit_length()) if count <= 128 else -(-count // 128) * 128
 
 
-def _family(engine: Engine, decoder: Any) -> str:
+def _family(sites: Latents, place: Any, z: Array, x: Array) -> str:
     """Return 'bernoulli' or 'normal' where log p(x | z) = T(x) . eta(z) - A(z) by matrix products, else ''."""
-    return _families(engine).get(type(getattr(decoder, "base_dist", None)), "")
+    model = sites.model
+    if widths(model).keys() != {"x"} or model.missing or model.summed:
+        return ""
+    decoder = _decoder(sites, place, z, x)
+    return _families(sites.engine).get(type(getattr(decoder, "base_dist", None)), "")
+
+
+def _decoder(sites: Latents, place: Any, z: Array, x: Array) -> Any:
+    """Return the library's distribution of x given z, at nodes z [g, k]."""
+    theta = place if sites.plain else place.theta
+    # The value given for x only stops the program from drawing one.
+    told = {**sites.values(place, z), "x": z[:, :1] if sites.plain else 0.0 * z[:, :1] + x[:1]}
+    return sites.engine.conditional(partial(sites.model.generative, n=z.shape[0]), "x", told, theta)
 
 
 @cache
@@ -101,27 +114,27 @@ def _padded(array: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, int]]:
 
 @cache
 def _given_pairs(engine: Engine, model: Model) -> Any:
-    def score(theta: Params, x: Array, rows: Array, z: Array) -> Array:
-        return engine.log_prob(model.generative, {"x": x[rows], "z": z}, theta, z.shape[0])
-
-    return engine.compile(score)
+    sites = latents(engine, model)
+    return engine.compile(lambda place, x, at, z: sites.log_joint(place, x[at], z))
 
 
 @cache
 def _all_pairs(engine: Engine, model: Model) -> Any:
-    xp = engine.ppl.xp
+    xp, sites = engine.ppl.xp, latents(engine, model)
 
-    def score(theta: Params, x: Array, z: Array) -> Array:
+    def log_prior(place: Any, x: Array, z: Array) -> Array:
+        if sites.plain:
+            return -0.5 * ((z**2).sum(-1) + sites.size * LOG_2PI)
+        return sites.log_prior(place, 0.0 * z[:, :1] + x[:1], z)
+
+    def score(place: Any, x: Array, z: Array) -> Array:
         """Return log p(x_i, z_j) as [n, g], by matrix products where the decoder is a Bernoulli or a normal."""
-        # The value given for x only stops the program from drawing one.
-        decoder = engine.conditional(model.generative, "x", {"z": z, "x": z[:, :1]}, theta, z.shape[0])
-        family = _family(engine, decoder)
-        base: Any = getattr(decoder, "base_dist", None)
-        log_prior = -0.5 * ((z**2).sum(-1) + model.n_latent * LOG_2PI)
+        family = _family(sites, place, z, x)
+        base: Any = getattr(_decoder(sites, place, z, x), "base_dist", None) if family else None
         if family == "bernoulli":
             logits = base.logits
             normalizer = (xp.clip(logits, min=0.0) + xp.log1p(xp.exp(-xp.abs(logits)))).sum(-1)  # softplus
-            return xp.matmul(x, logits.T) - normalizer + log_prior
+            return xp.matmul(x, logits.T) - normalizer + log_prior(place, x, z)
         if family == "normal":
             # Far from the origin a normal's sufficient statistics cancel badly in float32: measure x from its centre.
             centre = x.mean(0)
@@ -129,9 +142,9 @@ def _all_pairs(engine: Engine, model: Model) -> Any:
             precision = base.scale**-2.0 + xp.zeros_like(loc)
             normalizer = 0.5 * (loc**2 * precision - xp.log(precision) + LOG_2PI).sum(-1)
             quadratic = xp.matmul(residual, (loc * precision).T) - 0.5 * xp.matmul(residual**2, precision.T)
-            return quadratic - normalizer + log_prior
+            return quadratic - normalizer + log_prior(place, x, z)
         # Any other decoder: score every pair.
         pairs = z[:, None, :] + 0.0 * x[:, :1]
-        return engine.log_prob(model.generative, {"x": x, "z": pairs}, theta, x.shape[0]).T
+        return sites.log_joint(place, x, pairs).T
 
     return engine.compile(score)

@@ -72,7 +72,7 @@ class Mixture(NamedTuple):
 
 def fitted_mixture(target: Target, seed: int, max_memory: float = 1e9, known: np.ndarray | None = None) -> Mixture:
     """Return a mixture for each datapoint. Every other chain begins at `known` [n, k], where that is given."""
-    engine, k = target.engine, target.model.n_latent
+    engine, k = target.engine, target.latents.size
     moves = Moves(WARMUP, max(WARMUP, 4 * k), leapfrog=10)
     key = engine.fold_in(engine.key(seed), 0)
 

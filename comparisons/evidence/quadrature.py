@@ -81,7 +81,7 @@ CARD = Estimator(quadrature, QuadratureSettings, version=4, refuses=_refuses, ra
 
 def _integrated(target: Target, settings: QuadratureSettings, half_width: float) -> Estimate:
     """Return log p(x), beginning with a grid of this half width; wider ones follow where mass lies at its edge."""
-    n, k = len(target.x), target.model.n_latent
+    n, k = len(target.x), target.latents.size
     spacing = SPACING[k] * half_width / HALF_WIDTH
     # Scores of a block are held in float32 and float64; and one that is broken off should not cost many minutes.
     within = pairs_within(settings.max_memory, target.model)
@@ -156,7 +156,7 @@ def _integrated_again(target: Target, points: np.ndarray, found: _Found, setting
 
 def _block(target: Target, settings: QuadratureSettings, half_width: float) -> _Found:
     """Integrate for all datapoints on the common grid, and halve its cells where that is not enough."""
-    n, k = len(target.x), target.model.n_latent
+    n, k = len(target.x), target.latents.size
     tolerance, max_memory = settings.tolerance, settings.max_memory
     spacing = SPACING[k] * half_width / HALF_WIDTH
     z, coarse, edge = _grid(half_width, spacing, k)

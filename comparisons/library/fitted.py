@@ -14,10 +14,9 @@ import numpy as np
 from comparisons.data import Data
 from comparisons.data.base import check_values
 from comparisons.errors import DataError, FlagError, UnfitError
-from comparisons.evidence.base import repeated
 from comparisons.library.given import numbers
 from comparisons.runner.fits import Fit, decoded
-from inference.base import numpys, pick
+from inference.base import numpys, pick, repeated
 
 DRAWS = 100  # that stand for the mean of a q that has none
 

@@ -42,6 +42,8 @@ class NumpyroEngine:
             plate=numpyro.plate,
             condition=handlers.condition,
             scale=handlers.scale,
+            factor=numpyro.factor,
+            biject_to=distributions.biject_to,
         )
 
     @property

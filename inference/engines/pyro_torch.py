@@ -55,6 +55,8 @@ class PyroEngine:
             plate=pyro.plate,
             condition=poutine.condition,
             scale=poutine.scale,
+            factor=pyro.factor,
+            biject_to=torch.distributions.biject_to,
         )
 
     def pinned(self) -> Pins:

@@ -89,11 +89,11 @@ def test_the_example_of_a_model_keeps_it(tmp_path: Path, engine: Engine) -> None
 
 def test_every_run_holds_its_model_itself() -> None:
     """A fit that no grid has looked ahead for, as samples and calibration make them."""
-    wide = parts.find("model", f"{FILE}:WidePrior")
-    experiment = Experiment(model=wide, data="synthetic", n_latent=2, engine="pyro", samples=200, evidence=("none",))
+    scaled = parts.find("model", f"{FILE}:Beta")
+    experiment = Experiment(model=scaled, data="synthetic", n_latent=2, engine="pyro", samples=200, evidence=("none",))
     data = load("synthetic")
     cell = on(experiment, data)
-    with pytest.raises(FlagError, match=r"WidePrior.*site z of generative"):
+    with pytest.raises(FlagError, match=r"Beta.*site z of generative"):
         next(run_experiment("fit", cell, data))
 
 

@@ -5,10 +5,10 @@ import oracles
 import pytest
 
 from comparisons.evidence import elbo as elbo_module
-from comparisons.evidence.base import Target, repeated
+from comparisons.evidence.base import Target
 from comparisons.evidence.elbo import elbo
 from comparisons.evidence.latents import active, use
-from inference.base import Engine, Posterior
+from inference.base import Engine, Posterior, repeated
 from models.base import Array, Ppl
 from models.linear_gaussian import LinearGaussian
 

@@ -5,8 +5,9 @@ import pytest
 
 from comparisons.benchmarks.truths import linear_gaussian
 from inference.base import Engine, join
-from inference.local import LocalSettings, decaying, local_fit, normal, prior
-from models.linear_gaussian import posterior
+from inference.latents import latents
+from inference.local import LocalSettings, decaying, local_fit, prior
+from models.linear_gaussian import LinearGaussian, posterior
 
 STEPS = 300
 
@@ -17,6 +18,7 @@ def test_step_sizes_fall_to_zero_in_equal_parts() -> None:
 
 def test_a_fit_starts_at_the_prior(engine: Engine) -> None:
     start = prior(engine, engine.array(np.ones((5, 3))), 2)
+    normal = latents(engine, LinearGaussian(3, 2)).normal
     z = engine.numpy(engine.draw(engine.key(0), normal, {name: start[name] for name in start})["z"])
     assert z.shape == (5, 2)
     assert all((engine.numpy(value) == np.zeros((5, 2))).all() for value in start.values())
@@ -42,4 +44,4 @@ def test_local_fits_reach_the_best_factorised_normal(engine: Engine) -> None:
 
     assert lost(np.zeros_like(mean), np.zeros_like(mean)).min() > 1  # what the prior loses, where each began
     assert lost(local["loc"], local["log_scale"]).max() < 0.05
-    assert q.fit_steps == STEPS and q.program is normal
+    assert q.fit_steps == STEPS and q.program == latents(engine, target.model).normal
