@@ -34,7 +34,7 @@ LOG_2PI = float(np.log(2 * np.pi))
 
 # What mends each kind of breach.
 IN_PLATE = 'sample it once, inside ppl.plate("data", n) alone, with .to_event(1) on its distribution'
-SUM_OUT = "name a discrete site of finitely many values in `summed` of the model, which sums it out exactly"
+SUM_OUT = "name it in `summed`, which sums it out exactly, or in `observed` where it is data"
 NO_SCALE = "drop ppl.scale, and give no plate a subsample_size: training takes its own minibatches"
 NO_MASK = "drop the mask; a model of rows with gaps says missing = True, and is masked where they are"
 THETA_OR_PHI = "name it in theta_shapes and init, or in init's phi, and read it from the theta or phi passed in"
