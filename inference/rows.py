@@ -1,7 +1,7 @@
 """A model's programs on rows of data: what is observed, what is given, what is missing, and what is summed out.
 
-A row [d] of data holds the columns of every site that a model observes, and of all that it is given, side by side:
-whoever takes, stores or sends rows needs not know what is in them.
+A row [d] of data holds the columns of every site that a model observes, and of all that it is given, side by side: x
+first, then the others by name. Whoever takes, stores or sends rows needs not know what is in them.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,8 +14,9 @@ from models.base import Array, Model, Params, Ppl
 
 
 def widths(model: Model) -> dict[str, int]:
-    """Return how many columns of a row each observed site has, and then all that is given, by name."""
-    return {name: getattr(model, f"n_{name}") for name in (*model.observed, *model.given)}
+    """Return how many columns of a row each site that is observed has, and all that is given, by name."""
+    names = sorted({*model.observed, *model.given}, key=lambda name: (name != "x", name))
+    return {name: getattr(model, f"n_{name}") for name in names}
 
 
 def columns(model: Model, x: Array) -> dict[str, Array]:
@@ -55,9 +56,10 @@ def generative(model: Model, x: Array) -> Program:
     Where a model takes rows with gaps, the columns that x lacks are masked out of the likelihood.
     """
     covariates, n = given(model, x), x.shape[0]
+    run: Any = model.generative
 
     def program(ppl: Ppl, theta: Params) -> None:
-        model.generative(_masking(ppl, observed(model, x)) if model.missing else ppl, theta, n, **covariates)
+        run(_masking(ppl, observed(model, x)) if model.missing else ppl, theta, n, **covariates)
 
     return program
 
@@ -90,7 +92,8 @@ def recognition(model: Model) -> Program:
         return model.recognition
 
     def program(ppl: Ppl, phi: Params, x: Array) -> None:
-        model.recognition(ppl, phi, *observed(model, x).values(), **given(model, x))
+        run: Any = model.recognition
+        run(ppl, phi, *observed(model, x).values(), **given(model, x))
 
     return program
 

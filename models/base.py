@@ -35,11 +35,18 @@ class Ppl(Protocol):
 
 
 class Model(ABC):
-    """A latent-variable model p(theta) p(z) p(x | z, theta), with a recognition model q(z | x, phi).
+    """A latent-variable model p(theta) p(z | theta) p(x | z, theta), with a recognition model q(z | x, phi).
 
-    Sites: `z` [n, n_latent] and `x` [n, n_x], independent over n inside the plate `data`, and one site for each
-    parameter in `prior`. p(z) is N(0, I), on which quadrature and Monte Carlo EM count. z may carry leading
-    sample axes: [..., n, n_latent].
+    Sites: `x` [n, n_x], any number of latent ones [n, ...], all independent over n inside the plate `data`, and one
+    site for each parameter in `prior`. A latent site is whatever `generative` samples and the model does not observe:
+    of any continuous support, depending on others or not. It may carry leading sample axes: [..., n, ...].
+    `recognition` samples each of them, on the same support.
+
+    `observed` names the sites that data give a value; `given` what the programs are handed besides, as keywords:
+    generative(ppl, theta, n, c=...), recognition(ppl, phi, x, y, c=...), arrays [n, n_c]. Each has its number of
+    columns as a field n_<name>, which the data fill in; their parameters have the default None, as a subclass asks. With `missing` a NaN among what is observed is a gap, which is
+    masked out of the likelihood; `recognition` sees it. `summed` names discrete latent sites [n] of finitely many
+    values, which are summed out exactly: recognition does not sample them, and nobody ever draws one but the model.
 
     `support` is what it can score x in: "unit", numbers in [0, 1]; "count", whole numbers from 0 on; or "real".
     `columns` is what a column of x is given z, where that is none of the usual Bernoulli, Poisson and normal with a
@@ -71,11 +78,16 @@ class Model(ABC):
 
     @abstractmethod
     def generative(self, ppl: Ppl, theta: Params, n: int) -> None:
-        """Sample z ~ p(z) and x ~ p(x | z, theta) for n datapoints."""
+        """Sample z ~ p(z | theta) and x ~ p(x | z, theta) for n datapoints."""
 
     @abstractmethod
     def recognition(self, ppl: Ppl, phi: Params, x: Array) -> None:
         """Sample z ~ q(z | x, phi), the amortized guide, for x [n, n_x]."""
+
+    @property
+    def n_coordinates(self) -> int:
+        """How many real numbers a datapoint's latent sites are: what choosing an estimator before any run goes by."""
+        return self.n_latent
 
     def refusal(self) -> str:
         """Say why it cannot be fitted at these sizes, though its density is there; nothing where it can."""

@@ -123,8 +123,8 @@ def test_every_backend_learns_what_made_the_data(name: str, backend: str, engine
         state = built.init(engine.key(0), initial, phi, x, engine.array(0.02))
         rows = engine.array(np.arange(ROWS))
 
-        def step(state: Any, key: Any) -> tuple[Any, None]:
-            return built.step(key, state, Batch(x, rows, 1.0))[0], None
+        def step(state: Any, key: tuple[Any]) -> tuple[Any, None]:
+            return built.step(key[0], state, Batch(x, rows, 1.0))[0], None
 
         keys = engine.split(engine.key(1), STEPS[backend])
         state = engine.compile(lambda state, keys: engine.scan(step, state, (keys,))[0])(state, keys)
