@@ -44,9 +44,10 @@ class Model(ABC):
 
     `observed` names the sites that data give a value; `given` what the programs are handed besides, as keywords:
     generative(ppl, theta, n, c=...), recognition(ppl, phi, x, y, c=...), arrays [n, n_c]. Each has its number of
-    columns as a field n_<name>, which the data fill in; their parameters have the default None, as a subclass asks. With `missing` a NaN among what is observed is a gap, which is
-    masked out of the likelihood; `recognition` sees it. `summed` names discrete latent sites [n] of finitely many
-    values, which are summed out exactly: recognition does not sample them, and nobody ever draws one but the model.
+    columns as a field n_<name>, which the data fill in; their parameters have the default None, as a subclass asks.
+    With `missing` a NaN among what is observed is a gap, which is masked out of the likelihood; `recognition` sees it.
+    `summed` names discrete latent sites [n] of finitely many values, which are summed out exactly: recognition does
+    not sample them, and nobody ever draws one but the model.
 
     `support` is what it can score x in: "unit", numbers in [0, 1]; "count", whole numbers from 0 on; or "real".
     `columns` is what a column of x is given z, where that is none of the usual Bernoulli, Poisson and normal with a
