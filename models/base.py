@@ -68,7 +68,7 @@ class Model(ABC):
 
     `support` is what it can score x in: "unit", numbers in [0, 1]; "count", whole numbers from 0 on; or "real".
     `columns` is what a column of x is given z, where that is none of the usual Bernoulli, Poisson and normal with a
-    variance of its own: "negative binomial", or "unit normal".
+    variance of its own: "negative binomial", "categorical", or "unit normal".
 
     A model that knows its evidence in closed form has a method `log_px(theta, x)`: log p(x | theta) in nats and float64
     [n], for NumPy's theta and x [n, n_x]. Of others it is None.

@@ -77,9 +77,9 @@ class VaeDeep(LogVarianceWeights):
         return {"w": (inputs, self.n_latent), "b": (self.n_latent,)}
 
     def _layers(self, sizes: Sequence[int]) -> dict[str, tuple[int, ...]]:
-        kinds = ("wb", "vc") if self.activation == "gated" else ("wb",)
-        layers = [(i, w, b, pair) for i, pair in enumerate(pairwise(sizes), 1) for w, b in kinds]
-        return {name: shape for i, w, b, pair in layers for name, shape in ((f"{w}{i}", pair), (f"{b}{i}", pair[1:]))}
+        kinds = (("w", "b"), ("v", "c"))[: 2 if self.activation == "gated" else 1]
+        layers = [(f"{w}{i}", f"{b}{i}", pair) for i, pair in enumerate(pairwise(sizes), 1) for w, b in kinds]
+        return {name: shape for w, b, pair in layers for name, shape in ((w, pair), (b, pair[1:]))}
 
     def _through(self, ppl: Ppl, params: Params, h: Array) -> Array:
         """Return the last hidden layer [..., n, widths] of the network that begins with h."""
