@@ -9,6 +9,8 @@ from collections.abc import Callable
 from models.base import Model
 from models.linear_gaussian import linear_gaussian
 from models.vae import VaeBernoulli, VaeGaussian, VaeGaussianUnit
+from models.vae_categorical import VaeCategorical
+from models.vae_deep import VaeDeep
 from models.vae_poisson import VaeNegativeBinomial, VaePoisson
 
 MODELS: dict[str, Callable[[int, int, int], Model]] = {
@@ -17,5 +19,7 @@ MODELS: dict[str, Callable[[int, int, int], Model]] = {
     "vae_gaussian_unit": VaeGaussianUnit,
     "vae_poisson": VaePoisson,
     "vae_negative_binomial": VaeNegativeBinomial,
+    "vae_categorical": VaeCategorical,
+    "vae_deep": VaeDeep,
     "linear_gaussian": linear_gaussian,
 }

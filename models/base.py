@@ -10,16 +10,45 @@ Array = Any  # a NumPy, torch or jax array: models never ask which
 Params = dict[str, Array]
 
 
+class Nn(Protocol):
+    """The functions of networks that both libraries have and `xp` does not spell alike; x [..., d].
+
+    Each keeps its value and a finite gradient wherever x is finite.
+    """
+
+    def relu(self, x: Array) -> Array:
+        """Return max(x, 0), whose gradient at 0 is 0."""
+
+    def elu(self, x: Array) -> Array:
+        """Return x where x > 0, else exp(x) - 1."""
+
+    def softplus(self, x: Array) -> Array:
+        """Return log(1 + exp(x))."""
+
+    def sigmoid(self, x: Array) -> Array:
+        """Return 1 / (1 + exp(-x))."""
+
+    def softmax(self, x: Array) -> Array:
+        """Return exp(x) / sum exp(x) over the last axis, [..., d]."""
+
+    def logsumexp(self, x: Array) -> Array:
+        """Return log sum exp(x) over the last axis, [...]."""
+
+    def linear(self, x: Array, w: Array, b: Array) -> Array:
+        """Return x w + b [..., h] for w [d, h] and b [h]."""
+
+
 class Ppl(Protocol):
     """The words a program may use; an engine hands them in.
 
     `dist` is the library's module of distributions, `xp` its array namespace (torch or jax.numpy; a program keeps to
-    the names that both have, such as `matmul`, `tanh` and `exp`). `sample`, `plate`, `condition` and `scale` mean
-    what they mean in Pyro and NumPyro.
+    the names that both have, such as `matmul`, `tanh` and `exp`), `nn` the functions of networks. `sample`, `plate`,
+    `condition` and `scale` mean what they mean in Pyro and NumPyro.
     """
 
     dist: Any
     xp: Any
+    nn: Nn
 
     def sample(self, name: str, fn: Any) -> Array: ...
 
@@ -51,7 +80,7 @@ class Model(ABC):
 
     `support` is what it can score x in: "unit", numbers in [0, 1]; "count", whole numbers from 0 on; or "real".
     `columns` is what a column of x is given z, where that is none of the usual Bernoulli, Poisson and normal with a
-    variance of its own: "negative binomial", or "unit normal".
+    variance of its own: "negative binomial", "categorical", or "unit normal".
 
     A model that knows its evidence in closed form has a method `log_px(theta, x)`: log p(x | theta) in nats and float64
     [n], for NumPy's theta and x [n, n_x]. Of others it is None.

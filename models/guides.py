@@ -1,6 +1,8 @@
-"""Settings of a q(z | x) that any model whose guide has what they act on can take."""
+"""Settings that a model takes after it is built, where it has what they act on."""
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any
 
 from models.base import Array, Model
 
@@ -30,3 +32,10 @@ def with_log_variance_factor(model: Model, factor: float) -> Model:
             "drop --log-variance-factor"
         )
     return replace(model, log_variance_factor=factor)
+
+
+def with_fields(model: Model, told: Mapping[str, Any]) -> Model:
+    """Return the model with these of its fields. Raises ValueError for one that it has not, or for what it refuses."""
+    for name in told.keys() - ({f.name for f in fields(model)} if is_dataclass(model) else set()):
+        raise ValueError(f"it has no {name}; drop --{name}, or choose a --model that has it")
+    return replace(model, **told) if told else model  # type: ignore[type-var]

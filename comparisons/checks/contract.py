@@ -25,9 +25,14 @@ from inference.latents import Latents, latents
 from models.base import Model
 from models.linear_gaussian import LinearGaussian
 from models.vae import VaeBernoulli, VaeGaussian, VaeGaussianUnit
+from models.vae_categorical import VaeCategorical
+from models.vae_deep import VaeDeep
 from models.vae_poisson import VaeNegativeBinomial, VaePoisson
 
-SHIPPED = (VaeBernoulli, VaeGaussian, VaeGaussianUnit, VaePoisson, VaeNegativeBinomial, LinearGaussian)
+SHIPPED = (
+    *(VaeBernoulli, VaeGaussian, VaeGaussianUnit, VaePoisson, VaeNegativeBinomial, VaeCategorical, VaeDeep),
+    LinearGaussian,
+)
 LOOKED_AT = 100  # datapoints, for two that differ
 RTOL = 2e-5  # float32 sums over some hundred columns, in another order
 LOG_2PI = float(np.log(2 * np.pi))

@@ -208,7 +208,7 @@ def _convert(field: Field, value: Any) -> Any:
         return value
     if find := field.metadata.get("or_file"):
         return find(value)
-    if "int" in kind:
+    if "int" in kind and not (value == "auto" and "str" in kind):
         if not re.fullmatch(r"[+-]?\d{1,18}", value):
             # 1e6 is how people write a million points
             number = float(value) if re.fullmatch(r"[+-]?\d+(\.\d+)?e\+?\d{1,2}", value, re.IGNORECASE) else 0.5

@@ -11,7 +11,7 @@ from pathlib import Path
 from comparisons.data.base import GREY, Data, DataCard, check, digest, take
 from comparisons.data.digits import DIGITS
 from comparisons.data.frey import FREY
-from comparisons.data.mnist import MNIST, MNIST_BINARY
+from comparisons.data.mnist import MNIST, MNIST_255, MNIST_BINARY
 from comparisons.data.own import Own, find
 from comparisons.data.synthetic import SYNTHETIC
 from comparisons.errors import unknown
@@ -21,6 +21,7 @@ __all__ = ["DATA", "GREY", "Data", "DataCard", "Own", "card_of", "check", "diges
 DATA: dict[str, DataCard] = {
     "digits": DIGITS,
     "mnist": MNIST,
+    "mnist_255": MNIST_255,
     "mnist_binary": MNIST_BINARY,
     "frey": FREY,
     "synthetic": SYNTHETIC,
@@ -43,4 +44,5 @@ def load(name: str, data_dir: str | Path | None = None) -> Data:
     train, test = known.load(data_dir)
     check(f"{name} train", train, "unit" if known.fresh else known.support)
     check(f"{name} test", test, known.support)
-    return Data(name, train, test, known.shape, known.support, known.note, known.fresh)
+    n, said = known.n_train, (known.shape, known.support, known.note, known.fresh)
+    return Data(name, train[:n], test, *said, train[n:] if len(train) > n else None)

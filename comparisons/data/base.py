@@ -26,7 +26,7 @@ class DataCard(NamedTuple):
     """What is known of a data set before a file is read; a set registers itself by its card."""
 
     title: str
-    n_train: int  # rows of train
+    n_train: int  # rows of train; what `load` has beyond them follows where more is asked for
     shape: tuple[int, int]  # of one image, rows x columns; (1, d) where a row is no image
     support: str  # "unit": [0, 1]; "binary": 0 or 1; "count": 0, 1, 2, ...; "real"
     note: str  # what a number on this data means; "" if there is nothing to say
@@ -45,21 +45,24 @@ class Data(NamedTuple):
     support: str  # as its card says
     note: str  # what a number on this data means; "" if there is nothing to say
     fresh: bool  # True: train holds probabilities, binarised anew at each visit; test is binarised already
+    spare: np.ndarray | None = None  # [m, d] rows that follow train's, for an `n_train` beyond them
 
 
 def take(data: Data, n_train: int | None) -> Data:
-    """Keep the first `n_train` rows of train, all of them for None; test stays whole.
+    """Keep the first `n_train` rows of train, all of them for None; test stays whole. Beyond train, spare rows follow.
 
     Raises FlagError unless 1 <= n_train <= the rows there are.
     """
     if n_train is None:
-        return data
-    n, rows = len(data.train), "images" if data.shape[0] > 1 else "rows"
+        return data._replace(spare=None)
+    spare = data.train[:0] if data.spare is None else data.spare
+    n, rows = len(data.train) + len(spare), "images" if data.shape[0] > 1 else "rows"
     if n_train < 1:
         raise FlagError(f"n_train {n_train} is less than 1; choose 1 to {n} for {data.name}")
     if n_train > n:
         raise FlagError(f"n_train {n_train} exceeds the {n} training {rows} of {data.name}; choose 1 to {n}")
-    return data._replace(train=data.train[:n_train])
+    whole = np.concatenate([data.train, spare]) if n_train > len(data.train) else data.train
+    return data._replace(train=whole[:n_train], spare=None)
 
 
 def check(name: str, array: np.ndarray, support: str) -> None:

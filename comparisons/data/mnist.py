@@ -1,6 +1,6 @@
 """MNIST, in grey as the paper has it, and binarised: the first 50,000 training images, and the 10,000 for testing.
 
-The other 10,000 training images are the authors' validation set, unused here.
+The other 10,000 training images are the authors' validation set: they follow the 50,000 where `n_train` asks for more.
 """
 
 import gzip
@@ -36,6 +36,12 @@ def mnist(data_dir: str | Path | None) -> tuple[np.ndarray, np.ndarray]:
     """
     train, test = _pixels(data_dir)
     return train / np.float32(256), test / np.float32(256)
+
+
+def mnist_255(data_dir: str | Path | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return train and test in grey as most libraries have them: pixels / 255."""
+    train, test = _pixels(data_dir)
+    return train / np.float32(255), test / np.float32(255)
 
 
 def mnist_binary(data_dir: str | Path | None) -> tuple[np.ndarray, np.ndarray]:
@@ -78,11 +84,12 @@ def read_idx(path: str | Path, limit: int = LARGEST) -> np.ndarray:
 
 
 def _pixels(data_dir: str | Path | None) -> tuple[np.ndarray, np.ndarray]:
-    """Train [50000, 784] and test [10000, 784], float32, 0 to 255."""
-    train, test = read_idx(fetch(TRAIN, data_dir))[:50_000], read_idx(fetch(TEST, data_dir))
+    """Train [60000, 784] and test [10000, 784], float32, 0 to 255."""
+    train, test = read_idx(fetch(TRAIN, data_dir)), read_idx(fetch(TEST, data_dir))
     return train.reshape(len(train), -1).astype(np.float32), test.reshape(len(test), -1).astype(np.float32)
 
 
 DRAWN = "log probability of binary images, train drawn anew at each visit; not comparable with grey mnist"
 MNIST = DataCard("MNIST", 50_000, (28, 28), "unit", GREY, "vae_bernoulli", mnist)
+MNIST_255 = DataCard("MNIST, pixels / 255", 50_000, (28, 28), "unit", GREY, "vae_bernoulli", mnist_255)
 MNIST_BINARY = DataCard("binary MNIST", 50_000, (28, 28), "binary", DRAWN, "vae_bernoulli", mnist_binary, fresh=True)

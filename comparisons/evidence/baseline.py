@@ -10,11 +10,11 @@ def baseline(train: np.ndarray, x: np.ndarray, columns: str) -> float:
     """Return the mean log p(x) [nats per datapoint] of a product of one distribution a column, fitted to `train`.
 
     `train` [N, d], `x` [n, d]. `columns` is a model's, or its support: a Bernoulli with the column's mean for "unit" or
-    "binary" (grey values count as in the paper's likelihood), a Poisson with it for "count", "negative binomial", a
-    normal with its mean and variance for "real", or with its mean alone for "unit normal". All are of maximum
-    likelihood, in closed form but for a negative binomial's shape, so that no theta of such a decoder that ignores z
-    exceeds them on `train`. A probability is kept 1 / 2N from 0 and 1, and a rate from 0, so that one value that
-    training never showed costs log 2N.
+    "binary" (grey values count as in the paper's likelihood), a Poisson with it for "count", "negative binomial", each
+    level's share for "categorical", a normal with its mean and variance for "real", or with its mean alone for "unit
+    normal". All are of maximum likelihood, in closed form but for a negative binomial's shape, so that no theta of such
+    a decoder that ignores z exceeds them on `train`. A probability is kept 1 / 2N from 0 and 1, and a rate from 0, so
+    that one value that training never showed costs log 2N.
     """
     from scipy import stats
     from scipy.special import gammaln
@@ -31,6 +31,9 @@ def baseline(train: np.ndarray, x: np.ndarray, columns: str) -> float:
         rate = np.maximum(mean, rare)
         shape = np.array([_shape(column, m) for column, m in zip(train.T, rate, strict=True)])
         scores = stats.nbinom.logpmf(x, shape, shape / (shape + rate))
+    elif columns == "categorical":
+        shares = {level: np.maximum((train == level).mean(0), rare) for level in np.unique(x)}
+        scores = sum(((x == level) * np.log(share) for level, share in shares.items()), np.zeros(x.shape))
     else:
         p = np.clip(mean, rare, 1 - rare)
         scores = x * np.log(p) + (1 - x) * np.log1p(-p)

@@ -49,7 +49,9 @@ def keep(out: Path, cells: Iterable[tuple[Cell, Data]]) -> None:
             name = key(e.model, e.data, cell.n_train, split, len(x))
             if name not in known:
                 model = built(e, cell.n_x)
-                known[name] = baseline(data.train, x, model.columns or model.support)
+                binary = data.support == "binary" and model.columns == "categorical"  # train may hold probabilities
+                columns = "binary" if binary else model.columns or model.support
+                known[name] = baseline(data.train, x, columns)
     if known == before:
         return
     text = io.StringIO()

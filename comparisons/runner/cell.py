@@ -1,6 +1,7 @@
 """An experiment on its data, as a value that is asked once: its name, its steps and stops, and the numbers it owes."""
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -37,11 +38,12 @@ class Cell(NamedTuple):
 
     @property
     def stops(self) -> tuple[int, ...]:
-        """The steps after which a fit is judged: 1, 2, 5 x 10^k points, from samples / 10 or 1e5 on; the last."""
+        """The steps after which a fit is judged: as told, or 1, 2, 5 x 10^k points from samples / 10 or 1e5; last."""
         samples, rows = self.experiment.samples, self.rows_per_step
         floor = min(1e5, samples / 10)
         decades = range(int(math.log10(samples)) + 1)
-        steps = {m * 10**k // rows for k in decades for m in (1, 2, 5) if floor <= m * 10**k < samples}
+        usual = [m * 10**k for k in decades for m in (1, 2, 5) if floor <= m * 10**k < samples]
+        steps = {points // rows for points in self.experiment.stops or usual}
         return tuple(sorted({step for step in steps if 1 <= step < self.last} | {self.last}))
 
     def owes(self, has_q: bool) -> list[tuple[str, str]]:
@@ -74,12 +76,26 @@ def on(experiment: Experiment, data: Data, data_digest: str = "") -> Cell:
     n_train, n_x = data.train.shape
     if experiment.minibatch > n_train:
         raise FlagError(f"minibatch {experiment.minibatch} exceeds the {n_train} training points; lower --minibatch")
-    refuse(experiment, built(experiment, n_x))
+    model = built(experiment, n_x)
+    refuse(experiment, model)
+    if hasattr(model, "levels"):
+        experiment = replace(experiment, levels=_levels(experiment, data))
     parts.backend(experiment.backend)
     cell = Cell(experiment, n_train, n_x, data_digest or digest(data))
     if cell.rows_per_step > experiment.samples:
         raise FlagError(f"samples {experiment.samples} is below one full E-step over {n_train} points; raise --samples")
     return cell
+
+
+def _levels(experiment: Experiment, data: Data) -> int:
+    """Return K for values 0 to K - 1: one more than the largest, or as told. Raises FlagError for too few."""
+    largest = int(max(data.train.max(), data.test.max()))
+    told = experiment.levels
+    if isinstance(told, int) and told <= largest:
+        raise FlagError(
+            f"levels {told} is too few for the value {largest} of {data.name}; choose {largest + 1} or more"
+        )
+    return max(2, largest + 1) if isinstance(told, str) else told
 
 
 def points(data: Data, split: str, count: int) -> tuple[np.ndarray, np.ndarray | None]:

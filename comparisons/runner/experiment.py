@@ -20,7 +20,8 @@ from comparisons.evidence.judge import ESTIMATORS, JudgeSettings, automatic
 from inference import BACKENDS, ENGINES, AllSettings
 from inference.base import Backend, Method, Settings, setting
 from models.base import Model
-from models.guides import with_log_variance_factor
+from models.guides import with_fields, with_log_variance_factor
+from models.vae_deep import ACTIVATIONS
 
 FORM = "a file of your own that ends in .npz, .npy, .csv, .csv.gz, .parquet or .idx"
 STEP_SIZES = (0.01, 0.02, 0.1)  # the paper's section 5
@@ -28,6 +29,7 @@ LONG = 5000  # steps that repay the half minute it takes to compile one: each is
 NUMBERS_VERSION = 2  # of models, training and whatever else has no version of its own
 # The data that a decoder of a support takes; one of "real" takes all.
 SCORED = {"unit": ("unit", "binary"), "count": ("count", "binary")}
+OF_MODELS = ("hidden", "activation", "levels")  # settings that are fields of some models
 CARD_VERSION = 5  # until 4, jax's products of matrices were rounded to 10 bits on cards that can
 
 
@@ -53,6 +55,13 @@ class Experiment(JudgeSettings, AllSettings):
     )
     n_latent: int = setting(3, "latent variables of a datapoint", low=1, high=1000, spans=True)
     n_hidden: int = setting(100, "tanh units of the hidden layers", low=1, high=20_000)
+    hidden: tuple[int, ...] = setting(
+        (), "vae_deep: units of each hidden layer, from x to z; none: two layers of n_hidden", low=1, high=20_000
+    )
+    activation: str = setting("tanh", "vae_deep: its units", choices=ACTIVATIONS)
+    levels: int | str = setting(
+        "auto", "vae_categorical: the K of the values 0 to K - 1; auto: one more than the largest", low=2, high=10_000
+    )
     seed: int = setting(
         0,
         "seed of initial values, minibatches and noise",
@@ -87,6 +96,13 @@ class Experiment(JudgeSettings, AllSettings):
     pilot_steps: int = setting(
         300, "step_size auto: steps that each is tried for [steps]", low=1, high=10**7, about=FITTED
     )
+    stops: tuple[int, ...] = setting(
+        (),
+        "training points after which a fit is judged, as after the last; none: 1, 2, 5 x 10^k [datapoints]",
+        low=1,
+        high=10**10,
+        about=JUDGED,
+    )
     eval_points: int = setting(
         1000,
         "first points of each split that bounds and log p(x) are taken over [datapoints]",
@@ -113,6 +129,8 @@ class Experiment(JudgeSettings, AllSettings):
         # One name alone, or the list that JSON makes of a tuple, mean the same.
         named = (self.evidence,) if isinstance(self.evidence, str) else tuple(self.evidence)
         object.__setattr__(self, "evidence", named)
+        for name in ("hidden", "stops"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         check(self)
         if isinstance(self.data, Own):
             object.__setattr__(self, "data", self.data.taken(self.test_share, self.scale))
@@ -157,6 +175,8 @@ def built(experiment: Experiment, n_x: int) -> Model:
     try:
         model = parts.model(experiment.model)(n_x, experiment.n_latent, experiment.n_hidden)
         model = with_log_variance_factor(model, experiment.log_variance_factor)
+        told = {name: getattr(experiment, name) for name in OF_MODELS}
+        model = with_fields(model, {k: v for k, v in told.items() if v != getattr(Experiment, k)})
     except ValueError as error:
         raise FlagError(f"model {str(experiment.model)!r}: {error}") from error
     if refusal := model.refusal():
@@ -194,9 +214,12 @@ def method(e: Experiment) -> str:
     Of a model or backend from a file that is its content: two versions of one file are two methods.
     """
     judge = (f for f in fields(JudgeSettings) if f.name not in ("evidence", "max_memory"))
-    mine = (f for f in fields(Experiment) if f.name in ("initial_scale", "log_variance_factor"))
-    told = [*fields(AllSettings), *judge, *mine]
-    changed = [f"{f.name}={getattr(e, f.name)}" for f in told if getattr(e, f.name) != f.default]
+    mine = (f for f in fields(Experiment) if f.name in ("initial_scale", "log_variance_factor", *OF_MODELS))
+    told = {
+        f.name: getattr(e, f.name) for f in (*fields(AllSettings), *judge, *mine) if getattr(e, f.name) != f.default
+    }
+    joined = {name: ",".join(map(str, v)) if isinstance(v, tuple) else v for name, v in told.items()}  # no space in it
+    changed = [f"{name}={value}" for name, value in joined.items()]
     if e.step_size != "auto":
         changed.append(f"step_size={e.step_size}")
     elif e.pilot_steps != Experiment.pilot_steps:

@@ -19,6 +19,15 @@ from inference.engines import jax_settings
 from inference.engines.pins import Pins, verb
 
 ELBOS = {"A": Trace_ELBO, "B": TraceMeanField_ELBO}
+NN = SimpleNamespace(
+    relu=jax.nn.relu,
+    elu=jax.nn.elu,
+    softplus=jax.nn.softplus,
+    sigmoid=jax.nn.sigmoid,
+    softmax=jax.nn.softmax,
+    logsumexp=partial(jax.nn.logsumexp, axis=-1),
+    linear=lambda x, w, b: jnp.matmul(x, w) + b,
+)
 
 
 class NumpyroEngine:
@@ -38,6 +47,7 @@ class NumpyroEngine:
         self.ppl: Any = SimpleNamespace(
             dist=distributions,
             xp=jnp,
+            nn=NN,
             sample=numpyro.sample,
             plate=numpyro.plate,
             condition=handlers.condition,

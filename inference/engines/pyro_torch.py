@@ -14,6 +14,7 @@ import torch
 from pyro import distributions, poutine
 from pyro.infer import SVI, Trace_ELBO, TraceMeanField_ELBO
 from pyro.optim import PyroOptim
+from torch.nn import functional
 
 from inference.base import Array, Key, Optimizer, Params, Program, Site, State
 from inference.engines import torch_graphs, torch_settings
@@ -23,6 +24,15 @@ from inference.engines.torch_graphs import Compiled, Draws
 from inference.optim import apply
 
 ELBOS = {"A": Trace_ELBO, "B": TraceMeanField_ELBO}
+NN = SimpleNamespace(
+    relu=torch.relu,
+    elu=functional.elu,
+    softplus=functional.softplus,
+    sigmoid=torch.sigmoid,
+    softmax=partial(torch.softmax, dim=-1),
+    logsumexp=partial(torch.logsumexp, dim=-1),
+    linear=lambda x, w, b: torch.matmul(x, w) + b,
+)
 
 
 class PyroEngine:
@@ -51,6 +61,7 @@ class PyroEngine:
         self.ppl: Any = SimpleNamespace(
             dist=distributions,
             xp=torch,
+            nn=NN,
             sample=pyro.sample,
             plate=pyro.plate,
             condition=poutine.condition,
