@@ -122,7 +122,21 @@ def backend(name: str) -> Method:
 
     Raises FlagError; so does the `build` of a Part's, where it cannot be built.
     """
-    return _backend(name) if isinstance(name, Part) else named("backend", name)
+    return _backend(name) if isinstance(name, Part) else _registered(name)
+
+
+@cache
+def _registered(name: str) -> Method:
+    card = named("backend", name)
+
+    def build(engine: Engine, model: Model, settings: Settings) -> Backend:
+        try:
+            built: Backend = card.build(engine, model, settings)
+        except ValueError as error:  # its own words about a model and settings that do not go together
+            raise UnfitError(f"backend {name!r} on {engine.name}: {in_one_line(error, with_type=False)}") from error
+        return built
+
+    return card._replace(build=build)
 
 
 def known(name: str) -> Method | None:
