@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -39,7 +39,7 @@ class Model(ABC):
 
     `support` is what it can score x in: "unit", numbers in [0, 1]; "count", whole numbers from 0 on; or "real".
     `columns` is what a column of x is given z, where that is none of the usual Bernoulli, Poisson and normal with a
-    variance of its own: "negative binomial", or "unit normal".
+    variance of its own: "negative binomial", or "unit normal". `engines` are those that it runs on: none named, all.
 
     A model that knows its evidence in closed form has a method `log_px(theta, x)`: log p(x | theta) in nats and float64
     [n], for NumPy's theta and x [n, n_x]. Of others it is None.
@@ -47,8 +47,9 @@ class Model(ABC):
 
     n_x: int
     n_latent: int
-    support: ClassVar[str] = "real"
-    columns: ClassVar[str] = ""
+    support: str = "real"
+    columns: str = ""
+    engines: tuple[str, ...] = ()
     log_px: Callable[..., np.ndarray] | None = None
 
     @property
