@@ -73,6 +73,13 @@ class Model(ABC):
         """Say why it cannot be fitted at these sizes, though its density is there; nothing where it can."""
         return ""
 
+    def misplaced(self, engine: str) -> str:
+        """Say that it does not run on an engine, and which to choose; nothing where it does."""
+        able = " and ".join(self.engines) or engine
+        return (
+            "" if engine in able.split() else f"runs on {able} alone, not on {engine}; add --engine {self.engines[0]}"
+        )
+
     def prior(self, ppl: Ppl) -> Params:
         """Sample theta ~ N(0, I), the paper's prior over the generative parameters (its weight decay)."""
         return {

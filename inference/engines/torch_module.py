@@ -43,8 +43,8 @@ def torch_model(
             f"decoder and encoder share {', '.join(names)}, and theta and phi cannot; copy it into one of them"
         )
     (decode, theta), (encode, phi) = _function(decoder), _function(encoder)
-    initial = ({name: value.numpy() for name, value in group.items()} for group in (theta, phi))
-    model = Networks(n_x, n_latent, decode, encode, *initial, likelihood, ("pyro",), scale, shape, support)
+    ours, theirs = ({name: value.numpy() for name, value in group.items()} for group in (theta, phi))
+    model = Networks(n_x, n_latent, decode, encode, ours, theirs, likelihood, ("pyro",), scale, shape, support)
     with torch.no_grad():
         return model.hold(lambda function, *args: function(*args), lambda width: torch.zeros(2, width), theta, phi)
 
