@@ -128,8 +128,13 @@ def _held(
 ) -> Look:
     """Run a program on rows at random, and hold what can be seen of it. Raises ValueError."""
     x = library.rows(2, shape, np.random.default_rng(0).random((2, *shape)))
-    look = library.look(program, x, 0, given)
-    more = library.look(program, library.rows(3, shape), 0, given)
+    try:
+        look, more = (library.look(program, rows, 0, given) for rows in (x, library.rows(3, shape)))
+    except ValueError:
+        raise
+    except Exception as error:  # of somebody else's code, which may say anything
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"the {kind} cannot be run on rows x {[2, *shape]}: {reason}") from error
     for name, value in look.params.items():
         if name not in more.params or more.params[name].shape != value.shape:
             raise ValueError(
