@@ -106,6 +106,8 @@ def paired(
             f"model and guide share the parameter {both[0]!r}, and theta and phi cannot; give each its own"
         )
     names = _names(model, *sizes)
+    for look, kind in ((model, "model"), (guide, "guide")):
+        _hold_score(library, look, kind, shape)
     support = _support(model.sites[next(iter(names))].fn, library.UNIT)
     return Pair(*sizes, library, model, guide, names, shape, again, support, (engine,))
 
@@ -130,10 +132,8 @@ def _held(
     x = library.rows(2, shape, np.random.default_rng(0).random((2, *shape)))
     try:
         look, more = (library.look(program, rows, 0, given) for rows in (x, library.rows(3, shape)))
-    except ValueError:
-        raise
     except Exception as error:  # of somebody else's code, which may say anything
-        reason = " ".join(str(error).split())[:200]
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise ValueError(f"the {kind} cannot be run on rows x {[2, *shape]}: {reason}") from error
     for name, value in look.params.items():
         if name not in more.params or more.params[name].shape != value.shape:
@@ -144,11 +144,16 @@ def _held(
     for name, site in look.sites.items():
         if site.observed and not np.array_equal(site.value.ravel(), np.asarray(x).ravel()):
             raise ValueError(f"obs= of {name!r} is not x as it was given; change the data, and leave x as it is")
+    return look
+
+
+def _hold_score(library: Library, look: Look, kind: str, shape: tuple[int, ...]) -> None:
+    """Hold that a score follows no branch, and that a model's does not hang on x, but for obs=. Raises ValueError."""
+    x = library.rows(2, shape, 0.5)
     if reason := library.branches(lambda x: library.score(look, x), x):
         raise ValueError(f"the {kind} {reason}")
     if kind == "model" and float(library.score(look, 0 * x)) != float(library.score(look, 0 * x + 1)):
         raise ValueError("the model reads x elsewhere than in obs=, and so has no p(x | z); let it read x.shape alone")
-    return look
 
 
 def _names(look: Look, n_x: int, n_latent: int) -> dict[str, str]:

@@ -47,6 +47,18 @@ class Bdmc(nn.Module):  # type: ignore[misc]
         return three(nn.functional.elu(two(nn.functional.elu(one(value)))))
 
 
+class Tied(nn.Module):  # type: ignore[misc]
+    """An encoder whose mean is by the decoder's own weights."""
+
+    def __init__(self, decoder: nn.Linear) -> None:
+        super().__init__()
+        self.weight, self.spread = decoder.weight, nn.Parameter(torch.zeros(decoder.in_features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = x @ self.weight
+        return torch.cat([mean, self.spread.expand(mean.shape)], -1)
+
+
 def loaded(module: nn.Module, file: str) -> nn.Module:
     """Load what of a checkpoint is the module's."""
     from safetensors.torch import load_file

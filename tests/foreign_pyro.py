@@ -51,7 +51,7 @@ class Modelled(PyroModule):  # type: ignore[misc]
 def guided(x: Tensor) -> None:
     """By pyro.param alone: a matrix drawn at the start, and a positive scale."""
     weight = pyro.param("weight", lambda: 0.1 * torch.randn(D, K))
-    scale = pyro.param("scale", 0.7 * torch.ones(K), constraint=constraints.positive)
+    scale = pyro.param("spread", 0.7 * torch.ones(K), constraint=constraints.positive)
     with pyro.plate("rows", x.shape[0]):
         pyro.sample("z", dist.Normal(x @ weight, scale).to_event(1))
 

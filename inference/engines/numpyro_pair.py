@@ -44,7 +44,7 @@ def look(program: Callable[[Any], Any], x: Array, seed: int, given: Mapping[str,
     }
 
     def run(params: Params, names: Mapping[str, str], x: Array) -> None:
-        with _Handed({name: grow(params) for name, grow in grown.items()}, names):
+        with _Handed({name: grow(params) for name, grow in grown.items()}, names, x.shape[0]):
             program(x)
 
     return Look(params, sites, {}, run)
@@ -75,15 +75,17 @@ def _grown(tree: Callable[[Params], Any], transform: Any, params: Params) -> Any
 class _Handed(Messenger):  # type: ignore[misc]
     """Hand a program the values of its parameters, rename its sites, and let none be observed."""
 
-    def __init__(self, values: Params, names: Mapping[str, str]) -> None:
+    def __init__(self, values: Params, names: Mapping[str, str], n: int) -> None:
         super().__init__()
-        self._values, self._names = values, names
+        self._values, self._names, self._n = values, names, n
 
     def process_message(self, message: Any) -> None:
         if message["type"] == "param":
             message.update(value=self._values[message["name"]], stop=True)
         elif message["type"] == "deterministic":
             message["stop"] = True
+        elif message["type"] == "plate" and message["args"][0] == self._n:
+            message["name"] = "data"  # as in guides of the suite's own, or NumPyro warns of one that the model lacks
         elif message["type"] == "sample":
             message["name"] = self._names.get(message["name"], message["name"])
             if message["is_observed"]:

@@ -9,11 +9,10 @@ import foreign_pyro
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro
 import pyro
 import pytest
 import torch
-from foreign import filled, renamed
+from foreign import Tied, filled, renamed
 from foreign_pyro import Modelled, written
 from numpyro.infer import Trace_ELBO as NumpyroElbo
 
@@ -162,7 +161,7 @@ def test_a_pyro_module_and_constrained_parameters_are_held_unconstrained() -> No
     before = {name: value.clone() for name, value in module.state_dict().items()}
     model = ppl_pair(module, foreign_pyro.guided, **SIZES)
     theta, phi = model.init(3)
-    assert [*theta] == ["layer.weight", "layer.bias", "shift", "scale"] and [*phi] == ["weight", "scale"]
+    assert [*theta] == ["layer.weight", "layer.bias", "shift", "scale"] and [*phi] == ["weight", "spread"]
     np.testing.assert_allclose(theta["scale"], np.log(0.5), rtol=1e-6)
     assert not np.array_equal(model.init(4)[1]["weight"], phi["weight"])  # drawn, from the seed
     assert np.array_equal(model.init(3)[1]["weight"], phi["weight"]) and model.support == "real"
@@ -196,10 +195,10 @@ def test_numpyros_constrained_parameters_are_held_unconstrained() -> None:
 
 def test_what_pyro_has_trained_is_where_it_begins() -> None:
     with pyro.get_param_store().scope():
-        pyro.param("scale", torch.full((K,), 0.9), constraint=torch.distributions.constraints.positive)
+        pyro.param("spread", torch.full((K,), 0.9), constraint=torch.distributions.constraints.positive)
         params = dict(pyro.get_param_store().items())
     model = ppl_pair(Modelled(), foreign_pyro.guided, params=params, **SIZES)
-    np.testing.assert_allclose(model.init(0)[1]["scale"], np.log(0.9), rtol=1e-6)
+    np.testing.assert_allclose(model.init(0)[1]["spread"], np.log(0.9), rtol=1e-6)
 
 
 # What is refused
@@ -215,9 +214,7 @@ def numpyro_pair(name: str, guide: str = "guided") -> Pair:
 
 def tied() -> Pair:
     layer = torch.nn.Linear(K, D)
-    _, encoder = filled(*moved())
-    encoder.add_module("3", layer)
-    return ppl_pair(*written(layer, encoder), **SIZES)
+    return ppl_pair(*written(layer, Tied(layer)), **SIZES)
 
 
 COMMON = [
@@ -230,7 +227,9 @@ COMMON = [
     ("changing", "guided", "obs= of 'x' is not x as it was given"),
     ("simple", "each_its_own", "guide's parameter 'loc' depends on the number of rows; .* mean_field"),
 ]
-CASES = [(partial(build, *names), words) for *names, words in COMMON for build in (pyro_pair, numpyro_pair)]
+CASES: list[tuple[Callable[[], Pair], str]] = [
+    (partial(build, *names), words) for *names, words in COMMON for build in (pyro_pair, numpyro_pair)
+]
 CASES += [
     (partial(pyro_pair, "noisy"), "model draws noise that is of no site"),
     (tied, "share the parameter"),
@@ -243,7 +242,7 @@ CASES += [
         partial(ppl_pair, foreign_pyro.simple, foreign_pyro.guided, n_x=7, n_latent=K),
         "(cannot be run|'x' has 6 numbers)",
     ),
-    (partial(ppl_pair, SUITE.generative, SUITE.recognition, **SIZES), "imports none of pyro, numpyro"),
+    (partial(ppl_pair, SUITE.prior, SUITE.prior, **SIZES), "imports none of pyro, numpyro"),
 ]
 
 

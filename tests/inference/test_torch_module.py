@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from foreign import FOLDER, Bdmc, BitsBackDecoder, BitsBackEncoder, filled, loaded, renamed, tanh_pair
+from foreign import FOLDER, Bdmc, BitsBackDecoder, BitsBackEncoder, Tied, filled, loaded, renamed, tanh_pair
 from torch import Tensor, nn
 
 import inference
@@ -274,15 +274,6 @@ def test_a_module_with_noise_of_its_own_breaks_the_contract(pyro: Engine) -> Non
 
 
 # What is refused
-
-
-class Tied(nn.Module):  # type: ignore[misc]
-    def __init__(self, other: nn.Linear) -> None:
-        super().__init__()
-        self.weight, self.linear = other.weight, nn.Linear(D, 2 * K)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.linear(x)
 
 
 def tied() -> Networks:
