@@ -18,8 +18,12 @@ LIBRARIES = {
     "inference/engines/compiled_elbo.py": TORCH,
     "inference/engines/torch_graphs.py": TORCH,
     "inference/engines/torch_settings.py": TORCH,
+    "inference/engines/torch_module.py": TORCH,
+    "inference/engines/pyro_pair.py": TORCH,
     "inference/engines/numpyro_jax.py": JAX,
     "inference/engines/jax_settings.py": JAX,
+    "inference/engines/jax_apply.py": JAX,
+    "inference/engines/numpyro_pair.py": JAX,
     "comparisons/benchmarks/peers.py": TORCH | JAX,  # what the libraries do without us
 }
 

@@ -1,4 +1,4 @@
-"""The models and backends that flags name: registered ones, and a user's own from `path/to/file.py:NAME`.
+"""The models, guides and backends that flags name: registered ones, and a user's own from `path/to/file.py:NAME`.
 
 Loading such a file RUNS its code, with every right of whoever typed the flag. Nothing else leads to it: a `Part` is
 made by `find`, from a flag's text, and only a `Part` is ever loaded. The name of one in a manifest, in rows or in a
@@ -9,6 +9,7 @@ cell's identity; `models`, `inference` and whatever is installed can be imported
 """
 
 import hashlib
+import inspect
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -22,10 +23,11 @@ from comparisons.errors import FlagError, UnfitError, in_one_line
 from inference import BACKENDS, AllSettings
 from inference.base import Backend, Engine, Method, Settings, setting
 from models import MODELS
-from models.base import Model
+from models.base import Model, Params
 
 FORM = "path/to/file.py:NAME"
 KINDS = ("model", "backend")  # the settings that may name a file
+NONE = "none"  # of guides: the model has its own recognition
 
 FIRST = next(iter(BACKENDS))
 
@@ -41,6 +43,12 @@ def model_setting() -> Any:
     auto += "else vae_bernoulli"
     text = f"the generative model: one of these, or {FORM}, whose code is then run ({auto})"
     return setting("auto", text, choices=("auto", *MODELS), or_file=partial(find, "model"), form=FORM)
+
+
+def guide_setting() -> Any:
+    """Declare a setting that names the guide of a model that is one half of a pair."""
+    text = f"guide(x), where --model is the model(x) of a Pyro or NumPyro pair: {FORM}, whose code is then run"
+    return setting(NONE, text, choices=(NONE,), or_file=partial(find, "guide"), form=FORM)
 
 
 def backend_setting(default: Any = FIRST, **limits: Any) -> Any:
@@ -89,7 +97,7 @@ class Part(str):
 def find(kind: str, text: str) -> str:
     """Return the Part that a flag's text names, or the text itself where it has not the form of one.
 
-    `kind` is `model` or `backend`. The file is read and not run. Raises FlagError.
+    `kind` is `model`, `guide` or `backend`. The file is read and not run. Raises FlagError.
     """
     if isinstance(text, Part) or not (text.endswith(".py") or ".py:" in text or ("/" in text and ":" in text)):
         return text
@@ -109,12 +117,27 @@ def find(kind: str, text: str) -> str:
     return Part(f"{path.name}:{name}", str(path.absolute()), hashlib.sha256(_read(kind, file)).hexdigest())
 
 
-def model(name: str) -> Callable[[int, int, int], Model]:
+def model(name: str, guide: str = NONE) -> Callable[[int, int, int], Model]:
     """Return what builds a model from (n_x, n_latent, n_hidden): the registered one, or a Part's, whose file is run.
 
-    Raises FlagError; so does a Part's, where it cannot be built.
+    Raises FlagError; so does a Part's, where it cannot be built. A Part's is built once for all that ask.
     """
-    return _model(name) if isinstance(name, Part) else named("model", name)
+    return _model(name, guide) if isinstance(name, Part) else named("model", name)
+
+
+def factory(name: str, guide: str = NONE) -> Callable[[int, int, int], Model]:
+    """Return what a file says builds a model, as it is, or with a guide what makes a model of the two."""
+    found = named("model", name)
+    if guide == NONE:
+        return found
+    other = named("guide", guide)
+
+    def build(n_x: int, n_latent: int, n_hidden: int) -> Model:
+        from inference.engines.ppl_pair import ppl_pair
+
+        return ppl_pair(found, other, n_x=n_x, n_latent=n_latent)
+
+    return build
 
 
 def backend(name: str) -> Method:
@@ -169,11 +192,14 @@ def shown(argument: str) -> str:
 
 
 @cache
-def _model(part: Part) -> Callable[[int, int, int], Model]:
-    build_it = named("model", part)
+def _model(part: Part, guide: str) -> Callable[[int, int, int], Model]:
+    build_it = factory(part, guide)
 
+    @cache  # a model that is made of networks is kept by itself: so is what is compiled of it
     def build(n_x: int, n_latent: int, n_hidden: int) -> Model:
         call = f"model '{part}' at ({n_x}, {n_latent}, {n_hidden})"
+        if not _binds(build_it, 3) and _binds(build_it, 1):
+            raise FlagError(f"{call}: it takes x alone, as the model of a Pyro or NumPyro pair; add --guide {FORM}")
         try:
             built = build_it(n_x, n_latent, n_hidden)
         except ValueError as error:  # its own words about sizes that it cannot have
@@ -181,7 +207,7 @@ def _model(part: Part) -> Callable[[int, int, int], Model]:
         except (Exception, SystemExit) as error:
             raise FlagError(f"{call} raised {in_one_line(error)}") from error
         if not isinstance(built, Model):
-            raise FlagError(f"{call} is a {type(built).__name__}, not a models.base.Model")
+            raise FlagError(f"{call} is a {type(built).__name__}, not a models.base.Model; to a model(x) add --guide")
         sizes = getattr(built, "n_x", None), getattr(built, "n_latent", None)
         if sizes != (n_x, n_latent):
             raise FlagError(f"{call} has (n_x, n_latent) {sizes}, not {(n_x, n_latent)}")
@@ -189,9 +215,29 @@ def _model(part: Part) -> Callable[[int, int, int], Model]:
             hash(built)
         except TypeError:
             raise FlagError(f"{call} cannot be hashed, as compiled code asks; make it a frozen dataclass") from None
+        if built.engines and not _same(built.init(0), build_it(n_x, n_latent, n_hidden).init(0)):
+            raise FlagError(
+                f"{call} has other initial values each time; begin it with torch.manual_seed(0), or load a state dict"
+            )
         return built
 
     return build
+
+
+def _binds(function: Callable[..., Any], count: int) -> bool:
+    """Say whether a callable takes so many arguments, as far as that can be known."""
+    try:
+        inspect.signature(function).bind(*range(count))
+    except TypeError:
+        return False
+    except ValueError:  # it does not say
+        return count == 3
+    return True
+
+
+def _same(one: tuple[Params, Params], other: tuple[Params, Params]) -> bool:
+    flat, twin = ([(name, value.tobytes()) for group in both for name, value in group.items()] for both in (one, other))
+    return flat == twin
 
 
 @cache

@@ -7,6 +7,7 @@ keep their own name.
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -41,6 +42,7 @@ class Experiment(JudgeSettings, AllSettings):
     """
 
     model: str = parts.model_setting()
+    guide: str = parts.guide_setting()
     data: str = setting(
         "digits", f"the data set: one of these, or {FORM}", choices=tuple(DATA), or_file=find, form=FORM
     )
@@ -138,6 +140,8 @@ class Experiment(JudgeSettings, AllSettings):
             raise FlagError(f"{told[0]} is for data of your own, not {self.data}; drop --{told[0].replace('_', '-')}")
         if self.model == "auto":
             object.__setattr__(self, "model", card_of(self.data).model)
+        if self.guide != parts.NONE and not isinstance(self.model, parts.Part):
+            raise FlagError(f"guide {str(self.guide)!r} is for a model(x) of yours; add --model {parts.FORM}")
         object.__setattr__(self, "evidence", tuple(dict.fromkeys(_chosen_evidence(self))))
         for name, card in ESTIMATORS.items():
             for field, value in card.settle(self, name in self.evidence).items():
@@ -171,9 +175,15 @@ class Experiment(JudgeSettings, AllSettings):
 
 
 def built(experiment: Experiment, n_x: int) -> Model:
-    """Build the model for data of `n_x` columns. Raises FlagError."""
+    """Build the model for data of `n_x` columns. Raises FlagError.
+
+    Before a user's file computes anything with the library, it has the engine's threads.
+    """
+    if isinstance(experiment.model, parts.Part):
+        with suppress(ImportError, RuntimeError, AssertionError):  # said when the engines start
+            inference.engine(experiment.engine, experiment.device, experiment.threads)
     try:
-        model = parts.model(experiment.model)(n_x, experiment.n_latent, experiment.n_hidden)
+        model = parts.model(experiment.model, experiment.guide)(n_x, experiment.n_latent, experiment.n_hidden)
         model = with_log_variance_factor(model, experiment.log_variance_factor)
         told = {name: getattr(experiment, name) for name in OF_MODELS}
         model = with_fields(model, {k: v for k, v in told.items() if v != getattr(Experiment, k)})
@@ -190,6 +200,8 @@ def refuse(e: Experiment, model: Model | None = None, backend: Backend | None = 
     Registered ones are known before they are built; a file's when they are given here.
     """
     card = card_of(e.data)
+    if model and (elsewhere := model.misplaced(e.engine)):
+        raise UnfitError(f"model {str(e.model)!r} {elsewhere}")
     if model and card.support not in SCORED.get(model.support, (card.support,)):
         raise UnfitError(
             f"model {str(e.model)!r} cannot score the {card.support} values of {str(e.data)!r}; choose {card.model}"
@@ -293,4 +305,4 @@ def _chosen_evidence(e: Experiment) -> Iterator[str]:
 
 def _parts(e: Experiment) -> dict[str, parts.Part]:
     """Return what comes from a file, by the field's name."""
-    return {kind: part for kind in parts.KINDS if isinstance(part := getattr(e, kind), parts.Part)}
+    return {kind: part for kind in (*parts.KINDS, "guide") if isinstance(part := getattr(e, kind), parts.Part)}

@@ -250,7 +250,7 @@ def _look_ahead(request: Request, whole: Data) -> Looked:
 def _hold_models(request: Request, data: Loaded) -> None:
     """Hold models from files to their contract before any cell begins; every run holds its own. Raises FlagError."""
     own = [e for e in request.experiments if isinstance(e.model, parts.Part)]
-    for e in {(e.model, e.engine, e.n_train, e.n_latent, e.n_hidden): e for e in own}.values():
+    for e in {(e.model, e.guide, e.engine, e.n_train, e.n_latent, e.n_hidden): e for e in own}.values():
         try:
             engine = inference.engine(e.engine, e.device, e.threads)
         except (ImportError, RuntimeError, AssertionError):  # said when the engines start, or of no matter here
