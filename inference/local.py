@@ -82,5 +82,5 @@ def normal(ppl: Ppl, local: Params) -> None:
 
 def prior(engine: Engine, x: Array, n_latent: int) -> Params:
     """Start at q(z_i) = p(z): the exact posterior of a decoder that does not look at z yet, as the initial one."""
-    like = x[:, :1] @ engine.array([[0.0] * n_latent])
+    like = engine.array(range(len(x)))[:, None] * engine.array([[0.0] * n_latent])  # x may not be in memory
     return {"loc": like, "log_scale": like}
