@@ -1,18 +1,22 @@
 """A data set from a user's file. What it holds is looked at and said in a line; nothing is scaled unasked."""
 
 import gzip
+import hashlib
 import re
 import zipfile
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
+from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from comparisons.data.base import GREY, SUPPORTS, DataCard, check, split
+from comparisons.data.base import GREY, SUPPORTS, DataCard, check, check_values, shuffled, split
 from comparisons.data.mnist import read_idx
+from comparisons.data.rows import HELD, Rows, scaled
 from comparisons.errors import DataError, FlagError
 
 if TYPE_CHECKING:
@@ -20,6 +24,9 @@ if TYPE_CHECKING:
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")  # it goes into rows, tables and names of folders
 EXACT = 2**24  # from here on not every whole number is a float32
+# Bytes from which on a .npy is not read whole: what trains would hold two or three copies. Its identity changes with
+# it (`base.digest`), so that it is fixed, and no matter of this machine's memory.
+LARGE = 2**30
 IDX_BYTES = 2**32  # that an IDX file may unpack to
 MODEL_OF = {"binary": "vae_bernoulli", "unit": "vae_bernoulli", "count": "vae_poisson", "real": "linear_gaussian"}
 KINDS = {"binary": "zeros and ones", "unit": "numbers in [0, 1]", "count": "whole numbers", "real": "real numbers"}
@@ -69,7 +76,8 @@ class Own(str):
         if not path.is_file():  # a pipe or a device never ends
             raise DataError(f"{self}: {'not a file' if path.exists() else 'no such file'}: {path}")
         stat = path.stat()
-        return _read(self, stat.st_mtime_ns, stat.st_size)
+        stamp = stat.st_mtime_ns, stat.st_size
+        return _large(self, stamp) if stat.st_size >= LARGE and self.endswith(".npy") else _read(self, stamp)
 
     @property
     def card(self) -> DataCard:
@@ -84,8 +92,8 @@ class Own(str):
 class Read(NamedTuple):
     """The arrays of a file, and what was found about them."""
 
-    train: np.ndarray  # [n, d] float32
-    test: np.ndarray  # [m, d] float32
+    train: Any  # [n, d] float32; `Rows` of a large .npy
+    test: Any  # [m, d] float32; `Rows` of a large .npy
     shape: tuple[int, int]
     support: str
     told: str  # the finding as a line
@@ -111,8 +119,8 @@ def find(text: str) -> str:
 
 
 @lru_cache(maxsize=2)
-def _read(own: Own, changed: int, size: int) -> Read:
-    arrays = _opened(own)
+def _read(own: Own, stamp: tuple[int, int]) -> Read:
+    arrays = _opened(own, READERS[_ending(own)])
     if "x" not in arrays:
         raise DataError(f"{own} holds no array x, but {', '.join(arrays) or 'nothing'}; name the data x, and x_test")
     for name in arrays.keys() - {"x", "x_test"}:
@@ -122,49 +130,86 @@ def _read(own: Own, changed: int, size: int) -> Read:
     if (other := taken.get("x_test", taken["x"]).shape[1:]) != shape:
         raise DataError(f"{own}: a row of x has the shape {shape}, of x_test {other}; they must be the same")
     flat = {name: array.reshape(len(array), -1) for name, array in taken.items()}
-    support = next(
-        kind for kind in ("binary", "unit", "count", "real") if all(SUPPORTS[kind][1](x).all() for x in flat.values())
-    )
+    support = next(kind for kind in KINDS if all(SUPPORTS[kind][1](x).all() for x in flat.values()))
     if "x_test" in flat:
         train, test, how = flat["x"], flat["x_test"], "x_test"
     else:
-        held = round(len(flat["x"]) * own.test_share)
-        if min(held, len(flat["x"]) - held) < 2:
-            raise DataError(
-                f"{own}: {len(flat['x'])} rows leave {held} to test on with --test-share {own.test_share:g}; "
-                "both parts need 2"
-            )
-        (train, test), how = split(flat["x"], len(flat["x"]) - held), f"--test-share {own.test_share:g}"
-    n, d = len(train) + len(test), train.shape[1]
+        (train, test), how = split(flat["x"], _n_train(own, len(flat["x"]))), f"--test-share {own.test_share:g}"
     low, high = min(x.min() for x in flat.values()), max(x.max() for x in flat.values())
-    told = f"{own}: {n:,} rows of {d:,} {KINDS[support]}, {low:g} to {high:g}"
+    return _described(own, train, test, shape, support, (low, high), how)
+
+
+@lru_cache(maxsize=2)
+def _large(own: Own, stamp: tuple[int, int]) -> Read:
+    """Look at all values of a .npy once, some rows at a time, and leave them where they are. Raises DataError."""
+    name, (dtype, shape, offset) = f"{own} x", _opened(own, _header)
+    _form(name, dtype, shape)
+    n, d = shape[0], prod(shape[1:])
+    n_train, order = _n_train(own, n), shuffled(n)
+    rows = Rows(own, own.path, dtype, offset, d, np.arange(n, dtype=order.dtype), own.scale, stamp)
+    supports, low, high, sha256 = [*KINDS], np.inf, -np.inf, hashlib.sha256()
+    for start in range(0, n, size := max(1, HELD // (16 * d))):
+        x = _taken(name, rows.read(slice(start, start + size)), own.scale)
+        check_values(name, x, "real", start)
+        supports = [kind for kind in supports if SUPPORTS[kind][1](x).all()]
+        low, high = min(low, x.min()), max(high, x.max())
+        sha256.update(x.data)
+    train, test = (
+        replace(rows, order=part, content=sha256.hexdigest(), largest=float(high))
+        for part in np.split(order, [n_train])
+    )
+    return _described(own, train, test, shape[1:], supports[0], (low, high), f"--test-share {own.test_share:g}")
+
+
+def _n_train(own: Own, n: int) -> int:
+    """Return how many of n rows are for training. Raises DataError unless both parts have 2."""
+    held = round(n * own.test_share)
+    if min(held, n - held) < 2:
+        raise DataError(
+            f"{own}: {n} rows leave {held} to test on with --test-share {own.test_share:g}; both parts need 2"
+        )
+    return n - held
+
+
+def _described(
+    own: Own, train: Any, test: Any, shape: tuple[int, ...], support: str, ends: tuple[float, float], how: str
+) -> Read:
+    n, d = len(train) + len(test), train.shape[1]
+    told = f"{own}: {n:,} rows of {d:,} {KINDS[support]}, {ends[0]:g} to {ends[1]:g}"
     told += f", divided by {own.scale:g}" if own.scale != 1.0 else ""
     told += f"; {len(train):,} to train on, {len(test):,} to test on ({how})"
     told += "; a row is a datapoint: is it transposed?" if d > n else ""
-    told += "; grey values are divided by --scale 255" if support == "count" and high == 255 else ""
-    return Read(train, test, shape if len(shape) == 2 else (1, d), support, told)
+    told += "; grey values are divided by --scale 255" if support == "count" and ends[1] == 255 else ""
+    told += "; too large for memory: rows are read as they are needed" if isinstance(train, Rows) else ""
+    return Read(train, test, (shape[0], shape[1]) if len(shape) == 2 else (1, d), support, told)
 
 
 def _numbers(name: str, array: np.ndarray, scale: float) -> np.ndarray:
     """Return an array as float32, divided by `scale`. Raises DataError for what is no numbers, or no datapoints."""
-    if array.dtype.kind not in "biuf":
-        raise DataError(f"{name} holds {array.dtype} and no numbers; save bool, int or float")
-    if array.ndim not in (2, 3) or array.size == 0:
-        raise DataError(
-            f"{name} has the shape {array.shape}; a row is a datapoint: [n, d], or images [n, rows, columns]"
-        )
-    if array.dtype.kind in "iu" and max(abs(int(array.min())), abs(int(array.max()))) > EXACT:
-        raise DataError(f"{name} holds whole numbers above {EXACT}, which float32 rounds; save it as float, scaled")
-    with np.errstate(over="ignore"):
-        taken = array.astype(np.float32) / np.float32(scale)
+    _form(name, array.dtype, array.shape)
+    taken = _taken(name, array, scale)
     check(name, taken.reshape(len(taken), -1), "real")
     return taken
 
 
-def _opened(own: Own) -> dict[str, np.ndarray]:
-    """Return the arrays of a file by name. Raises DataError for one that is unreadable or damaged."""
+def _taken(name: str, array: np.ndarray, scale: float) -> np.ndarray:
+    if array.dtype.kind in "iu" and max(abs(int(array.min())), abs(int(array.max()))) > EXACT:
+        raise DataError(f"{name} holds whole numbers above {EXACT}, which float32 rounds; save it as float, scaled")
+    return scaled(array, scale)
+
+
+def _form(name: str, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+    """Raise DataError for an array that holds no numbers, or no datapoints."""
+    if dtype.kind not in "biuf":
+        raise DataError(f"{name} holds {dtype} and no numbers; save bool, int or float")
+    if len(shape) not in (2, 3) or prod(shape) == 0:
+        raise DataError(f"{name} has the shape {shape}; a row is a datapoint: [n, d], or images [n, rows, columns]")
+
+
+def _opened(own: Own, reader: Callable[[Own], Any]) -> Any:
+    """Return what a reader finds in a file. Raises DataError for one that is unreadable or damaged."""
     try:
-        return READERS[_ending(own)](own)
+        return reader(own)
     except DataError as error:
         raise DataError(str(error).replace(own.path, own)) from None
     except ImportError as error:
@@ -191,6 +236,21 @@ def _npy(own: Own) -> dict[str, np.ndarray]:
     if not isinstance(array, np.ndarray):
         raise ValueError("not a single array, which np.save writes")
     return {"x": array}
+
+
+def _header(own: Own) -> tuple[np.dtype, tuple[int, ...], int]:
+    """Return type and shape of a .npy, and where its values begin [bytes]."""
+    try:
+        found = np.load(own.path, mmap_mode="r", allow_pickle=False)
+    except ValueError as error:
+        if "mmap length" not in str(error):
+            raise
+        raise DataError(f"{own} is cut short: it holds fewer values than it begins by saying; copy it again") from None
+    if not isinstance(found, np.memmap):
+        raise ValueError("not a single array, which np.save writes")
+    if not found.flags.c_contiguous:
+        raise DataError(f"{own} lies column by column (Fortran order); save np.ascontiguousarray(x)")
+    return found.dtype, found.shape, found.offset
 
 
 def _csv(own: Own) -> dict[str, np.ndarray]:

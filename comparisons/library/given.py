@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from comparisons.cli.flags import flag
-from comparisons.data import check
+from comparisons.data import check, own
 from comparisons.data.own import NAME, table
 from comparisons.errors import DataError, FlagError, unknown
 from comparisons.runner import store
@@ -64,6 +64,8 @@ def _kept(data: Any, name: str, out: Path) -> Path:
         raise DataError(f"the array {wrong[0]!r} of {name} would not be used; give x, and x_test if there is one")
     arrays: dict[str, Any] = {str(key): numbers(f"{name} {key}", one) for key, one in given.items()}
     for key, array in arrays.items():
+        if isinstance(data, np.memmap) and array.nbytes >= own.LARGE:  # it would be written once more, from memory
+            raise DataError(f"{name} is a memory map; give its path, {data.filename}, and rows are read as needed")
         check(f"{name} {key}", array.reshape(len(array), -1), "real")
     np.savez(file := io.BytesIO(), **arrays)
     content = file.getvalue()
