@@ -36,7 +36,7 @@ ROOMS: dict[str, set[str]] = {
     "reporting": {"runner", "evidence", "data", "errors", "inference"},
     "paper": {"reporting", "runner", "cli", "evidence", "data", "errors", "inference", "models"},
     "benchmarks": {"reporting", "runner", "cli", "evidence", "data", "errors", "inference", "models"},
-    "library": {"reporting", "runner", "cli", "evidence", "data", "errors", "inference"},
+    "library": {"reporting", "runner", "checks", "cli", "evidence", "data", "errors", "inference", "models"},
     "door": {
         "library",
         "paper",

@@ -156,28 +156,38 @@ def shown(argument: str) -> str:
 
 @cache
 def _model(part: Part) -> Callable[[int, int, int], Model]:
-    build_it = named("model", part)
+    return checked(str(part), named("model", part))
+
+
+def checked(label: str, build_it: Callable[[int, int, int], Any]) -> Callable[[int, int, int], Model]:
+    """Return what builds a user's model as `build_it` does, and raises FlagError where it cannot, or builds another."""
 
     def build(n_x: int, n_latent: int, n_hidden: int) -> Model:
-        call = f"model '{part}' at ({n_x}, {n_latent}, {n_hidden})"
+        call = f"model '{label}' at ({n_x}, {n_latent}, {n_hidden})"
         try:
             built = build_it(n_x, n_latent, n_hidden)
         except ValueError as error:  # its own words about sizes that it cannot have
             raise FlagError(f"{call}: {in_one_line(error, with_type=False)}") from error
         except (Exception, SystemExit) as error:
             raise FlagError(f"{call} raised {in_one_line(error)}") from error
-        if not isinstance(built, Model):
-            raise FlagError(f"{call} is a {type(built).__name__}, not a models.base.Model")
-        sizes = getattr(built, "n_x", None), getattr(built, "n_latent", None)
+        model = usable(call, built)
+        sizes = getattr(model, "n_x", None), getattr(model, "n_latent", None)
         if sizes != (n_x, n_latent):
             raise FlagError(f"{call} has (n_x, n_latent) {sizes}, not {(n_x, n_latent)}")
-        try:
-            hash(built)
-        except TypeError:
-            raise FlagError(f"{call} cannot be hashed, as compiled code asks; make it a frozen dataclass") from None
-        return built
+        return model
 
     return build
+
+
+def usable(call: str, model: Any) -> Model:
+    """Return a model as it is. Raises FlagError for what is none, or has no hash."""
+    if not isinstance(model, Model):
+        raise FlagError(f"{call} is a {type(model).__name__}, not a models.base.Model")
+    try:
+        hash(model)
+    except TypeError:
+        raise FlagError(f"{call} cannot be hashed, as compiled code asks; make it a frozen dataclass") from None
+    return model
 
 
 @cache
