@@ -28,11 +28,13 @@ FORM = "path/to/file.py:NAME"
 KINDS = ("model", "backend")  # the settings that may name a file
 
 FIRST = next(iter(BACKENDS))
+GIVEN: dict[str, Any] = {}  # what `given` was told, by the digest of its name
 
 # Everything that may appear in rows, tables and names of folders: nothing of it means anything to a shell, a
 # spreadsheet, Markdown or HTML, wherever it stands.
 STEM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")  # no figure names what starts with _
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+LOADED = "_part_"  # what a file's module is called, to begin with
 
 
 def model_setting() -> Any:
@@ -83,7 +85,7 @@ class Part(str):
     @property
     def folder(self) -> str:
         """The part as it may stand in the name of a folder."""
-        return self.replace(".py:", "-")
+        return self.replace(".py:", "-").replace(":", "-")
 
 
 def find(kind: str, text: str) -> str:
@@ -107,6 +109,17 @@ def find(kind: str, text: str) -> str:
     if not NAME.fullmatch(name):
         raise FlagError(f"{kind} {text!r}: {name!r} is not a Python identifier of 1 to 64 ASCII characters")
     return Part(f"{path.name}:{name}", str(path.absolute()), hashlib.sha256(_read(kind, file)).hexdigest())
+
+
+def given(kind: str, name: str, found: Any) -> Part:
+    """Return the Part `given:NAME` of an object that has no file, for this process. Raises FlagError for the name."""
+    if not NAME.fullmatch(name):
+        raise FlagError(f"{kind} {name!r} is not a Python identifier of 1 to 64 ASCII characters")
+    part = Part(f"given:{name}", "", hashlib.sha256(f"given {kind} {name}".encode()).hexdigest())
+    GIVEN[part.sha256] = found
+    _model.cache_clear()
+    _backend.cache_clear()
+    return part
 
 
 def model(name: str) -> Callable[[int, int, int], Model]:
@@ -140,10 +153,12 @@ def named(kind: str, name: str) -> Any:
         if name not in registry:
             raise FlagError(f"{kind} {name!r} is not registered, and a file is loaded because of a flag alone")
         return registry[name]
-    module = _module(kind, name.path, name.sha256)
-    if not hasattr(module, name.name):
+    if not name.path and name.sha256 not in GIVEN:
+        raise FlagError(f"{kind} '{name}' is known to no other process than that which was given it; write {FORM}")
+    module = _module(kind, name.path, name.sha256) if name.path else None
+    if module and not hasattr(module, name.name):
         raise FlagError(f"{kind} '{name}': {Path(name.path).name} defines no {name.name}")
-    found = getattr(module, name.name)
+    found = getattr(module, name.name) if module else GIVEN[name.sha256]
     if not callable(found) and not isinstance(found, Method):
         raise FlagError(f"{kind} '{name}': {name.name} is of type {type(found).__name__}, which cannot be called")
     return found
@@ -215,7 +230,7 @@ def _module(kind: str, path: str, sha256: str) -> ModuleType:
     source = _read(kind, path)
     if hashlib.sha256(source).hexdigest() != sha256:
         raise FlagError(f"{path} has changed since the command started; start it again")
-    name = f"_part_{hashlib.sha256(path.encode()).hexdigest()[:8]}_{sha256[:16]}"
+    name = f"{LOADED}{hashlib.sha256(path.encode()).hexdigest()[:8]}_{sha256[:16]}"
     spec = spec_from_file_location(name, path)
     assert spec is not None
     module = module_from_spec(spec)

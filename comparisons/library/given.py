@@ -11,15 +11,17 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from comparisons.cli import parts
 from comparisons.cli.flags import flag
 from comparisons.data import check
 from comparisons.data.base import check_values
 from comparisons.data.own import NAME, table
 from comparisons.errors import DataError, FlagError, unknown
+from comparisons.library import objects
 from comparisons.runner import store
 from comparisons.runner.experiment import Experiment
 from comparisons.runner.grid import EVERYTHING, GRID, Request, Running, parse
-from inference.base import pick
+from inference.base import Method, pick
 
 COMMAND = "marginal_likelihood"  # which makes the same cells
 SETTINGS = {f.name: flag(f) for kind in (Experiment, Running) for f in fields(kind)} | {"data_dir": "--data-dir"}
@@ -34,12 +36,18 @@ def asked(settings: Mapping[str, Any], data: Any, name: str, out: str | Path) ->
         singular = word.removesuffix("s") if word.removesuffix("s") in GRID else word
         if singular not in SETTINGS:
             raise unknown("setting", word, sorted(SETTINGS))
+        if singular in parts.KINDS and value is not None:
+            value = [one for each in _each(value) for one in objects.words(singular, each, Path(out))]
         if value is not None and value is not False:
             words += [SETTINGS[singular], *([] if value is True else _typed(value))]
     source = data if isinstance(data, (str, Path)) else _kept(data, name, Path(out))
     words = ["--data", getattr(source, "path", str(source)), *words, "--out", str(out)]
     command = " ".join(["python -m", f"comparisons.{COMMAND}", *map(store.shown, words)])
-    return replace(parse(COMMAND, "", EVERYTHING, words), command=command)
+    request = replace(parse(COMMAND, "", EVERYTHING, words), command=command)
+    alone = [word for word in words if isinstance(word, parts.Part) and not word.path]
+    if alone and (request.running.workers > 1 or request.running.scheduler):
+        raise FlagError(f"{alone[0]} is known to this process alone, not to workers; write {parts.FORM}, or workers=1")
+    return request
 
 
 def numbers(name: str, given: Any) -> np.ndarray:
@@ -114,8 +122,12 @@ def opened(path: Path) -> dict[str, np.ndarray]:
 
 def _typed(value: Any) -> list[str]:
     """Return a value, or each of several, as it is typed; 1e5 is a whole number."""
-    each = [value] if isinstance(value, str) or not isinstance(value, Iterable) else value
-    return [str(int(one)) if isinstance(one, float) and one.is_integer() else str(one) for one in each]
+    whole = (int(one) if isinstance(one, float) and one.is_integer() else one for one in _each(value))
+    return [one if isinstance(one, str) else str(one) for one in whole]
+
+
+def _each(value: Any) -> Iterable[Any]:
+    return [value] if isinstance(value, (str, Mapping, Method)) or not isinstance(value, Iterable) else value
 
 
 def _kept(data: Any, name: str, out: Path) -> Path:
