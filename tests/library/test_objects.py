@@ -131,7 +131,7 @@ def test_what_has_no_source_of_its_own_is_refused_in_a_line(tmp_path: Path, own:
 def test_a_cell_that_needs_another_says_which_names(tmp_path: Path, notebook: Any) -> None:
     notebook("import numpy as np\nfrom models.vae import VaeBernoulli\n")
     mine = notebook("class Mine(VaeBernoulli):\n    def f(self):\n        return [np.ones(n) for n in range(3)]\n")
-    with pytest.raises(FlagError, match="^model Mine needs VaeBernoulli, np of other cells; import or define it"):
+    with pytest.raises(FlagError, match=r"^model Mine needs VaeBernoulli, np of other cells; import or define it"):
         tiny(tmp_path, model=mine["Mine"])
 
 
