@@ -93,7 +93,7 @@ def test_in_a_notebook_one_text_is_replaced(shown: list[list[dict[str, str]]], m
         show(lambda: (1.0, "another"))
     first, second = ([text["text/plain"] for text in place] for place in shown)
     assert first == [f"  0% ?:??:?? left, {'long ' * 40}", "100% 0:00:00 left, training"]
-    assert second == ["100% 0:00:00 left, another"]
+    assert second == ["100% ?:??:?? left, another"]
     assert screen.getvalue() == ""
 
 
