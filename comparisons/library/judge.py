@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, make_dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from comparisons.checks.contract import hold
 from comparisons.cli import parts
 from comparisons.cli.flags import check
 from comparisons.errors import FlagError, NumericsError, UnfitError, unknown
-from comparisons.evidence.base import Average, Estimate, Target
+from comparisons.evidence.base import Estimate, Target
 from comparisons.evidence.elbo import elbo
 from comparisons.evidence.guard import contradiction
 from comparisons.evidence.judge import ESTIMATORS, JudgeSettings, estimate
@@ -41,20 +41,31 @@ Settings: Any = make_dataclass(
 )
 
 
-def judge(model: Any, theta: Any, x: Any, phi: Any = None, *, evidence: Any = "auto", **settings: Any) -> "Judged":
+def judge(
+    model: Any,
+    theta: Any,
+    x: Any,
+    phi: Any = None,
+    *,
+    engine: str = "numpyro",
+    evidence: Any = "auto",
+    seed: int = 0,
+    threads: int = 1,
+    **settings: Any,
+) -> "Judged":
     """Estimate log p(x | theta) of each row of x [n, n_x], in nats; with a phi its bound, KL and active latents too.
 
     `model` is a registered name or `path/to/file.py:NAME`, at the sizes that theta's shapes have, what builds a model
     from (n_x, n_latent, n_hidden), or a Model. `theta` and `phi` are dicts of arrays, NumPy's, torch's or jax's, or
     paths to a .npz or .safetensors; a file that holds both serves as both. `evidence` names one estimator or several.
-    Of `settings` each is a flag by its name: engine="numpyro", seed=0, threads=1, elbo_draws=20, device="cpu",
-    importance_samples=1000, ...
+    Of `settings` each is a flag by its name: elbo_draws=20, device="cpu", importance_samples=1000, ...
 
     Raises FlagError for a setting, and a model that is not what the suite counts on; UnfitError for an estimator that
     cannot judge it; DataError for names or shapes of parameters and values of x that are not the model's;
     NumericsError for an estimate that is not finite.
     """
-    told = _told({"evidence": (evidence,) if isinstance(evidence, str) else tuple(evidence), **settings})
+    estimators = (evidence,) if isinstance(evidence, str) else tuple(evidence)
+    told = _told({"engine": engine, "evidence": estimators, "seed": seed, "threads": threads, **settings})
     if phi is None and isinstance(theta, (str, Path)) and pick(opened(Path(theta)), "phi"):
         phi = theta
     params = join(theta=parameters("theta", theta), phi={} if phi is None else parameters("phi", phi))
@@ -64,13 +75,12 @@ def judge(model: Any, theta: Any, x: Any, phi: Any = None, *, evidence: Any = "a
         built = with_log_variance_factor(built, told.log_variance_factor)
     except ValueError as error:
         raise FlagError(f"model {name!r}: {error}") from error
-    engine: Any = started(told.engine, told.device, told.threads)
-    hold(engine, built, name, data)
-    with engine.pinned():
-        at = engine.array(data)
-        q = None if phi is None else Posterior(built.recognition, (arrays(engine, pick(params, "phi")), at))
-        target = Target(engine, built, arrays(engine, pick(params, "theta")), at, q)
-        return _judged(target, name, told)
+    on: Any = started(told.engine, told.device, told.threads)
+    hold(on, built, name, data)
+    with on.pinned():
+        at = on.array(data)
+        q = None if phi is None else Posterior(built.recognition, (arrays(on, pick(params, "phi")), at))
+        return _judged(Target(on, built, arrays(on, pick(params, "theta")), at, q), name, told)
 
 
 def _judged(target: Target, name: str, told: Any) -> "Judged":
@@ -81,28 +91,22 @@ def _judged(target: Target, name: str, told: Any) -> "Judged":
             raise UnfitError(refusal)
     if not told.evidence and target.q is None:
         raise FlagError("evidence 'none' without a phi leaves nothing to judge; name an estimator, or give a phi")
-    key = target.engine.fold_in(target.engine.key(told.seed), 1)
-    found: dict[str, Any] = {}
-    seconds: dict[str, float] = {}
-
-    def take(work: Callable[[], Mapping[str, Estimate | Average]]) -> None:
-        began = time.perf_counter()
-        for metric, one in work().items():
-            if not np.isfinite(one.mean()).all():
-                raise NumericsError(f"{metric} of {name} is not finite; look at theta, phi and x")
-            found[metric], seconds[metric] = one, time.perf_counter() - began
-
-    for one in told.evidence:
-        take(lambda one=one: {f"log_px_{one}_nats": estimate(one, target, told, told.seed)})  # type: ignore[misc]
+    works: dict[str, Callable[[], Any]]
+    works = {f"log_px_{one}_nats": partial(estimate, one, target, told, told.seed) for one in told.evidence}
     if target.q is not None:
-        take(lambda: {"elbo_nats": elbo(target, key, told.elbo_draws)})
-        take(lambda: dict(zip(("kl_z_nats", "active_latents"), use(target, key, told.elbo_draws), strict=True)))
-    bound = found.get("elbo_nats")
-    above = {
-        metric: contradiction(bound, one, told.elbo_draws) if bound else ""
-        for metric, one in found.items()
-        if metric.startswith("log_px")
-    }
+        drawn = target, target.engine.fold_in(target.engine.key(told.seed), 1), told.elbo_draws
+        used = cache(partial(use, *drawn))
+        works |= {"elbo_nats": partial(elbo, *drawn)}
+        works |= {"kl_z_nats": lambda: used().kl, "active_latents": lambda: used().active}
+    found, seconds = {}, {}
+    for metric, work in works.items():
+        began = time.perf_counter()
+        found[metric] = work()
+        seconds[metric] = time.perf_counter() - began
+        if not np.isfinite(found[metric].mean()).all():
+            raise NumericsError(f"{metric} of {name} is not finite; look at theta, phi and x")
+    bound, evidence = found.get("elbo_nats"), [metric for metric in works if metric.startswith("log_px")]
+    above = {metric: contradiction(bound, found[metric], told.elbo_draws) for metric in evidence if bound}
     return Judged(found, seconds, {metric: text for metric, text in above.items() if text})
 
 
