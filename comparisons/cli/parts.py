@@ -30,11 +30,13 @@ KINDS = ("model", "backend")  # the settings that may name a file
 NONE = "none"  # of guides: the model has its own recognition
 
 FIRST = next(iter(BACKENDS))
+GIVEN: dict[str, Any] = {}  # what `given` was told, by the digest of its name
 
 # Everything that may appear in rows, tables and names of folders: nothing of it means anything to a shell, a
 # spreadsheet, Markdown or HTML, wherever it stands.
 STEM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")  # no figure names what starts with _
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+LOADED = "_part_"  # what a file's module is called, to begin with
 
 
 def model_setting() -> Any:
@@ -91,7 +93,7 @@ class Part(str):
     @property
     def folder(self) -> str:
         """The part as it may stand in the name of a folder."""
-        return self.replace(".py:", "-")
+        return self.replace(".py:", "-").replace(":", "-")
 
 
 def find(kind: str, text: str) -> str:
@@ -115,6 +117,17 @@ def find(kind: str, text: str) -> str:
     if not NAME.fullmatch(name):
         raise FlagError(f"{kind} {text!r}: {name!r} is not a Python identifier of 1 to 64 ASCII characters")
     return Part(f"{path.name}:{name}", str(path.absolute()), hashlib.sha256(_read(kind, file)).hexdigest())
+
+
+def given(kind: str, name: str, found: Any) -> Part:
+    """Return the Part `given:NAME` of an object that has no file, for this process. Raises FlagError for the name."""
+    if not NAME.fullmatch(name):
+        raise FlagError(f"{kind} {name!r} is not a Python identifier of 1 to 64 ASCII characters")
+    part = Part(f"given:{name}", "", hashlib.sha256(f"given {kind} {name}".encode()).hexdigest())
+    GIVEN[part.sha256] = found
+    _model.cache_clear()
+    _backend.cache_clear()
+    return part
 
 
 def model(name: str, guide: str = NONE) -> Callable[[int, int, int], Model]:
@@ -177,10 +190,12 @@ def named(kind: str, name: str) -> Any:
         if name not in registry:
             raise FlagError(f"{kind} {name!r} is not registered, and a file is loaded because of a flag alone")
         return registry[name]
-    module = _module(kind, name.path, name.sha256)
-    if not hasattr(module, name.name):
+    if not name.path and name.sha256 not in GIVEN:
+        raise FlagError(f"{kind} '{name}' is known to no other process than that which was given it; write {FORM}")
+    module = _module(kind, name.path, name.sha256) if name.path else None
+    if module and not hasattr(module, name.name):
         raise FlagError(f"{kind} '{name}': {Path(name.path).name} defines no {name.name}")
-    found = getattr(module, name.name)
+    found = getattr(module, name.name) if module else GIVEN[name.sha256]
     if not callable(found) and not isinstance(found, Method):
         raise FlagError(f"{kind} '{name}': {name.name} is of type {type(found).__name__}, which cannot be called")
     return found
@@ -193,11 +208,15 @@ def shown(argument: str) -> str:
 
 @cache
 def _model(part: Part, guide: str) -> Callable[[int, int, int], Model]:
-    build_it = factory(part, guide)
+    return checked(str(part), factory(part, guide))
+
+
+def checked(label: str, build_it: Callable[[int, int, int], Any]) -> Callable[[int, int, int], Model]:
+    """Return what builds a user's model as `build_it` does, and raises FlagError where it cannot, or builds another."""
 
     @cache  # a model that is made of networks is kept by itself: so is what is compiled of it
     def build(n_x: int, n_latent: int, n_hidden: int) -> Model:
-        call = f"model '{part}' at ({n_x}, {n_latent}, {n_hidden})"
+        call = f"model '{label}' at ({n_x}, {n_latent}, {n_hidden})"
         if not _binds(build_it, 3) and _binds(build_it, 1):
             raise FlagError(f"{call}: it takes x alone, as the model of a Pyro or NumPyro pair; add --guide {FORM}")
         try:
@@ -206,22 +225,28 @@ def _model(part: Part, guide: str) -> Callable[[int, int, int], Model]:
             raise FlagError(f"{call}: {in_one_line(error, with_type=False)}") from error
         except (Exception, SystemExit) as error:
             raise FlagError(f"{call} raised {in_one_line(error)}") from error
-        if not isinstance(built, Model):
-            raise FlagError(f"{call} is a {type(built).__name__}, not a models.base.Model; to a model(x) add --guide")
-        sizes = getattr(built, "n_x", None), getattr(built, "n_latent", None)
+        model = usable(call, built)
+        sizes = getattr(model, "n_x", None), getattr(model, "n_latent", None)
         if sizes != (n_x, n_latent):
             raise FlagError(f"{call} has (n_x, n_latent) {sizes}, not {(n_x, n_latent)}")
-        try:
-            hash(built)
-        except TypeError:
-            raise FlagError(f"{call} cannot be hashed, as compiled code asks; make it a frozen dataclass") from None
-        if built.engines and not _same(built.init(0), build_it(n_x, n_latent, n_hidden).init(0)):
+        if model.engines and not _same(model.init(0), build_it(n_x, n_latent, n_hidden).init(0)):
             raise FlagError(
                 f"{call} has other initial values each time; begin it with torch.manual_seed(0), or load a state dict"
             )
-        return built
+        return model
 
     return build
+
+
+def usable(call: str, model: Any) -> Model:
+    """Return a model as it is. Raises FlagError for what is none, or has no hash."""
+    if not isinstance(model, Model):
+        raise FlagError(f"{call} is a {type(model).__name__}, not a models.base.Model; to a model(x) add --guide")
+    try:
+        hash(model)
+    except TypeError:
+        raise FlagError(f"{call} cannot be hashed, as compiled code asks; make it a frozen dataclass") from None
+    return model
 
 
 def _binds(function: Callable[..., Any], count: int) -> bool:
@@ -265,7 +290,7 @@ def _module(kind: str, path: str, sha256: str) -> ModuleType:
     source = _read(kind, path)
     if hashlib.sha256(source).hexdigest() != sha256:
         raise FlagError(f"{path} has changed since the command started; start it again")
-    name = f"_part_{hashlib.sha256(path.encode()).hexdigest()[:8]}_{sha256[:16]}"
+    name = f"{LOADED}{hashlib.sha256(path.encode()).hexdigest()[:8]}_{sha256[:16]}"
     spec = spec_from_file_location(name, path)
     assert spec is not None
     module = module_from_spec(spec)

@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 
 from comparisons.data import Data
-from comparisons.data.base import check_values
-from comparisons.errors import DataError, FlagError, UnfitError
-from comparisons.library.given import numbers
+from comparisons.errors import FlagError, UnfitError
+from comparisons.library.given import rows
 from comparisons.runner.fits import Fit, decoded
 from inference.base import numpys, pick, repeated
 
@@ -45,7 +44,7 @@ class Fitted:
         q(z | x), DataError for rows that the model cannot score.
         """
         engine, backend = self.fit.engine, self.fit.experiment.backend
-        q = self.fit.posterior(engine.array(self._rows(x)))
+        q = self.fit.posterior(engine.array(rows(x, self.fit.model.n_x, self.fit.model.support)))
         if q is None:
             raise UnfitError(f"{backend} has no q(z | x) to embed by; choose the fit of another backend")
         key = engine.key(self.fit.experiment.seed)
@@ -72,14 +71,6 @@ class Fitted:
         engine = self.fit.engine
         drawn = engine.draw(engine.key(seed), self.fit.model.generative, self.fit.theta, n)
         return self.decode(engine.numpy(drawn["z"])) if mean else np.asarray(engine.numpy(drawn["x"]))
-
-    def _rows(self, given: Any) -> np.ndarray:
-        x, n_x = numbers("x", given), self.fit.model.n_x
-        if x[:1].size != n_x:
-            raise DataError(f"x has the shape {x.shape}; a row is a datapoint: [n, {n_x}]")
-        x = x.reshape(len(x), -1).astype(np.float32)
-        check_values("x", x, self.fit.model.support)
-        return x
 
     def __repr__(self) -> str:
         return f"<fit {self.fit.cell.name}>"

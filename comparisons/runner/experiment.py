@@ -6,7 +6,6 @@ keep their own name.
 
 import hashlib
 import json
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any
@@ -142,10 +141,8 @@ class Experiment(JudgeSettings, AllSettings):
             object.__setattr__(self, "model", card_of(self.data).model)
         if self.guide != parts.NONE and not isinstance(self.model, parts.Part):
             raise FlagError(f"guide {str(self.guide)!r} is for a model(x) of yours; add --model {parts.FORM}")
-        object.__setattr__(self, "evidence", tuple(dict.fromkeys(_chosen_evidence(self))))
-        for name, card in ESTIMATORS.items():
-            for field, value in card.settle(self, name in self.evidence).items():
-                object.__setattr__(self, field, value)
+        for field, value in settled(self, _facts(self, _at_a_size(self))).items():
+            object.__setattr__(self, field, value)
         if self.compile == "on" and ENGINES[self.engine].compiling_is_a_choice and self.device != "cpu":
             raise FlagError(f"compile 'on' is for the cpu, not {self.device}; choose --compile off or --device cpu")
         if self.samples < self.minibatch:
@@ -292,15 +289,20 @@ def _at_a_size(e: Experiment) -> Model | None:
     return parts.model(e.model)(e.n_latent + 1, e.n_latent, e.n_hidden)
 
 
-def _chosen_evidence(e: Experiment) -> Iterator[str]:
-    """Yield the estimators by name, in the order given: `auto` as the first in rank that serves, `none` as nothing."""
-    if "none" in e.evidence and len(e.evidence) > 1:
-        raise FlagError(f"evidence 'none' excludes the others of {' '.join(e.evidence)}; drop one of them")
-    for name in e.evidence:
-        if name == "auto":
-            yield automatic(_facts(e, _at_a_size(e)), e)
-        elif name != "none":
-            yield name
+def settled(settings: JudgeSettings, facts: Facts) -> dict[str, Any]:
+    """Return the settings of a judge for which `auto` or `none` may stand, with what these stand for here.
+
+    Estimators come each once, in the order given: `auto` as the first in rank that serves, `none` as nothing. Raises
+    FlagError for `none` beside others.
+    """
+    asked = settings.evidence
+    if "none" in asked and len(asked) > 1:
+        raise FlagError(f"evidence 'none' excludes the others of {' '.join(asked)}; drop one of them")
+    chosen = (automatic(facts, settings) if name == "auto" else name for name in asked if name != "none")
+    values: dict[str, Any] = {"evidence": tuple(dict.fromkeys(chosen))}
+    for name, card in ESTIMATORS.items():
+        values |= card.settle(settings, name in values["evidence"])
+    return values
 
 
 def _parts(e: Experiment) -> dict[str, parts.Part]:

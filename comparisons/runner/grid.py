@@ -24,7 +24,7 @@ from comparisons.runner.cell import on, points
 from comparisons.runner.experiment import Experiment, built
 from comparisons.runner.jobs import Job, work
 from comparisons.runner.watching import cost, display
-from inference.base import setting
+from inference.base import Engine, setting
 
 # Given all rows of a folder, the folder, and those rows that a command asked for: writes tables and figures there, and
 # returns what is to be printed.
@@ -284,19 +284,7 @@ def _start_engines(jobs: list[Job], look_only: bool) -> None:
     """Import and build every engine that the jobs need, or see that it is there, before any runs. Raises FlagError."""
     first = jobs[0].cell.experiment
     for name in sorted({job.cell.experiment.engine for job in jobs}):
-        try:
-            if look_only and first.device == "cpu":
-                inference.look(name)
-            else:
-                inference.engine(name, first.device, first.threads)
-        except ImportError as error:
-            reason, packages = str(error).splitlines()[0], inference.ENGINES[name].packages
-            raise FlagError(
-                f"engine {name!r} is not installed ({reason}); install it: pip install {packages}"
-            ) from error
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise FlagError(f"engine {name!r} cannot use {first.device!r} ({reason}); choose --device cpu") from error
+        started(name, first.device, first.threads, look_only)
     for compiled in {e.engine: e for job in jobs if (e := job.cell.experiment).compiled and not look_only}.values():
         try:
             inference.engine(compiled.engine, compiled.device, compiled.threads, compiled=True)
@@ -305,3 +293,18 @@ def _start_engines(jobs: list[Job], look_only: bool) -> None:
             raise FlagError(
                 f"engine {compiled.engine!r}: {reason}; install a C++ compiler, or add --compile off"
             ) from error
+
+
+def started(name: str, device: str, threads: int, look_only: bool = False) -> Engine | None:
+    """Return an engine, or with `look_only` see that it is there, where that can be seen. Raises FlagError."""
+    try:
+        if not look_only or device != "cpu":
+            return inference.engine(name, device, threads)
+        inference.look(name)
+    except ImportError as error:
+        reason, packages = str(error).splitlines()[0], inference.ENGINES[name].packages
+        raise FlagError(f"engine {name!r} is not installed ({reason}); install it: pip install {packages}") from error
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise FlagError(f"engine {name!r} cannot use {device!r} ({reason}); choose --device cpu") from error
+    return None
