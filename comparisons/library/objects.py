@@ -38,7 +38,7 @@ def words(kind: str, given: Any, out: Path) -> list[str]:
     names = vars(sys.modules.get(getattr(home, "__module__", None) or "", builtins))
     usual = getattr(given, "__name__", "")
     name = usual if names.get(usual) is given else next((n for n, one in names.items() if one is given), "")
-    file = next((one for one in _files(home) if linecache.getlines(one)), "")
+    file = next((one for one in _files(home, names) if linecache.getlines(one)), "")
     source = "".join(linecache.getlines(file))
     if not source or name not in _defined(symtable.symtable(source, file, "exec")):
         what = usual or type(given).__name__
@@ -56,13 +56,16 @@ def words(kind: str, given: Any, out: Path) -> list[str]:
     return [f"{path}:{name}"]
 
 
-def _files(home: Any) -> Iterator[str]:
-    """Yield the files that a function, or the methods of a class, say they come from: a cell has a name like one."""
+def _files(home: Any, names: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the files that a function, or a class's methods of its module, say they come from, as a cell has one too.
+
+    What a decorator adds, such as a dataclass's __repr__, is of another module.
+    """
     for one in (home, *getattr(home, "__dict__", {}).values()):
         one = getattr(one, "fget", one)
-        if inspect.isfunction(one) and one.__qualname__.startswith(home.__qualname__):
+        if inspect.isfunction(one) and one.__globals__ is names:
             yield one.__code__.co_filename
-    yield getattr(sys.modules.get(getattr(home, "__module__", None) or ""), "__file__", None) or ""
+    yield names.get("__file__") or ""
 
 
 def _defined(top: symtable.SymbolTable) -> set[str]:

@@ -95,6 +95,15 @@ def test_an_imported_object_is_the_part_of_its_file(tmp_path: Path, module: Any)
     assert not {*cells(by_object)} & {*cells(tiny(tmp_path / "out", model=module.Mine, backends=["aevb"]))}
 
 
+def test_a_class_without_a_method_of_its_own_has_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that a dataclass adds are not the user's."""
+    (tmp_path / "bare.py").write_text(MODEL.partition("    @property")[0] + "    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "bare", raising=False)
+    assert words("model", __import__("bare").Mine, Path()) == [f"{tmp_path / 'bare.py'}:Mine"]
+    del sys.modules["bare"]
+
+
 def test_what_is_registered_keeps_its_name() -> None:
     assert words("model", VaeBernoulli, Path()) == ["vae_bernoulli"]
     assert words("backend", AEVB, Path()) == words("backend", aevb, Path()) == ["aevb"]
