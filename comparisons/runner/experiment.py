@@ -122,8 +122,6 @@ class Experiment(JudgeSettings, AllSettings):
             raise FlagError(f"{told[0]} is for data of your own, not {self.data}; drop --{told[0].replace('_', '-')}")
         if self.model == "auto":
             object.__setattr__(self, "model", card_of(self.data).model)
-        if self.guide != parts.NONE and not isinstance(self.model, parts.Part):
-            raise FlagError(f"guide {str(self.guide)!r} is for a model(x) of yours; add --model {parts.FORM}")
         object.__setattr__(self, "evidence", tuple(dict.fromkeys(_chosen_evidence(self))))
         for name, card in ESTIMATORS.items():
             for field, value in card.settle(self, name in self.evidence).items():
@@ -179,6 +177,8 @@ def refuse(e: Experiment, model: Model | None = None, backend: Backend | None = 
 
     Registered ones are known before they are built; a file's when they are given here.
     """
+    if e.guide != parts.NONE and not isinstance(e.model, parts.Part):
+        raise UnfitError(f"guide {str(e.guide)!r} is for a model(x) of yours; add --model {parts.FORM}")
     card = card_of(e.data)
     if model and (elsewhere := model.misplaced(e.engine)):
         raise UnfitError(f"model {str(e.model)!r} {elsewhere}")
