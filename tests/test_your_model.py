@@ -1,4 +1,4 @@
-"""What docs/your-model.md holds: its files are loaded, and its commands and lines of Python run, where libraries are."""
+"""What docs/your-model.md holds: its files are loaded, its commands and lines run, where their libraries are."""
 
 import importlib
 import re
