@@ -99,13 +99,13 @@ def paired(
         return model, guide
 
     model, guide = (_held(library, *item, shape, given) for item in zip(programs, ("model", "guide"), strict=True))
+    names = _names(model, *sizes)
     both = [name for name in model.params if name in guide.params]
     both += [name for tensor, name in model.memory.items() if tensor in guide.memory]
     if both:
         raise ValueError(
             f"model and guide share the parameter {both[0]!r}, and theta and phi cannot; give each its own"
         )
-    names = _names(model, *sizes)
     for look, kind in ((model, "model"), (guide, "guide")):
         _hold_score(library, look, kind, shape)
     support = _support(model.sites[next(iter(names))].fn, library.UNIT)

@@ -25,7 +25,7 @@ TEXT = "".join(path.read_text() for path in (ROOT / "README.md", *sorted((ROOT /
 BLOCKS = re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL)
 LINES = [line.split("#")[0].strip() for block in BLOCKS for line in block.replace("\\\n", " ").splitlines()]
 LINES += re.findall(r"`((?:python -m|make) [^`]+)`", "".join(re.findall(r"^\|.*\n", TEXT, re.MULTILINE)))  # of tables
-OWN = "factor_analysis.py"  # `test_parts` runs the commands on the files that docs/extending.md holds
+OWN = ".py:"  # `test_parts` and `test_your_model` run the commands on the files that the pages hold
 COMMANDS = [line for line in dict.fromkeys(LINES) if line and OWN not in line]
 KEPT = "results/kept"  # where one command keeps what the next one judges again
 # Appended to a comparison's own flags, of which the last one counts.

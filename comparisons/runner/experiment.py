@@ -151,8 +151,6 @@ class Experiment(LookSettings, JudgeSettings, AllSettings, ModelSettings):
             raise FlagError(f"{told[0]} is for data of your own, not {self.data}; drop --{told[0].replace('_', '-')}")
         if self.model == "auto":
             object.__setattr__(self, "model", card_of(self.data).model)
-        if self.guide != parts.NONE and not isinstance(self.model, parts.Part):
-            raise FlagError(f"guide {str(self.guide)!r} is for a model(x) of yours; add --model {parts.FORM}")
         for field, value in settled(self, _facts(self, _at_a_size(self))).items():
             object.__setattr__(self, field, value)
         if self.compile == "on" and ENGINES[self.engine].compiling_is_a_choice and self.device != "cpu":
@@ -208,6 +206,8 @@ def refuse(e: Experiment, model: Model | None = None, backend: Backend | None = 
 
     Registered ones are known before they are built; a file's when they are given here.
     """
+    if e.guide != parts.NONE and not isinstance(e.model, parts.Part):
+        raise UnfitError(f"guide {str(e.guide)!r} is for a model(x) of yours; add --model {parts.FORM}")
     card = card_of(e.data)
     if model and (elsewhere := model.misplaced(e.engine)):
         raise UnfitError(f"model {str(e.model)!r} {elsewhere}")
