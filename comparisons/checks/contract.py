@@ -21,7 +21,7 @@ from comparisons.checks.base import BrokenError, close, expect, listed, random_l
 from comparisons.errors import FlagError, in_one_line
 from inference import rows
 from inference.base import Array, Engine, Key, Params, Site, repeated
-from inference.latents import Latents, latents
+from inference.latents import Latents, images, latents
 from models.base import Model
 from models.linear_gaussian import LinearGaussian
 from models.vae import VaeBernoulli, VaeGaussian, VaeGaussianUnit
@@ -175,7 +175,7 @@ def _scores(engine: Engine, model: Model, key: Key, theta: Params, phi: Params, 
     if sites.plain:
         scores["prior"] = sites.log_prior({**theta}, x, z)
     for site in sites.sites:
-        support, drawn = guide[site.name].fn.support, sites.images(site, z, guide[site.name].fn.support)
+        support, drawn = guide[site.name].fn.support, images(sites, site, z, guide[site.name].fn.support)
         scores[f"supported {site.name}"] = 1.0 * support.check(values[site.name])
         scores[f"within {site.name}"] = 1.0 * (support if site.support is None else site.support).check(drawn)
     if type(model).prior is not Model.prior:

@@ -44,7 +44,7 @@ def load(name: str, data_dir: str | Path | None = None) -> Data:
     known = card_of(name)
     train, test = known.load(data_dir)
     if isinstance(train, Rows):  # looked at when it was opened
-        return Data(name, train, test, known.shape, known.support, known.note, known.fresh, train.content)
+        return Data(name, train, test, known.shape, known.support, known.note, known.fresh, content=train.content)
     check(f"{name} train", train, "unit" if known.fresh else known.support)
     check(f"{name} test", test, known.support)
     n, said = known.n_train, (known.shape, known.support, known.note, known.fresh)
