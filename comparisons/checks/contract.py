@@ -67,12 +67,12 @@ def hold(engine: Engine, model: Model, name: str, x: np.ndarray) -> None:
 def apart(x: np.ndarray) -> np.ndarray:
     """Return the first datapoint and that of the next which is farthest from it, float32 [2, n_x]."""
     x = np.asarray(x[:LOOKED_AT], np.float32)
-    return x[[0, int(np.square(x - x[0]).sum(-1).argmax())]]
+    return x[[0, int(np.nan_to_num(np.square(x - x[0])).sum(-1).argmax())]]
 
 
 @cache
 def _known(engine: Engine, model: Model, rows: bytes) -> str:
-    return breach(engine, model, np.frombuffer(rows, np.float32).reshape(2, model.n_x))
+    return breach(engine, model, np.frombuffer(rows, np.float32).reshape(2, -1))
 
 
 def breach(engine: Engine, model: Model, x: np.ndarray) -> str:
@@ -199,7 +199,7 @@ def _score(site: Site, label: str) -> Array:
 def _hold_programs(engine: Engine, model: Model, key: Key, theta: Params, phi: Params, x: Array) -> Params:
     """Run each program once, to look at all that it says."""
     n = x.shape[0]
-    joint = engine.sites(key, rows.generative(model, x), {}, {**theta})
+    joint = engine.sites(key, rows.generative(model, x, masked=False), {}, {**theta})
     seen = {name: (getattr(model, f"n_{name}"),) for name in model.observed}
     latent = {
         name: tuple(site.fn.event_shape)

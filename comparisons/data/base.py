@@ -34,6 +34,8 @@ class DataCard(NamedTuple):
     model: str  # the model that `auto` stands for
     load: Callable[[str | Path | None], tuple[np.ndarray, np.ndarray]]  # (data_dir) -> train [n, d], test [m, d]
     fresh: bool = False  # train holds probabilities, binarised anew at each visit; test is binarised already
+    columns: tuple[tuple[str, int], ...] = ()  # names and widths of what a row holds, where that is more than x
+    gaps: tuple[tuple[str, str], ...] = ()  # names of what has a NaN, and the refusal of it, which says where
 
 
 class Data(NamedTuple):
@@ -48,6 +50,7 @@ class Data(NamedTuple):
     fresh: bool  # True: train holds probabilities, binarised anew at each visit; test is binarised already
     spare: np.ndarray | None = None  # [m, d] rows that follow train's, for an `n_train` beyond them
     content: str = ""  # that of `Rows`
+    columns: tuple[tuple[str, int], ...] = ()  # as its card says
 
 
 def take(data: Data, n_train: int | None) -> Data:
@@ -97,7 +100,8 @@ def digest(data: Data) -> str:
     The values of a large file count in its own order, which is read in one go: the shapes tell the split. Whether a
     file is large depends on its size alone, so that each has one identity.
     """
-    sha256 = hashlib.sha256(f"{data.name} {data.train.shape} {data.test.shape}".encode())
+    columns = f" {data.columns}" if data.columns else ""
+    sha256 = hashlib.sha256(f"{data.name} {data.train.shape} {data.test.shape}{columns}".encode())
     if data.content:
         sha256.update(data.content.encode())
         return sha256.hexdigest()

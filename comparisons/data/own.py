@@ -5,7 +5,7 @@ import hashlib
 import re
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 from math import prod
@@ -86,7 +86,8 @@ class Own(str):
         note = GREY if found.support == "unit" else ""
         arrays = found.train, found.test
         model = MODEL_OF[found.support]
-        return DataCard(self, len(found.train), found.shape, found.support, note, model, lambda data_dir: arrays)
+        known = self, len(found.train), found.shape, found.support, note, model
+        return DataCard(*known, lambda data_dir: arrays, columns=found.columns, gaps=found.gaps)
 
 
 class Read(NamedTuple):
@@ -97,6 +98,8 @@ class Read(NamedTuple):
     shape: tuple[int, int]
     support: str
     told: str  # the finding as a line
+    columns: tuple[tuple[str, int], ...] = ()  # names and widths of what a row holds, where that is more than x
+    gaps: tuple[tuple[str, str], ...] = ()  # names of what has a NaN, and the refusal of it
 
 
 def find(text: str) -> str:
@@ -123,20 +126,57 @@ def _read(own: Own, stamp: tuple[int, int]) -> Read:
     arrays = _opened(own, READERS[_ending(own)])
     if "x" not in arrays:
         raise DataError(f"{own} holds no array x, but {', '.join(arrays) or 'nothing'}; name the data x, and x_test")
-    for name in arrays.keys() - {"x", "x_test"}:
-        raise DataError(f"{own}: the array {name!r} would not be used; keep x and x_test alone")
-    taken = {name: _numbers(f"{own} {name}", array, own.scale) for name, array in arrays.items()}
+    taken: dict[str, np.ndarray] = {}
+    for name, array in arrays.items():
+        rows = array[:, None] if array.ndim == 1 and name not in ("x", "x_test") else array
+        taken[name] = _numbers(f"{own} {name}", rows, own.scale if name in ("x", "x_test") else 1.0)
     shape = taken["x"].shape[1:]
-    if (other := taken.get("x_test", taken["x"]).shape[1:]) != shape:
-        raise DataError(f"{own}: a row of x has the shape {shape}, of x_test {other}; they must be the same")
+    tests = {name for name in taken if name.endswith("_test") and name.removesuffix("_test") in taken}
+    names = sorted(taken.keys() - tests, key=lambda name: (name != "x", name))
+    _hold_together(own, taken, names)
     flat = {name: array.reshape(len(array), -1) for name, array in taken.items()}
-    support = next(kind for kind in KINDS if all(SUPPORTS[kind][1](x).all() for x in flat.values()))
+    of_x = [flat[name][~np.isnan(flat[name])] for name in ("x", "x_test") if name in flat]
+    support = next(kind for kind in KINDS if all(SUPPORTS[kind][1](x).all() for x in of_x))
+    train = np.concatenate([flat[name] for name in names], 1)
     if "x_test" in flat:
-        train, test, how = flat["x"], flat["x_test"], "x_test"
+        test, how = np.concatenate([flat[f"{name}_test"] for name in names], 1), "x_test"
     else:
-        (train, test), how = split(flat["x"], _n_train(own, len(flat["x"]))), f"--test-share {own.test_share:g}"
-    low, high = min(x.min() for x in flat.values()), max(x.max() for x in flat.values())
-    return _described(own, train, test, shape, support, (low, high), how)
+        (train, test), how = split(train, _n_train(own, len(train))), f"--test-share {own.test_share:g}"
+    low, high = min(x.min() for x in of_x), max(x.max() for x in of_x)
+    columns = tuple((name, flat[name].shape[1]) for name in names) if len(names) > 1 else ()
+    found = _described(own, train, test, shape, support, (low, high), how, columns)
+    return found._replace(columns=columns, gaps=tuple(_gaps(own, flat)))
+
+
+def _hold_together(own: Own, taken: dict[str, np.ndarray], names: list[str]) -> None:
+    """Raise DataError for arrays that do not stand beside each other, row by row."""
+    for name in names:
+        if not name.isidentifier() or name.startswith("_"):
+            raise DataError(f"{own}: the array {name!r} is named as no site of a model can be; rename it")
+        if ("x_test" in taken) != (f"{name}_test" in taken):
+            lacking = f"{name}_test" if "x_test" in taken else "x_test"
+            raise DataError(f"{own} holds no array {lacking}; give each array one to test on, or none of them")
+        other = taken.get(f"{name}_test", taken[name]).shape[1:]
+        if other != taken[name].shape[1:]:
+            raise DataError(
+                f"{own}: a row of {name} has the shape {taken[name].shape[1:]}, of {name}_test {other}; "
+                "they must be the same"
+            )
+        for one, rows in ((name, "x"), (f"{name}_test", "x_test")):
+            if one in taken and len(taken[one]) != len(taken[rows]):
+                raise DataError(
+                    f"{own}: {one} has {len(taken[one])} rows, and {rows} has {len(taken[rows])}; a row of each is one "
+                    "datapoint"
+                )
+
+
+def _gaps(own: Own, flat: dict[str, np.ndarray]) -> Iterator[tuple[str, str]]:
+    """Yield the name of what has a NaN, with the refusal for a model that takes none."""
+    for name, array in flat.items():
+        try:
+            check_values(f"{own} {name}", array, "real")
+        except DataError as error:
+            yield name.removesuffix("_test"), f"{error}; a model of rows with gaps says missing = True"
 
 
 @lru_cache(maxsize=2)
@@ -172,23 +212,31 @@ def _n_train(own: Own, n: int) -> int:
 
 
 def _described(
-    own: Own, train: Any, test: Any, shape: tuple[int, ...], support: str, ends: tuple[float, float], how: str
+    own: Own,
+    train: Any,
+    test: Any,
+    shape: tuple[int, ...],
+    support: str,
+    ends: tuple[float, float],
+    how: str,
+    columns: tuple[tuple[str, int], ...] = (),
 ) -> Read:
-    n, d = len(train) + len(test), train.shape[1]
+    n, d = len(train) + len(test), columns[0][1] if columns else train.shape[1]
     told = f"{own}: {n:,} rows of {d:,} {KINDS[support]}, {ends[0]:g} to {ends[1]:g}"
     told += f", divided by {own.scale:g}" if own.scale != 1.0 else ""
+    told += "".join(f", beside {name} of {width:,}" for name, width in columns[1:])
     told += f"; {len(train):,} to train on, {len(test):,} to test on ({how})"
     told += "; a row is a datapoint: is it transposed?" if d > n else ""
     told += "; grey values are divided by --scale 255" if support == "count" and ends[1] == 255 else ""
     told += "; too large for memory: rows are read as they are needed" if isinstance(train, Rows) else ""
-    return Read(train, test, (shape[0], shape[1]) if len(shape) == 2 else (1, d), support, told)
+    return Read(train, test, (shape[0], shape[1]) if len(shape) == 2 and not columns else (1, d), support, told)
 
 
 def _numbers(name: str, array: np.ndarray, scale: float) -> np.ndarray:
     """Return an array as float32, divided by `scale`. Raises DataError for what is no numbers, or no datapoints."""
     _form(name, array.dtype, array.shape)
     taken = _taken(name, array, scale)
-    check(name, taken.reshape(len(taken), -1), "real")
+    check(name, np.where(np.isnan(taken), 0, taken).reshape(len(taken), -1), "real")  # a NaN may be a gap
     return taken
 
 

@@ -22,6 +22,8 @@ from comparisons.runner import store
 from comparisons.runner.experiment import Experiment
 from comparisons.runner.grid import EVERYTHING, GRID, Request, Running, parse
 from inference.base import Method, pick
+from inference.rows import widths
+from models.base import Model
 
 COMMAND = "marginal_likelihood"  # which makes the same cells
 SETTINGS = {f.name: flag(f) for kind in (Experiment, Running) for f in fields(kind)} | {"data_dir": "--data-dir"}
@@ -70,16 +72,30 @@ def plain(given: Any) -> np.ndarray:
     return np.asarray(given)
 
 
-def rows(given: Any, n_x: int, support: str) -> np.ndarray:
-    """Return datapoints [n, n_x] in float32, of images too. Raises DataError for what a model of this support cannot
-    score.
+def rows(given: Any, model: Model) -> np.ndarray:
+    """Return datapoints [n, d] in float32: x [n, n_x], or images, and a dict of arrays where a model takes several.
+
+    Raises DataError for what the model cannot score.
     """
-    x = numbers("x", given)
-    if x[:1].size != n_x:
-        raise DataError(f"x has the shape {x.shape}; a row is a datapoint: [n, {n_x}]")
-    x = x.reshape(len(x), -1).astype(np.float32)
-    check_values("x", x, support)
-    return x
+    each = widths(model)
+    told = given if isinstance(given, Mapping) else {"x": given}
+    if told.keys() != each.keys():
+        wanted = ", ".join(each)
+        raise DataError(f"{', '.join(map(str, told))} is given, and the model takes {wanted}; give a dict of these")
+    parts = []
+    for name, width in each.items():
+        one = plain(told[name]) if not hasattr(told[name], "columns") else told[name]
+        x = numbers(name, one[:, None] if name != "x" and np.ndim(one) == 1 else one)
+        if x[:1].size != width:
+            raise DataError(f"{name} has the shape {x.shape}; a row is a datapoint: [n, {width}]")
+        x = x.reshape(len(x), -1).astype(np.float32)
+        known = x[~np.isnan(x)][None] if model.missing and name in model.observed else x
+        check_values(name, known, model.support if name == "x" and name in model.observed else "real")
+        parts.append(x)
+    if len({len(part) for part in parts}) > 1:
+        counts = ", ".join(str(len(part)) for part in parts)
+        raise DataError(f"{', '.join(each)} have {counts} rows; give as many of each")
+    return np.concatenate(parts, 1)
 
 
 def parameters(group: str, given: Any) -> dict[str, np.ndarray]:
@@ -133,13 +149,17 @@ def _each(value: Any) -> Iterable[Any]:
 def _kept(data: Any, name: str, out: Path) -> Path:
     """Write arrays as np.savez does, unless a file of the same bytes is there; return the file."""
     given = data if isinstance(data, Mapping) else {"x": data}
-    if wrong := [str(key) for key in given if key not in ("x", "x_test")]:
-        raise DataError(f"the array {wrong[0]!r} of {name} would not be used; give x, and x_test if there is one")
-    arrays: dict[str, Any] = {str(key): numbers(f"{name} {key}", one) for key, one in given.items()}
+    if "x" not in given:
+        raise DataError(f"{name} holds no array x, but {', '.join(map(str, given)) or 'nothing'}; name the data x")
+    arrays: dict[str, Any] = {}
+    for key, one in given.items():
+        flat = key not in ("x", "x_test") and not hasattr(one, "columns") and np.ndim(one) == 1
+        arrays[str(key)] = numbers(f"{name} {key}", plain(one)[:, None] if flat else one)
     for key, array in arrays.items():
         if isinstance(data, np.memmap) and array.nbytes >= own.LARGE:  # it would be written once more, from memory
             raise DataError(f"{name} is a memory map; give its path, {data.filename}, and rows are read as needed")
-        check(f"{name} {key}", array.reshape(len(array), -1), "real")
+        gapless = np.where(np.isnan(array), 0, array) if array.dtype.kind == "f" else array
+        check(f"{name} {key}", gapless.reshape(len(array), -1), "real")
     np.savez(file := io.BytesIO(), **arrays)
     content = file.getvalue()
     other = f"{name}-{hashlib.sha256(content).hexdigest()[:8]}.npz"

@@ -23,9 +23,10 @@ from comparisons.runner.experiment import Experiment, settled
 from comparisons.runner.grid import started
 from comparisons.runner.sizes import hold_shapes, sized
 from inference.base import Posterior, arrays, join, pick
+from inference.rows import recognition
 from models import MODELS
 from models.base import Model
-from models.guides import with_log_variance_factor
+from models.guides import with_fields, with_log_variance_factor
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,8 +70,8 @@ def judge(
     if phi is None and isinstance(theta, (str, Path)) and pick(opened(Path(theta)), "phi"):
         phi = theta
     params = join(theta=parameters("theta", theta), phi={} if phi is None else parameters("phi", phi))
-    name, built = _model(model, params, numbers("x", x)[:1].size)
-    data = rows(x, built.n_x, built.support)
+    name, built = _model(model, params, _widths(x))
+    data = rows(x, built)
     try:
         built = with_log_variance_factor(built, told.log_variance_factor)
     except ValueError as error:
@@ -79,7 +80,7 @@ def judge(
     hold(on, built, name, data)
     with on.pinned():
         at = on.array(data)
-        q = None if phi is None else Posterior(built.recognition, (arrays(on, pick(params, "phi")), at))
+        q = None if phi is None else Posterior(recognition(built), (arrays(on, pick(params, "phi")), at))
         return _judged(Target(on, built, arrays(on, pick(params, "theta")), at, q), name, told)
 
 
@@ -196,8 +197,25 @@ def _told(settings: dict[str, Any]) -> Any:
     return told
 
 
-def _model(given: Any, params: Mapping[str, np.ndarray], n_x: int) -> tuple[str, Model]:
+def _widths(x: Any) -> dict[str, int]:
+    """Return how many columns each array of x has, by name: x alone, or those of a dict. Raises DataError."""
+    told = x if isinstance(x, Mapping) else {"x": x}
+    return {name: 1 if np.ndim(one) == 1 else numbers(name, one)[:1].size for name, one in told.items()}
+
+
+def _model(given: Any, params: Mapping[str, np.ndarray], widths: Mapping[str, int]) -> tuple[str, Model]:
     """Return a model and its name, at the sizes that the parameters have. Raises FlagError and DataError."""
+    others = {f"n_{name}": width for name, width in widths.items() if name != "x"}
+
+    def at(build: Callable[[int, int, int], Model]) -> Callable[[int, int, int], Model]:
+        def built(*sizes: int) -> Model:
+            try:
+                return with_fields(build(*sizes), others)
+            except ValueError as error:
+                raise FlagError(f"model {name!r}: {error}") from error
+
+        return built if others else build
+
     if isinstance(given, Model):
         name = type(given).__name__
         hold_shapes(name, parts.usable(f"model {name}", given), params)
@@ -206,8 +224,9 @@ def _model(given: Any, params: Mapping[str, np.ndarray], n_x: int) -> tuple[str,
         name = getattr(given, "__name__", type(given).__name__)
         if not callable(given):
             raise FlagError(f"model is of type {name}; give a name, {parts.FORM}, a Model or what builds one")
-        return name, sized(name, parts.checked(name, given), params, n_x)
+        return name, sized(name, at(parts.checked(name, given)), params, widths.get("x", 0))
     part = parts.find("model", given)
     if part not in MODELS and not isinstance(part, parts.Part):
         raise unknown("model", part, MODELS, f", or {parts.FORM}")
-    return str(part), sized(str(part), parts.model(part), params, n_x)
+    name = str(part)
+    return name, sized(name, at(parts.model(part)), params, widths.get("x", 0))

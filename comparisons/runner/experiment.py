@@ -6,6 +6,7 @@ keep their own name.
 
 import hashlib
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any
@@ -14,7 +15,7 @@ import inference
 from comparisons.cli import parts
 from comparisons.cli.flags import FITTED, JUDGED, RUN, check
 from comparisons.data import DATA, Own, card_of, find
-from comparisons.errors import FlagError, UnfitError
+from comparisons.errors import DataError, FlagError, UnfitError
 from comparisons.evidence.base import Facts
 from comparisons.evidence.judge import ESTIMATORS, JudgeSettings, automatic
 from inference import BACKENDS, ENGINES, AllSettings
@@ -189,8 +190,12 @@ def built(experiment: Experiment, n_x: int) -> Model:
     if isinstance(experiment.model, parts.Part):
         with suppress(ImportError, RuntimeError, AssertionError):  # said when the engines start
             inference.engine(experiment.engine, experiment.device, experiment.threads)
+    columns = dict(card_of(experiment.data).columns) or {"x": n_x}
     try:
-        model = parts.model(experiment.model, experiment.guide)(n_x, experiment.n_latent, experiment.n_hidden)
+        sizes = columns["x"], experiment.n_latent, experiment.n_hidden
+        model = parts.model(experiment.model, experiment.guide)(*sizes)
+        _hold_columns(experiment, model, columns)
+        model = with_fields(model, {f"n_{name}": width for name, width in columns.items() if name != "x"})
         model = with_log_variance_factor(model, experiment.log_variance_factor)
         told = {f.name: getattr(experiment, f.name) for f in fields(ModelSettings)}
         model = with_fields(model, {name: v for name, v in told.items() if v != getattr(ModelSettings, name)})
@@ -199,6 +204,19 @@ def built(experiment: Experiment, n_x: int) -> Model:
     if refusal := model.refusal():
         raise FlagError(f"model {str(experiment.model)!r}: {refusal}")
     return model
+
+
+def _hold_columns(e: Experiment, model: Model, columns: Mapping[str, int]) -> None:
+    """Raise DataError for an array that the model would not use, FlagError for one that it has not been given."""
+    used = {*model.observed, *model.given}
+    for name in sorted(columns.keys() - used):
+        raise DataError(
+            f"the array {name!r} of {str(e.data)!r} would not be used by model {str(e.model)!r}, which takes "
+            f"{' and '.join(sorted(used))}; drop the array, or choose another --model"
+        )
+    for name in sorted(used - columns.keys()):
+        verb = "observes" if name in model.observed else "is given"
+        raise FlagError(f"model {str(e.model)!r} {verb} {name}, and {str(e.data)!r} holds no array {name}; add it")
 
 
 def refuse(e: Experiment, model: Model | None = None, backend: Backend | None = None) -> None:
@@ -211,7 +229,10 @@ def refuse(e: Experiment, model: Model | None = None, backend: Backend | None = 
     card = card_of(e.data)
     if model and (elsewhere := model.misplaced(e.engine)):
         raise UnfitError(f"model {str(e.model)!r} {elsewhere}")
-    if model and card.support not in SCORED.get(model.support, (card.support,)):
+    for name, gap in card.gaps if model else ():
+        if not (model and model.missing and name in model.observed):
+            raise DataError(gap)
+    if model and "x" in model.observed and card.support not in SCORED.get(model.support, (card.support,)):
         raise UnfitError(
             f"model {str(e.model)!r} cannot score the {card.support} values of {str(e.data)!r}; choose {card.model}"
         )
