@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for kind in parts.KINDS:
         text = f"{kind}s to check: {', '.join(REGISTERED[kind])}, all of these, or {parts.FORM}, whose code is then run"
         parser.add(COMPARED, f"--{kind}", nargs="+", default=[], metavar="X", help=text)
-    text = f"guide(x), where --model is the model(x) of a Pyro or NumPyro pair: {parts.FORM} (default: {parts.NONE})"
+    text = f"guide(x), where the model is model(x) of a Pyro or NumPyro pair: {parts.FORM} (default: {parts.NONE})"
     parser.add(COMPARED, "--guide", default=parts.NONE, metavar="X", help=text)
     text = f"engines to check on {{{', '.join(REGISTERED['engine'])}, all}} (default: all)"
     parser.add(COMPARED, "--engine", nargs="+", default=["all"], metavar="X", help=text)

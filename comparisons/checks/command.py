@@ -29,7 +29,8 @@ def subjects(
     for name, build in ((name, build) for kind, name, build in found if kind == "model"):
         refusals: list[str] = []
         with suppress(Exception, SystemExit):  # said by the checks
-            refusals = [text for engine in engines if (text := build(**sizes).misplaced(engine.name))]
+            model = build(*(sizes[name] for name in ("n_x", "n_latent", "n_hidden")))
+            refusals = [text for engine in engines if (text := model.misplaced(engine.name))]
         if refusals:
             raise FlagError(f"model {str(name)!r} {refusals[0]}")
 

@@ -49,7 +49,7 @@ def model_setting() -> Any:
 
 def guide_setting() -> Any:
     """Declare a setting that names the guide of a model that is one half of a pair."""
-    text = f"guide(x), where --model is the model(x) of a Pyro or NumPyro pair: {FORM}, whose code is then run"
+    text = f"guide(x), where the model is model(x) of a Pyro or NumPyro pair: {FORM}, whose code is then run"
     return setting(NONE, text, choices=(NONE,), or_file=partial(find, "guide"), form=FORM)
 
 

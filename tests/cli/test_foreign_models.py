@@ -67,22 +67,21 @@ def test_it_runs_on_its_own_engine_and_another_is_refused(told: dict[str, Any]) 
     found = compare(X, engines="pyro", seeds=[0, 1], **told, **FLAGS)
     assert set(found.rows.status) == {"ok"} and len(found.fit().theta) >= 1
     flags = [word for name, value in told.items() for word in (f"--{name}", value)]
+    typed = [
+        "--data",
+        "results/marginal_likelihood/data/data.npz",
+        "--backend",
+        "aevb",
+        "--engine",
+        "numpyro",
+        "--minibatch",
+        "10",
+    ]
+    typed += ["--n-latent", "2"]
     calls = (
         lambda: compare(X, **told, **FLAGS),
-        lambda: marginal_likelihood.main(
-            [
-                *flags,
-                "--data",
-                "results/marginal_likelihood/data/data.npz",
-                "--backend",
-                "aevb",
-                "--engine",
-                "numpyro",
-                "--n-latent",
-                "2",
-            ]
-        ),
-        lambda: check.main([*flags, "--n-x", "6", "--minibatch", "10"]),
+        lambda: marginal_likelihood.main([*flags, *typed]),
+        lambda: check.main([*flags, "--n-x", "6", "--n-latent", "2"]),
     )
     for call in calls:
         with pytest.raises(
