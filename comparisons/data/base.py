@@ -93,9 +93,9 @@ def digest(data: Data) -> str:
     file is large depends on its size alone, so that each has one identity.
     """
     sha256 = hashlib.sha256(f"{data.name} {data.train.shape} {data.test.shape}".encode())
-    whole = () if data.content else (data.train, data.test)
-    for values in (data.content.encode(), *(np.ascontiguousarray(array).data for array in whole)):
-        sha256.update(values)
+    sha256.update(data.content.encode())
+    for array in () if data.content else (data.train, data.test):
+        sha256.update(np.ascontiguousarray(array).data)
     return sha256.hexdigest()
 
 
