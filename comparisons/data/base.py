@@ -102,10 +102,8 @@ def digest(data: Data) -> str:
     """
     columns = f" {data.columns}" if data.columns else ""
     sha256 = hashlib.sha256(f"{data.name} {data.train.shape} {data.test.shape}{columns}".encode())
-    if data.content:
-        sha256.update(data.content.encode())
-        return sha256.hexdigest()
-    for array in (data.train, data.test):
+    sha256.update(data.content.encode())
+    for array in () if data.content else (data.train, data.test):
         sha256.update(np.ascontiguousarray(array).data)
     return sha256.hexdigest()
 

@@ -203,11 +203,9 @@ def _large(own: Own, stamp: tuple[int, int]) -> Read:
 
 def _n_train(own: Own, n: int) -> int:
     """Return how many of n rows are for training. Raises DataError unless both parts have 2."""
-    held = round(n * own.test_share)
-    if min(held, n - held) < 2:
-        raise DataError(
-            f"{own}: {n} rows leave {held} to test on with --test-share {own.test_share:g}; both parts need 2"
-        )
+    if min(held := round(n * own.test_share), n - held) < 2:
+        share = f"--test-share {own.test_share:g}"
+        raise DataError(f"{own}: {n} rows leave {held} to test on with {share}; both parts need 2")
     return n - held
 
 

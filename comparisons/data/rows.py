@@ -56,11 +56,11 @@ class Rows:
         rows, step = self.order[which].astype(np.int64), self.width * self.dtype.itemsize
         first, last = (rows.min(), rows.max()) if len(rows) else (0, -1)
         dense = last - first < 2 * len(rows)  # then all that lies between is read with them, at once
-        spans = [(first, last - first + 1)] if dense else [(row, 1) for row in rows]
+        starts, size = (np.array([first]), step * (last - first + 1)) if dense else (rows, step)
         try:
             with open(self.path, "rb", buffering=0) as file:
                 number = file.fileno()
-                read = b"".join([os.pread(number, step * n, self.offset + step * start) for start, n in spans])
+                read = b"".join([os.pread(number, size, at) for at in (self.offset + step * starts).tolist()])
                 stat = os.fstat(number)
         except OSError as error:
             raise DataError(f"{self.name} cannot be read any more: {error.strerror or error}") from error

@@ -106,13 +106,10 @@ def _levels(experiment: Experiment, data: Data) -> int:
 
 def _refuse_all_at_once(e: Experiment, n_train: int, n_x: int) -> None:
     """Raise UnfitError for what needs all rows at once, of a training set that memory does not hold."""
-    full = e.card.full_batch(e)
-    if full or e.theta == "vb":
+    if (full := e.card.full_batch(e)) or e.theta == "vb":
         what, instead = ("a full E-step", "e-step minibatch") if full else ("the bound of theta 'vb'", "theta map")
-        raise UnfitError(
-            f"{what} takes all {n_train:,} rows of {str(e.data)!r} at once, too large for memory; choose --{instead}, "
-            f"or --n-train {HELD // (4 * n_x)} at most"
-        )
+        few = f"--n-train {HELD // (4 * n_x)} at most"
+        raise UnfitError(f"{what} takes all {n_train:,} rows of {str(e.data)!r} at once; choose --{instead}, or {few}")
 
 
 def points(data: Data, split: str, count: int) -> tuple[np.ndarray, np.ndarray | None]:

@@ -176,8 +176,8 @@ class Trainer:
     @property
     def size(self) -> int:
         """How many steps the compiled program takes, at most."""
-        step = 4 * self.cell.rows_per_step * self.cell.n_x  # bytes
-        return max(1, min(self.chunk, HELD // step)) if isinstance(self.x, Rows) else self.chunk
+        held = HELD // (4 * self.cell.rows_per_step * self.cell.n_x) if isinstance(self.x, Rows) else self.chunk
+        return max(1, min(self.chunk, held))
 
     def _steps(self, standing: Standing, count: int, valued: bool) -> Info:
         """Take the next steps, at most `size`; return what each tells, in NumPy."""

@@ -17,10 +17,12 @@ from comparisons.errors import DataError, UnfitError
 from comparisons.runner import jobs, run, store, training
 from comparisons.runner.cell import on
 from comparisons.runner.experiment import Experiment
+from comparisons.runner.training import Standing
 from inference import BACKENDS, ENGINES
+from inference.base import numpys
 
 N, D = 3000, 9
-WAYS = [(backend, engine, "off") for backend in BACKENDS for engine in ENGINES] + [("mean_field", "pyro", "on")]
+WAYS = [(backend, engine, "off") for backend in BACKENDS for engine in ENGINES] + [("aevb", "pyro", "on")]
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +40,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Data, Data]
 def tiny(data: Data, **changes: Any) -> Experiment:
     assert isinstance(data.name, Own)
     settings: dict[str, Any] = {
-        "data": data.name, "samples": 13 * 130, "minibatch": 13, "n_hidden": 4, "n_latent": 2, "warmup": 0,
+        "data": data.name, "samples": 13 * 12, "minibatch": 13, "n_hidden": 4, "n_latent": 2, "warmup": 0,
         "eval_points": 10, "fit_steps": 5, "local_steps": 2, "leapfrog_steps": 2, "elbo_draws": 3, "pilot_steps": 7,
         "evidence": ("none",), "model": "vae_gaussian", **changes,
     }  # fmt: skip
@@ -51,19 +53,36 @@ def rows(experiment: Experiment, data: Data) -> list[Any]:
     return timeless(result.rows)
 
 
+def ends(experiment: Experiment, data: Data) -> tuple[Any, ...]:
+    """Train for two chunks, of 10 steps and of 2; return all that training hands on."""
+    train, standing = training.trainer(on(experiment, data, "the same"), data), Standing()
+    standing.state = train.initial(0.1)
+    told = []
+    for last in (10, 12):
+        train.advance(standing, last)
+        told.append((standing.objective, standing.acceptance, standing.decoder_evals))
+    return told, numpys(train.engine, standing.state)
+
+
 @pytest.mark.parametrize(("backend", "engine", "compiled"), WAYS)
-def test_its_rows_are_those_of_memory(
+def test_training_is_that_of_memory(
     both: tuple[Data, Data], backend: str, engine: str, compiled: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By chunks of 40 and of 3 steps: a choice of step size and an acceptance are told over the same steps."""
+    """Rows of 4 steps are read at a time: what is told of a chunk is over all of it."""
     whole, large = both
     experiment = tiny(large, backend=backend, engine=engine, compile=compiled)
-    monkeypatch.setattr(training, "CHUNK", 40)
+    expected = ends(experiment, whole)
+    monkeypatch.setattr(training, "HELD", 4 * D * 13 * 4)
+    np.testing.assert_equal(ends(experiment, large), expected)
+
+
+@pytest.mark.parametrize(("backend", "engine"), [("mean_field", "numpyro"), ("monte_carlo_em", "pyro")])
+def test_its_rows_are_those_of_memory(both: tuple[Data, Data], backend: str, engine: str) -> None:
+    whole, large = both
+    experiment = tiny(large, backend=backend, engine=engine)
     expected = rows(experiment, whole)
     assert len({row["n_seen"] for row in expected}) > 3
-    for steps in (40, 3):
-        monkeypatch.setattr(training, "HELD", 4 * D * 13 * steps)
-        np.testing.assert_equal(rows(experiment, large), expected)
+    np.testing.assert_equal(rows(experiment, large), expected)
 
 
 def test_what_needs_every_row_at_once_is_refused_and_the_remedy_helps(both: tuple[Data, Data]) -> None:
@@ -107,7 +126,7 @@ def test_compare_takes_its_path(both: tuple[Data, Data], tmp_path: Path) -> None
     whole, large = both
     path = large.name.path  # type: ignore[attr-defined]
     told: dict[str, Any] = {"samples": 390, "minibatch": 13, "n_hidden": 4, "n_latent": 2, "eval_points": 10}
-    told |= {"evidence": "importance", "importance_samples": 50, "tolerance": 5.0, "engine": "numpyro"}
+    told |= {"evidence": "none", "engine": "pyro", "elbo_draws": 2}
     found = compare(path, out=tmp_path, backend="aevb", step_size=0.1, quiet=True, **told)
     fit = found.fit("aevb")
     assert isinstance(fit.data.test, Rows) and fit.embed(fit.data.test[:5]).shape == (5, 2)
