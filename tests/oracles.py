@@ -27,6 +27,13 @@ def mean_and_variance(name: str, theta: Values, z: np.ndarray) -> tuple[np.ndarr
     if name == "linear_gaussian":
         mean = z @ theta["w"] + theta["b"]
         return mean, np.full_like(mean, np.exp(2 * theta["log_scale"]))
+    if name == "vae_deep":
+        mean = special.expit(deep(theta, z) @ theta["w_out"] + theta["b_out"])
+        return mean, mean * (1 - mean)
+    if name == "vae_categorical":
+        probability, levels = special.softmax(categorical_logits(theta, z), axis=-1), np.arange(LEVELS)
+        mean = probability @ levels
+        return mean, probability @ levels**2 - mean**2
     hidden = np.tanh(z @ theta["w1"] + theta["b1"])
     activation = hidden @ theta["w2"] + theta["b2"]
     if name == "vae_poisson":
@@ -52,9 +59,36 @@ def q_moments(name: str, phi: Values, x: np.ndarray) -> tuple[np.ndarray, np.nda
     if name == "linear_gaussian":
         loc = x @ phi["w"] + phi["b"]
         return loc, np.broadcast_to(np.exp(phi["log_scale"]), loc.shape)
+    if name == "vae_deep":
+        hidden = deep(phi, x)
+        return hidden @ phi["w_loc"] + phi["b_loc"], np.sqrt(np.exp(hidden @ phi["w_var"] + phi["b_var"]))
+    if name == "vae_categorical":
+        x = np.eye(LEVELS)[x.astype(int)].reshape(len(x), -1)
     seen = np.log(1.0 + x) if name in ("vae_poisson", "vae_negative_binomial") else x
     hidden = np.tanh(seen @ phi["w3"] + phi["b3"])
     return hidden @ phi["w4"] + phi["b4"], np.sqrt(np.exp(hidden @ phi["w5"] + phi["b5"]))
+
+
+LEVELS = 10  # of vae_categorical where none are told
+UNITS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "tanh": np.tanh,
+    "relu": lambda a: np.maximum(a, 0.0),
+    "elu": lambda a: np.where(a > 0, a, np.exp(np.minimum(a, 0.0)) - 1.0),
+}
+
+
+def deep(params: Values, h: np.ndarray, activation: str = "tanh") -> np.ndarray:
+    """Return the last hidden layer of `vae_deep`, of as many layers as there are weights."""
+    for i in range(1, 1 + sum(name[0] == "w" and name[1:].isdigit() for name in params)):
+        a = h @ params[f"w{i}"] + params[f"b{i}"]
+        h = a * special.expit(h @ params[f"v{i}"] + params[f"c{i}"]) if activation == "gated" else UNITS[activation](a)
+    return h
+
+
+def categorical_logits(theta: Values, z: np.ndarray) -> np.ndarray:
+    """Return the logits [..., n, d, LEVELS] of `vae_categorical`: those of column j begin at LEVELS j."""
+    flat = np.tanh(z @ theta["w1"] + theta["b1"]) @ theta["w2"] + theta["b2"]
+    return np.stack([flat[..., level::LEVELS] for level in range(LEVELS)], -1)
 
 
 def kl_to_standard_normal(loc: np.ndarray, scale: np.ndarray) -> np.ndarray:
@@ -123,11 +157,23 @@ def _vae_negative_binomial(theta: Values, z: np.ndarray, x: np.ndarray) -> np.nd
     return stats.nbinom.logpmf(x, r, r / (r + mean)).sum(-1)
 
 
+def _vae_deep(theta: Values, z: np.ndarray, x: np.ndarray) -> np.ndarray:
+    logits = deep(theta, z) @ theta["w_out"] + theta["b_out"]
+    return (x * special.log_expit(logits) + (1 - x) * special.log_expit(-logits)).sum(-1)
+
+
+def _vae_categorical(theta: Values, z: np.ndarray, x: np.ndarray) -> np.ndarray:
+    log_p = special.log_softmax(categorical_logits(theta, z), axis=-1)
+    return (log_p * np.eye(LEVELS)[x.astype(int)]).sum((-1, -2))
+
+
 LOG_LIKELIHOOD: dict[str, Callable[[Values, np.ndarray, np.ndarray], np.ndarray]] = {
     "vae_bernoulli": _bernoulli,
     "vae_gaussian": _vae_gaussian,
     "vae_gaussian_unit": _vae_gaussian_unit,
     "vae_poisson": _vae_poisson,
     "vae_negative_binomial": _vae_negative_binomial,
+    "vae_categorical": _vae_categorical,
+    "vae_deep": _vae_deep,
     "linear_gaussian": _linear_gaussian,
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from comparisons import full_vb, marginal_likelihood, report
-from comparisons.benchmarks import calibration, speed
+from comparisons.benchmarks import calibration, pytorch_example, speed
 from comparisons.paper import attempts_report
 from comparisons.runner import store
 
@@ -21,6 +21,7 @@ GRIDS = {
 PARTS: dict[str, Callable[[Path], object]] = {
     "attempts": attempts_report.report,
     "calibration": calibration.report,
+    "pytorch_example": pytorch_example.report,
     "speed": speed.report,
 }
 LEFT = shutil.ignore_patterns("*.safetensors", "lock", "progress.json", ".*")

@@ -18,7 +18,7 @@ import pandas
 import psutil
 import pytest
 
-from comparisons.benchmarks import scoring, speed
+from comparisons.benchmarks import pytorch_example, scoring, speed
 from comparisons.benchmarks.peers import Shape
 
 ROOT = Path(__file__).parent.parent
@@ -38,6 +38,9 @@ SMALL = {
     "comparisons.paper.judge_again": "",
     "comparisons.report": "",
     "comparisons.manifold": "--data frey --samples 200 --frey-hidden 5 --grid 2 --engine pyro",
+    "comparisons.pytorch_example": (
+        "--n-train 128 --samples 1280 --stops 512 896 --seeds 0 --eval-points 4 --engine pyro"
+    ),
     "comparisons.samples": f"{FIT} --data digits --latents 2 --grid 2",
     "comparisons.speed": "--parts bound --repeats 1 --seconds 0.01 --threads 1",
     "comparisons.full_vb": f"{GRID} --data digits --n-train 300 --evidence none",
@@ -72,6 +75,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make small what no flag does, and put back the variables that a command sets."""
     monkeypatch.setattr(speed, "SHAPES", (Shape(5, 2, n_train=150, minibatch=10, n_x=6),))
+    monkeypatch.setattr(pytorch_example, "POINTS", 4)
     cheap = ("importance, q", "annealed, prior", "appendix_d, paper")
     monkeypatch.setattr(scoring, "SWEEP", {name: scoring.SWEEP[name] for name in cheap})
     for name in ("OMP_NUM_THREADS", "TORCHINDUCTOR_CACHE_DIR"):
@@ -106,7 +110,11 @@ def test_every_command_runs(
         subprocess.run([*words, "--dry-run"], cwd=ROOT, check=True, capture_output=True)
         return
     assert words[0] in ("python", ".venv/bin/python") and words[1] == "-m", command
-    if "--preset" in words or ("--data" in words and words[words.index("--data") + 1] not in ("digits", "synthetic")):
+    if (
+        "--preset" in words
+        or "comparisons.pytorch_example" in words
+        or ("--data" in words and words[words.index("--data") + 1] not in ("digits", "synthetic"))
+    ):
         folder = Path(environment.get("AEVB_DATA") or ROOT.parent / "shared" / "data")
         if not folder.is_dir():
             pytest.skip("needs the MNIST and Frey files; set AEVB_DATA")

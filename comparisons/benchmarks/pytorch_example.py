@@ -161,8 +161,8 @@ def blocks(rows: "pd.DataFrame", beside: "pd.DataFrame") -> list[Block]:
         ),
         Table(["by", "seconds an epoch", "of the example's", f"log p(x) of {POINTS} test images"], last),
         Paragraph(
-            f"Seconds: the median of {TURNS} epochs in turns with the others. log p(x): {DRAWS:,} draws from q(z | x) for "
-            f"each; {error}."
+            f"Seconds: the median of {TURNS} epochs in turns with the others. log p(x): {DRAWS:,} draws from q(z | x) "
+            f"for each; {error}."
         ),
     ]
 

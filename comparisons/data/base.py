@@ -54,7 +54,7 @@ def take(data: Data, n_train: int | None) -> Data:
     Raises FlagError unless 1 <= n_train <= the rows there are.
     """
     if n_train is None:
-        return data._replace(spare=None)
+        return data
     spare = data.train[:0] if data.spare is None else data.spare
     n, rows = len(data.train) + len(spare), "images" if data.shape[0] > 1 else "rows"
     if n_train < 1:

@@ -38,7 +38,10 @@ class Cell(NamedTuple):
 
     @property
     def stops(self) -> tuple[int, ...]:
-        """The steps after which a fit is judged: as told, or 1, 2, 5 x 10^k points from samples / 10 or 1e5; last."""
+        """The steps after which a fit is judged: as told, else 1, 2, 5 x 10^k points; and the last.
+
+        Those points begin at samples / 10 or 1e5.
+        """
         samples, rows = self.experiment.samples, self.rows_per_step
         floor = min(1e5, samples / 10)
         decades = range(int(math.log10(samples)) + 1)

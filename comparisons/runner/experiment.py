@@ -29,12 +29,50 @@ LONG = 5000  # steps that repay the half minute it takes to compile one: each is
 NUMBERS_VERSION = 2  # of models, training and whatever else has no version of its own
 # The data that a decoder of a support takes; one of "real" takes all.
 SCORED = {"unit": ("unit", "binary"), "count": ("count", "binary")}
-OF_MODELS = ("hidden", "activation", "levels")  # settings that are fields of some models
 CARD_VERSION = 5  # until 4, jax's products of matrices were rounded to 10 bits on cards that can
 
 
 @dataclass(frozen=True, kw_only=True)
-class Experiment(JudgeSettings, AllSettings):
+class ModelSettings:
+    """Settings that are fields of some models, and that others refuse."""
+
+    hidden: tuple[int, ...] = setting(
+        (), "vae_deep: units of each hidden layer, from x to z; none: two layers of n_hidden", low=1, high=20_000
+    )
+    activation: str = setting("tanh", "vae_deep: its units", choices=ACTIVATIONS)
+    levels: int | str = setting(
+        "auto", "vae_categorical: the K of the values 0 to K - 1; auto: one more than the largest", low=2, high=10_000
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LookSettings:
+    """When a fit is judged, and how closely."""
+
+    stops: tuple[int, ...] = setting(
+        (),
+        "training points after which a fit is judged, as after the last; none: 1, 2, 5 x 10^k [datapoints]",
+        low=1,
+        high=10**10,
+        about=JUDGED,
+    )
+    eval_points: int = setting(
+        1000,
+        "first points of each split that bounds and log p(x) are taken over [datapoints]",
+        low=2,
+        high=10**6,
+        about=JUDGED,
+    )
+    elbo_draws: int = setting(
+        20, "draws of z for each point in an evaluated bound [draws]", low=2, high=100_000, about=JUDGED
+    )
+    theta_draws: int = setting(
+        10, "theta vb: draws of theta that log p(x) is averaged over [draws]", low=2, high=100_000, about=JUDGED
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment(LookSettings, JudgeSettings, AllSettings, ModelSettings):
     """One (model, data, backend, engine, seed) and how it is run and judged. Each field is a flag.
 
     Raises FlagError, naming the value and what is allowed.
@@ -55,13 +93,6 @@ class Experiment(JudgeSettings, AllSettings):
     )
     n_latent: int = setting(3, "latent variables of a datapoint", low=1, high=1000, spans=True)
     n_hidden: int = setting(100, "tanh units of the hidden layers", low=1, high=20_000)
-    hidden: tuple[int, ...] = setting(
-        (), "vae_deep: units of each hidden layer, from x to z; none: two layers of n_hidden", low=1, high=20_000
-    )
-    activation: str = setting("tanh", "vae_deep: its units", choices=ACTIVATIONS)
-    levels: int | str = setting(
-        "auto", "vae_categorical: the K of the values 0 to K - 1; auto: one more than the largest", low=2, high=10_000
-    )
     seed: int = setting(
         0,
         "seed of initial values, minibatches and noise",
@@ -96,26 +127,6 @@ class Experiment(JudgeSettings, AllSettings):
     pilot_steps: int = setting(
         300, "step_size auto: steps that each is tried for [steps]", low=1, high=10**7, about=FITTED
     )
-    stops: tuple[int, ...] = setting(
-        (),
-        "training points after which a fit is judged, as after the last; none: 1, 2, 5 x 10^k [datapoints]",
-        low=1,
-        high=10**10,
-        about=JUDGED,
-    )
-    eval_points: int = setting(
-        1000,
-        "first points of each split that bounds and log p(x) are taken over [datapoints]",
-        low=2,
-        high=10**6,
-        about=JUDGED,
-    )
-    elbo_draws: int = setting(
-        20, "draws of z for each point in an evaluated bound [draws]", low=2, high=100_000, about=JUDGED
-    )
-    theta_draws: int = setting(
-        10, "theta vb: draws of theta that log p(x) is averaged over [draws]", low=2, high=100_000, about=JUDGED
-    )
     device: str = setting("cpu", "where arrays live", choices=("cpu", "cuda"), about=RUN)
     threads: int = setting(1, "threads of the array library [threads]", low=1, high=4096, about=RUN)
     compile: str = setting(
@@ -130,7 +141,8 @@ class Experiment(JudgeSettings, AllSettings):
         named = (self.evidence,) if isinstance(self.evidence, str) else tuple(self.evidence)
         object.__setattr__(self, "evidence", named)
         for name in ("hidden", "stops"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+            value = getattr(self, name)
+            object.__setattr__(self, name, tuple(value) if isinstance(value, (tuple, list)) else (value,))
         check(self)
         if isinstance(self.data, Own):
             object.__setattr__(self, "data", self.data.taken(self.test_share, self.scale))
@@ -175,8 +187,8 @@ def built(experiment: Experiment, n_x: int) -> Model:
     try:
         model = parts.model(experiment.model)(n_x, experiment.n_latent, experiment.n_hidden)
         model = with_log_variance_factor(model, experiment.log_variance_factor)
-        told = {name: getattr(experiment, name) for name in OF_MODELS}
-        model = with_fields(model, {k: v for k, v in told.items() if v != getattr(Experiment, k)})
+        told = {f.name: getattr(experiment, f.name) for f in fields(ModelSettings)}
+        model = with_fields(model, {name: v for name, v in told.items() if v != getattr(ModelSettings, name)})
     except ValueError as error:
         raise FlagError(f"model {str(experiment.model)!r}: {error}") from error
     if refusal := model.refusal():
@@ -214,10 +226,9 @@ def method(e: Experiment) -> str:
     Of a model or backend from a file that is its content: two versions of one file are two methods.
     """
     judge = (f for f in fields(JudgeSettings) if f.name not in ("evidence", "max_memory"))
-    mine = (f for f in fields(Experiment) if f.name in ("initial_scale", "log_variance_factor", *OF_MODELS))
-    told = {
-        f.name: getattr(e, f.name) for f in (*fields(AllSettings), *judge, *mine) if getattr(e, f.name) != f.default
-    }
+    mine = (f for f in fields(Experiment) if f.name in ("initial_scale", "log_variance_factor"))
+    every = (*fields(AllSettings), *judge, *mine, *fields(ModelSettings))
+    told = {f.name: getattr(e, f.name) for f in every if getattr(e, f.name) != f.default}
     joined = {name: ",".join(map(str, v)) if isinstance(v, tuple) else v for name, v in told.items()}  # no space in it
     changed = [f"{name}={value}" for name, value in joined.items()]
     if e.step_size != "auto":

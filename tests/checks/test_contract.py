@@ -73,6 +73,7 @@ def test_what_only_looks_like_a_breach_is_none(name: str, engine: Engine) -> Non
 def test_registered_models_keep_it_in_under_a_second(name: str, sizes: tuple[int, int, int], engine: Engine) -> None:
     model = MODELS[name](*sizes)
     x = np.random.default_rng(1).random((2, sizes[0]), dtype=np.float32)
+    x = np.floor(10 * x) if model.support == "count" else x
     assert type(model) in SHIPPED  # a comparison takes this test's word for it
     start = time.process_time()
     assert breach(engine, model, x) == ""

@@ -26,7 +26,12 @@ from comparisons.errors import DataError, FlagError
 from models import MODELS
 
 FOLDER = Path(os.environ.get("AEVB_DATA") or Path(__file__).parents[3] / "shared" / "data")
-NEEDS = {"mnist": "mnist", "mnist_binary": "mnist", "frey": "frey"}  # the folder that a name reads; others need none
+NEEDS = {
+    "mnist": "mnist",
+    "mnist_255": "mnist",
+    "mnist_binary": "mnist",
+    "frey": "frey",
+}  # the folder that a name reads; others need none
 
 TRAIN = "mnist/train-images-idx3-ubyte.gz"
 TEST = "mnist/t10k-images-idx3-ubyte.gz"
@@ -41,6 +46,10 @@ EXPECTED = {
     "mnist": (
         ((50_000, 784), (10_000, 784), (28, 28), "unit", False),
         "ebfd4903ec51a46e76eb2eb5bf34b8fb7c0b496eb46004d85399799514d447b0",
+    ),
+    "mnist_255": (
+        ((50_000, 784), (10_000, 784), (28, 28), "unit", False),
+        "4cd54908d0632a6e335381d41a5677eabb82628f99cb09505c77a8c0d42c3b31",
     ),
     "mnist_binary": (
         ((50_000, 784), (10_000, 784), (28, 28), "binary", True),
@@ -230,9 +239,22 @@ def test_take_refuses_what_is_not_there(n_train: int) -> None:
 
 
 def test_take_names_the_images_of_mnist() -> None:
-    assert "n_train 60000 exceeds the 50000 training images of mnist" in message(
-        FlagError, take, loaded("mnist"), 60_000
+    assert "n_train 60001 exceeds the 60000 training images of mnist" in message(
+        FlagError, take, loaded("mnist"), 60_001
     )
+
+
+@pytest.mark.parametrize("name", ["mnist", "mnist_255", "mnist_binary"])
+def test_the_validation_images_follow_where_more_is_asked_for(name: str) -> None:
+    """Row by row as in the file, and the 50,000 before them as they were; the test set is the same."""
+    found, images = loaded(name), read_idx(FOLDER / TRAIN).reshape(60_000, -1)
+    most, some = take(found, 60_000), take(found, 50_001)
+    by = {"mnist": 256, "mnist_255": 255, "mnist_binary": 255}[name]
+    np.testing.assert_array_equal(most.train, images.astype(np.float32) / np.float32(by))
+    np.testing.assert_array_equal(most.train[:50_000], found.train)
+    np.testing.assert_array_equal(some.train, most.train[:50_001])
+    assert most.test is found.test and most.train.flags.c_contiguous
+    assert len({digest(one) for one in (found, some, most)}) == 3 and digest(take(found, None)) == digest(found)
 
 
 @pytest.mark.fault("NaN, infinite and out-of-range data", "refused with the first index")

@@ -40,6 +40,16 @@ def test_other_columns_are_scipys() -> None:
     assert baseline(train, x, "unit normal") == pytest.approx(expected, rel=1e-12)
 
 
+def test_a_column_of_levels_has_their_shares_and_is_a_bernoulli_where_there_are_two() -> None:
+    rng = np.random.default_rng(0)
+    train, x = rng.integers(0, [4, 7], (500, 2)), rng.integers(0, [4, 7], (40, 2))
+    shares = [np.bincount(column) / 500 for column in train.T]
+    expected = np.log(np.stack([share[column] for share, column in zip(shares, x.T, strict=True)])).sum(0).mean()
+    assert baseline(train, x, "categorical") == pytest.approx(expected, rel=1e-12)
+    assert baseline(train, np.array([[9, 0]]), "categorical") == pytest.approx(np.log(1 / 1000) + np.log(shares[1][0]))
+    assert baseline(train > 1, x > 1, "categorical") == pytest.approx(baseline(train > 1, x > 1, "binary"), rel=1e-12)
+
+
 def test_a_negative_binomial_s_shape_is_found_and_no_other_is_better() -> None:
     rng = np.random.default_rng(0)
     train = np.stack([rng.negative_binomial(r, r / (r + m), 20_000) for r, m in ((0.5, 2.0), (4.0, 30.0))], 1)

@@ -32,8 +32,16 @@ BIASES = {
     "vae_gaussian_unit": ("b2", 1.0, 0.0),
     "vae_poisson": ("b2", 0.0, -1.0),
     "vae_negative_binomial": ("b2", 0.0, -0.5),
+    "vae_categorical": ("b2", 0.9, -0.1),
+    "vae_deep": ("b_out", 0.5, -0.5),
     "linear_gaussian": ("b", 1.0, 0.0),
 }
+
+# Which rows theta sees is the backend's and the engine's doing, and a model's no more than that its gradient tells: so
+# all ways and engines with two models, of which one is linear, and one way with each of the others.
+FULL = ("vae_bernoulli", "linear_gaussian")
+SEEN = [(model, *way, engine) for model in FULL for way in WAYS for engine in ENGINES]
+SEEN += [(model, *WAYS[0], engine) for model in MODELS if model not in FULL for engine in list(ENGINES)[-1:]]
 
 ways = pytest.mark.parametrize(("backend", "e_step"), WAYS)
 engines = pytest.mark.parametrize("engine", list(ENGINES))
@@ -89,9 +97,7 @@ def drawn(steps: int, seed: int = 0) -> np.ndarray:
     return np.bincount(np.concatenate([rows(step) for step in range(steps)]), minlength=N)
 
 
-@pytest.mark.parametrize("model", list(MODELS))
-@ways
-@engines
+@pytest.mark.parametrize(("model", "backend", "e_step", "engine"), SEEN)
 def test_theta_sees_every_row_equally_often(
     engine: str, backend: str, e_step: str, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,17 +1,20 @@
 """The models: one density on every engine and in NumPy, and the closed forms of `linear_gaussian`."""
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import oracles
 import pytest
-from scipy import stats
+from scipy import special, stats
 
 from inference.base import Engine, arrays, numpys
 from models import MODELS
 from models.base import Model
 from models.linear_gaussian import LinearGaussian, log_px, maximum_likelihood, posterior
+from models.vae_categorical import VaeCategorical
+from models.vae_deep import VaeDeep
 
 N, D, K, H = 4, 6, 2, 5
 
@@ -26,7 +29,7 @@ def case(name: str, scale: float = 0.5, seed: int = 0) -> Case:
     x = rng.random((N, D)).astype(np.float32)
     x[0, :3] = 0.0, 1.0, 0.5
     if model.support == "count":
-        x = np.floor(10.0 * x)
+        x = np.minimum(np.floor(10.0 * x), 9.0)  # of as many levels as `vae_categorical` has
     return model, theta, phi, _normal(rng, 1.0, (N, K)), x
 
 
@@ -184,6 +187,7 @@ def test_init_is_a_function_of_the_seed(name: str) -> None:
         ("vae_gaussian_unit", {"b2"}, {"b4", "w5", "b5"}),
         ("vae_poisson", {"b2"}, {"b4", "w5", "b5"}),
         ("vae_negative_binomial", {"b2", "log_r"}, {"b4", "w5", "b5"}),
+        ("vae_categorical", {"b2"}, {"b4", "w5", "b5"}),
         ("linear_gaussian", {"b", "log_scale"}, {"b", "log_scale"}),
     ],
 )
@@ -193,6 +197,119 @@ def test_init_scales_are_the_papers(name: str, zero_theta: set[str], zero_phi: s
         assert {key for key, value in group.items() if not value.any()} == zero
         for key in group.keys() - zero:
             assert_standard_normal(group[key].reshape(-1, 1).astype(np.float64) / 0.01)
+
+
+# vae_deep and vae_categorical: what is theirs alone.
+
+
+ACTIVATED = [("tanh", ()), ("relu", (7,)), ("elu", (7, 4, 3)), ("gated", (7, 4))]
+
+
+@pytest.mark.parametrize(("activation", "hidden"), ACTIVATED)
+def test_any_number_of_layers_of_any_units_is_the_oracles(
+    activation: str, hidden: tuple[int, ...], engine: Engine
+) -> None:
+    """The decoder's mean and q(z | x), with leading axes of z; the decoder has the encoder's layers in reverse."""
+    model = VaeDeep(D, K, H, hidden=hidden, activation=activation)
+    (theta, phi), widths = model.init(1), hidden or (H, H)
+    assert [phi[f"w{i}"].shape for i in range(1, len(widths) + 1)] == [*pairwise((D, *widths))]
+    assert [theta[f"w{i}"].shape for i in range(1, len(widths) + 1)] == [*pairwise((K, *widths[::-1]))]
+    assert {name: value.shape for name, value in phi.items()} == dict(model.phi_shapes)
+    x, z = case("vae_deep")[-1], _normal(np.random.default_rng(1), 3.0, (3, N, K))
+    values, params = {"z": engine.array(z)}, arrays(engine, theta)
+    found = engine.conditional(model.generative, "x", {**values, "x": engine.array(x)}, params, N).mean
+    wide = oracles.deep(oracles.float64(theta), z.astype(np.float64), activation)
+    np.testing.assert_allclose(engine.numpy(found), special.expit(wide @ theta["w_out"] + theta["b_out"]), rtol=2e-5)
+    score = engine.log_prob(model.recognition, values, arrays(engine, phi), engine.array(x))
+    hidden_of_x = oracles.deep(oracles.float64(phi), x.astype(np.float64), activation)
+    scale = np.exp(0.5 * (hidden_of_x @ phi["w_var"] + phi["b_var"]))
+    expected = stats.norm.logpdf(z, hidden_of_x @ phi["w_loc"] + phi["b_loc"], scale).sum(-1)
+    np.testing.assert_allclose(engine.numpy(score), expected, rtol=1e-5)
+
+
+def test_deep_layers_start_as_torchs_do() -> None:
+    """Uniform within 1 / sqrt(inputs), weights and biases: its ends, mean and variance, within 5 standard errors."""
+    torch = pytest.importorskip("torch")
+    theta, phi = VaeDeep(300, 100, 1, hidden=(200,), activation="gated").init(0)
+    for group, inputs in ((theta, {"1": 100, "out": 200}), (phi, {"1": 300, "loc": 200, "var": 200})):
+        for name, value in group.items():
+            bound = 1 / np.sqrt(inputs[name[1:].strip("_")])
+            (scaled := value.astype(np.float64).ravel() / bound).sort()
+            assert abs(scaled[0] + 1) < 10 / scaled.size and abs(scaled[-1] - 1) < 10 / scaled.size, name
+            assert abs(scaled.mean()) < 5 / np.sqrt(3 * scaled.size)
+            assert abs((scaled**2).mean() - 1 / 3) < 5 * np.sqrt(4 / 45 / scaled.size)
+    layer = torch.nn.Linear(200, 300)
+    for weights in (layer.weight, layer.bias):
+        assert abs(float(weights.detach().abs().max()) - 1 / np.sqrt(200)) < 0.05 / np.sqrt(200)
+
+
+@pytest.mark.parametrize(
+    ("told", "words"), [({"activation": "swish"}, "'swish'.*tanh, relu, elu, gated"), ({"hidden": (3, 0)}, "3, 0")]
+)
+def test_a_deep_model_refuses_what_it_cannot_be(told: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        VaeDeep(D, K, H, **told)
+
+
+def test_networks_that_others_trained_fit_in(engine: Engine) -> None:
+    """torch's layers, elu, and one head of mean and log variance: the same logits and the same q."""
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    encoder = torch.nn.Sequential(
+        *(torch.nn.Linear(D, 8), torch.nn.ELU(), torch.nn.Linear(8, 5), torch.nn.ELU(), torch.nn.Linear(5, 2 * K))
+    )
+    decoder = torch.nn.Sequential(
+        *(torch.nn.Linear(K, 5), torch.nn.ELU(), torch.nn.Linear(5, 8), torch.nn.ELU(), torch.nn.Linear(8, D))
+    )
+    (w1, b1, w2, b2, w, b), (v1, c1, v2, c2, v, c) = (
+        [weights.detach().numpy().T for weights in network.parameters()] for network in (encoder, decoder)
+    )
+    phi = {"w1": w1, "b1": b1, "w2": w2, "b2": b2, "w_loc": w[:, :K], "b_loc": b[:K], "w_var": w[:, K:], "b_var": b[K:]}
+    theta = {"w1": v1, "b1": c1, "w2": v2, "b2": c2, "w_out": v, "b_out": c}
+    model = VaeDeep(D, K, 1, hidden=(8, 5), activation="elu")
+    x = case("vae_deep")[-1]
+    q = engine.conditional(
+        model.recognition, "z", {"z": engine.array(np.zeros((N, K)))}, arrays(engine, phi), engine.array(x)
+    )
+    with torch.no_grad():
+        mean, log_variance = encoder(torch.from_numpy(x)).numpy().T.reshape(2, K, N).swapaxes(1, 2)
+        logits = decoder(torch.from_numpy(mean.copy())).numpy()
+    np.testing.assert_allclose(engine.numpy(q.mean), mean, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(engine.numpy(q.variance), np.exp(log_variance), rtol=1e-4)
+    values = {"z": engine.array(mean), "x": engine.array(x)}
+    found = engine.conditional(model.generative, "x", values, arrays(engine, theta), N).mean
+    np.testing.assert_allclose(engine.numpy(found), special.expit(logits), rtol=1e-5)
+
+
+@pytest.mark.parametrize("levels", [2, 3, 17])
+def test_a_categorical_column_has_as_many_levels_as_told_and_no_others(levels: int, engine: Engine) -> None:
+    model = VaeCategorical(D, K, H, levels=levels)
+    theta, phi = model.init(0)
+    assert theta["w2"].shape == (H, D * levels) and phi["w3"].shape == (D * levels, H)
+    theta["b2"] = _normal(np.random.default_rng(0), 2.0, (D * levels,))
+    z = np.zeros((levels + 1, K), np.float32)
+    x = np.repeat(np.arange(levels + 1.0)[:, None], D, axis=1)
+    given = {"z": engine.array(z), "x": engine.array(x)}
+    site = engine.conditional(model.generative, "x", given, arrays(engine, theta), levels + 1)
+    found = engine.numpy(site.base_dist.log_prob(engine.array(x)))  # a column at each of its levels, and at one more
+    hidden = np.tanh(theta["b1"].astype(np.float64))
+    logits = (hidden @ theta["w2"] + theta["b2"]).reshape(D, levels)
+    np.testing.assert_allclose(found[:levels], special.log_softmax(logits, axis=-1).T, rtol=1e-5)
+    assert (found[levels] == -np.inf).all()
+    assert (
+        engine.numpy(engine.log_prob(model.recognition, {"z": given["z"]}, arrays(engine, phi), given["x"])) < 0
+    ).all()
+
+
+def test_two_levels_are_a_bernoulli(engine: Engine) -> None:
+    model, (theta, _) = VaeCategorical(D, K, H, levels=2), VaeCategorical(D, K, H, levels=2).init(3)
+    z = _normal(np.random.default_rng(0), 3.0, (N, K))
+    x = (np.random.default_rng(1).random((N, D)) < 0.5).astype(np.float32)
+    values = {"z": engine.array(z), "x": engine.array(x)}
+    found = engine.numpy(engine.log_prob(model.generative, values, arrays(engine, theta), N))
+    halves = {name: theta[name][..., 1::2] - theta[name][..., ::2] for name in ("w2", "b2")}
+    expected = oracles.log_joint("vae_bernoulli", oracles.float64({**theta, **halves}), z, x)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 # linear_gaussian: the ruler.

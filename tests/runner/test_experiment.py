@@ -2,8 +2,10 @@
 
 import math
 import re
+import tempfile
 from collections.abc import Iterator
 from dataclasses import Field, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from comparisons.runner.experiment import STEP_SIZES, Experiment, built, identit
 from inference import BACKENDS, ENGINES, AllSettings
 from models import MODELS
 from models.vae import VaeBernoulli, VaeGaussian
+from models.vae_deep import VaeDeep
 
 DIGEST = "0" * 64
 
@@ -59,6 +62,10 @@ def changed(f: Field[Any]) -> Any:
         return "vae_gaussian"
     if f.name == "n_train":
         return 1000
+    if f.default == ():
+        return (50,)
+    if f.name == "levels":
+        return 5
     if isinstance(f.default, bool):
         return not f.default
     if "choices" in f.metadata:
@@ -330,6 +337,64 @@ def test_only_models_with_log_variance_weights_take_a_factor_on_them() -> None:
     assert built(Experiment(log_variance_factor=0.1, data="frey"), 560) == expected[1]
     with pytest.raises(FlagError, match=r"linear_gaussian.* log_variance_factor 0\.1 .*; drop --log-variance-factor"):
         on(Experiment(log_variance_factor=0.1, data="synthetic"), of_shape(2000, 10))
+
+
+def test_the_layers_of_a_network_are_fields_of_a_model_that_has_them() -> None:
+    told: dict[str, Any] = {"model": "vae_deep", "hidden": [40, 30], "activation": "gated"}
+    assert built(Experiment(**told), 64) == VaeDeep(64, 3, 100, hidden=(40, 30), activation="gated")
+    assert built(Experiment(model="vae_deep"), 64) == VaeDeep(64, 3, 100)
+    assert method(Experiment(**told)) == "hidden=40,30 activation=gated"  # words are told apart at spaces
+    for flag, value in (("hidden", (40,)), ("activation", "relu"), ("levels", 5)):
+        alone: dict[str, Any] = {flag: value}
+        with pytest.raises(FlagError, match=rf"^model 'vae_bernoulli': it has no {flag}; drop --{flag}, or .* --model"):
+            built(Experiment(**alone), 64)
+
+
+def test_settings_of_models_rename_no_cell_at_their_defaults() -> None:
+    plain = identity(Experiment(model="vae_deep"), DIGEST)
+    assert plain == identity(Experiment(model="vae_deep", hidden=(), activation="tanh", levels="auto"), DIGEST)
+    assert plain != identity(Experiment(model="vae_deep", hidden=(100, 100)), DIGEST)  # the same, and said
+    listed: Any = [5]  # as JSON has it
+    assert identity(Experiment(hidden=listed), DIGEST) == identity(Experiment(hidden=(5,)), DIGEST)
+
+
+@pytest.mark.parametrize(("largest", "told", "levels"), [(9, "auto", 10), (9, 12, 12), (0, "auto", 2), (16, 17, 17)])
+def test_the_levels_of_a_column_are_the_datas_unless_told(largest: int, told: int | str, levels: int) -> None:
+    """The largest value may lie in the test set; a cell tells the number, and asked for by it keeps its name."""
+    data = counts(largest)
+    cell = on(Experiment(model="vae_categorical", data=mine(), levels=told), data)
+    assert cell.experiment.levels == levels and built(cell.experiment, 6).levels == levels  # type: ignore[attr-defined]
+    assert on(cell.experiment, data).name == cell.name
+    assert f"levels={levels}" in method(cell.experiment)
+
+
+def test_too_few_levels_are_refused_with_the_value_and_too_many_with_the_limit() -> None:
+    with pytest.raises(FlagError, match=r"levels 9 is too few for the value 9 of mine; choose 10 or more"):
+        on(Experiment(model="vae_categorical", data=mine(), levels=9), counts(9))
+    with pytest.raises(FlagError, match="levels 20001 is out of range; it must be at least 2 and at most 10000"):
+        on(Experiment(model="vae_categorical", data=mine()), counts(20_000))
+
+
+@cache
+def mine() -> str:
+    path = Path(tempfile.mkdtemp()) / "mine.npy"
+    np.save(path, np.arange(60).reshape(10, 6) % 3)
+    return find(str(path))
+
+
+def counts(largest: int) -> Data:
+    train = np.zeros((150, 6), np.float32)
+    test = train.copy()
+    test[3, 2] = largest
+    return Data("mine", train, test, (1, 6), "count", "", False)
+
+
+def test_stops_are_as_told_and_the_last() -> None:
+    one: Any = 5
+    told = Experiment(samples=1000, stops=(250, 70, 5000))  # in any order; what lies beyond the end is none
+    assert seen(told, 1000) == [200, 1000] and told.stops == (250, 70, 5000)
+    assert seen(Experiment(samples=1000, stops=one), 1000) == [1000]
+    assert method(told) == ""
 
 
 def test_the_step_sizes_are_the_papers() -> None:
