@@ -50,7 +50,7 @@ class StateSpace(Model):
         lag = time[:, None] - time
         # Column s of the factor is what e_s becomes; powers of a negative lag would be infinite, and their gradients.
         powers = xp.where(lag >= 0, a ** xp.where(lag >= 0, lag, 0), 0.0 * a)
-        factor = powers * xp.where(time == 0, 1.0 + 0.0 * a, xp.sqrt(1.0 - a * a))
+        factor = powers * xp.where(time == 0, 1.0 + 0.0 * a, 1.0 / xp.cosh(theta["raw"])[:, None, None])
         with ppl.plate("data", n):
             h = ppl.sample("h", dist.MultivariateNormal(0.0 * factor[..., 0], scale_tril=factor).to_event(1))
             loc = (theta["c"][:, None] * h).sum(-2) + theta["b"]

@@ -43,5 +43,5 @@ class Supervised(OneHiddenLayer):
             loc = xp.matmul(hidden, theta["w2"]) + theta["b2"]
             ppl.sample("y", ppl.dist.Normal(loc, xp.exp(theta["log_scale"])).to_event(1))
 
-    def recognition(self, ppl: Ppl, phi: Params, y: Array, x: Array = None) -> None:
+    def recognition(self, ppl: Ppl, phi: Params, y: Array, x: Array = None) -> None:  # type: ignore[override]
         super().recognition(ppl, phi, ppl.xp.concatenate([x, y], -1))
