@@ -65,10 +65,14 @@ def log_px(theta: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:
     """Exact log N(x; b, w'w + s^2 I) for each row of x [n, d], in float64. Returns [n], in nats."""
     w, b, variance = _float64(theta)
     covariance = w.T @ w + variance * np.eye(w.shape[1])
-    centred = np.asarray(x, np.float64) - b
+    return log_normal(np.asarray(x, np.float64) - b, covariance)
+
+
+def log_normal(centred: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    """Return log N(y; 0, covariance [d, d]) in nats [n], for each row y of `centred` [n, d], in float64."""
     whitened = np.linalg.solve(np.linalg.cholesky(covariance), centred.T)
     log_det = np.linalg.slogdet(covariance)[1]
-    return -0.5 * (np.square(whitened).sum(0) + log_det + w.shape[1] * LOG_2PI)
+    return np.asarray(-0.5 * (np.square(whitened).sum(0) + log_det + len(covariance) * LOG_2PI))
 
 
 def posterior(theta: Mapping[str, np.ndarray], x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -27,16 +28,21 @@ class OneHiddenLayer(LogVarianceWeights):
     def init(self, seed: int) -> tuple[Params, Params]:
         rng = np.random.default_rng(seed)
         k, h, d = self.n_latent, self.n_hidden, self.n_x
-        phi = {
-            "w3": small_normal(rng, d, h),
+        phi = self.initial_encoder(rng, d)
+        theta = {"w1": small_normal(rng, k, h), "b1": small_normal(rng, h), "w2": small_normal(rng, h, d)}
+        return {name: theta.get(name, zeros(*shape)) for name, shape in self.theta_shapes.items()}, phi
+
+    def initial_encoder(self, rng: np.random.Generator, n_seen: int) -> Params:
+        """Draw phi of `encoded`, for an encoder that sees n_seen columns."""
+        k, h = self.n_latent, self.n_hidden
+        return {
+            "w3": small_normal(rng, n_seen, h),
             "b3": small_normal(rng, h),
             "w4": small_normal(rng, h, k),
             "b4": zeros(k),
             "w5": zeros(h, k),
             "b5": zeros(k),
         }
-        theta = {"w1": small_normal(rng, k, h), "b1": small_normal(rng, h), "w2": small_normal(rng, h, d)}
-        return {name: theta.get(name, zeros(*shape)) for name, shape in self.theta_shapes.items()}, phi
 
     def decoded(self, ppl: Ppl, theta: Params) -> tuple[Array, Array]:
         """Sample z ~ N(0, I), and return the hidden layer h = tanh(z w1 + b1) and h w2 + b2 [..., n, n_x]."""
@@ -44,14 +50,19 @@ class OneHiddenLayer(LogVarianceWeights):
         hidden = ppl.xp.tanh(ppl.xp.matmul(z, theta["w1"]) + theta["b1"])
         return hidden, ppl.xp.matmul(hidden, theta["w2"]) + theta["b2"]
 
-    def recognition(self, ppl: Ppl, phi: Params, x: Array) -> None:
-        """Sample z ~ N(mu, diag sigma^2) with h = tanh(x w3 + b3), mu = h w4 + b4, log sigma^2 = f h w5 + b5."""
+    def encoded(self, ppl: Ppl, phi: Params, x: Array) -> Any:
+        """Return N(mu, diag sigma^2) with h = tanh(x w3 + b3), mu = h w4 + b4, log sigma^2 = f h w5 + b5."""
         hidden = ppl.xp.tanh(ppl.xp.matmul(x, phi["w3"]) + phi["b3"])
         loc = ppl.xp.matmul(hidden, phi["w4"]) + phi["b4"]
         log_variance = self.weighted(ppl.xp.matmul(hidden, phi["w5"]))
         scale = ppl.xp.exp(0.5 * (log_variance + phi["b5"]))
+        return ppl.dist.Normal(loc, scale).to_event(1)
+
+    def recognition(self, ppl: Ppl, phi: Params, x: Array) -> None:
+        """Sample z from what x is `encoded` as."""
+        q = self.encoded(ppl, phi, x)
         with ppl.plate("data", x.shape[0]):
-            ppl.sample("z", ppl.dist.Normal(loc, scale).to_event(1))
+            ppl.sample("z", q)
 
 
 @dataclass(frozen=True)

@@ -23,15 +23,21 @@ from inference import rows
 from inference.base import Array, Engine, Key, Params, Site, repeated
 from inference.latents import Latents, images, latents
 from models.base import Model
+from models.gaussian_mixture import GaussianMixture
+from models.group_effects import GroupEffects
+from models.hierarchical_vae import HierarchicalVae
 from models.linear_gaussian import LinearGaussian
+from models.state_space import StateSpace
+from models.supervised import Supervised
 from models.vae import VaeBernoulli, VaeGaussian, VaeGaussianUnit
 from models.vae_categorical import VaeCategorical
 from models.vae_deep import VaeDeep
+from models.vae_negative_binomial_sized import VaeNegativeBinomialSized
 from models.vae_poisson import VaeNegativeBinomial, VaePoisson
 
 SHIPPED = (
     *(VaeBernoulli, VaeGaussian, VaeGaussianUnit, VaePoisson, VaeNegativeBinomial, VaeCategorical, VaeDeep),
-    LinearGaussian,
+    *(LinearGaussian, HierarchicalVae, StateSpace, Supervised, GroupEffects, GaussianMixture, VaeNegativeBinomialSized),
 )
 LOOKED_AT = 100  # datapoints, for two that differ
 RTOL = 2e-5  # float32 sums over some hundred columns, in another order

@@ -169,6 +169,11 @@ class Case(Sized):
         _ = self.latents  # found by running the program, and not while it is recorded
         return self.programs.run(function, *args)
 
+    def scores_of_sites(self, values: dict[str, np.ndarray], x: np.ndarray) -> dict[str, np.ndarray]:
+        """Score both programs [n] at values of the latent sites."""
+        joint, q = self.programs.log_joint_of_sites, self.programs.log_q_of_sites
+        return {"generative": self._run(joint, self.theta, values, x), "recognition": self._run(q, self.phi, values, x)}
+
     @property
     def scores(self) -> dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]:
         """Both programs' scores of (z, x), by name."""
@@ -202,6 +207,14 @@ class Programs:
     def log_q(self, phi: Params, z: Array, x: Array) -> Array:
         """Score log q(z | x, phi) [..., n], from arrays of the engine, not compiled."""
         return self.sites.log_q(Posterior(recognition(self.model), (phi, x)), self.sites.at({}), z)
+
+    def log_joint_of_sites(self, theta: Params, values: Params, x: Array) -> Array:
+        """Score log p(x, values | theta) [n], from arrays of the engine, not compiled."""
+        return self.sites.score(theta, x, values)
+
+    def log_q_of_sites(self, phi: Params, values: Params, x: Array) -> Array:
+        """Score log q(values | x, phi) [n], from arrays of the engine, not compiled."""
+        return self.engine.log_prob(recognition(self.model), values, phi, x)
 
     def log_decoder(self, theta: Params, z: Array, x: Array) -> Array:
         """Score log p(x | z, theta) [n], from arrays of the engine, not compiled."""
@@ -411,16 +424,26 @@ def prior_of_z_is_normalised(case: Case) -> None:
 
 
 def x_given_z_is_normalised(case: Case) -> None:
-    """p(x | z) integrates, or for whole numbers sums, to 1 over x, tried with two columns."""
+    """What is observed integrates, or for whole numbers sums, to 1 given z, tried with two columns of x."""
     small = case.resized(2, case.n_latent)
-    if widths(small.model).keys() != {"x"} or small.model.summed:
-        raise NothingToCheckError("the model observes or is given more than x, or sums something out")
-    z = np.repeat(small.z[:1], DRAWS, axis=0)
-    values = small.latents.values(small.latents.at(arrays(small.engine, small.theta)), small.engine.array(z))
-    given = small.engine.ppl.condition(small.model.generative, values)
+    model, engine = small.model, small.engine
+    each = [widths(model)[name] for name in model.observed]
+    if sum(each) > 2:
+        raise NothingToCheckError("at its fewest the model observes more than two columns, too many for a fine grid")
+    z, like = np.repeat(small.z[:1], DRAWS, axis=0), np.repeat(small.like(1), DRAWS, axis=0)
+    values = small.latents.values(small.latents.at(arrays(engine, small.theta)), engine.array(z))
+    given = engine.ppl.condition(generative(model, engine.array(like)), values)
     _ = case.base_scores  # where there are none, there is nothing to say of their total
-    draws = small.programs.draw(given, arrays(small.engine, small.theta), DRAWS)["x"]
-    total = _mass(lambda x: small.given_z(np.repeat(small.z[:1], len(x), axis=0), x), draws)
+    drawn = small.programs.draw(given, arrays(engine, small.theta))
+
+    def score(seen: np.ndarray) -> np.ndarray:
+        cut = dict(zip(model.observed, np.split(seen, np.cumsum(each)[:-1], axis=1), strict=True))
+        n = len(seen)
+        return small.given_z(
+            np.repeat(small.z[:1], n, axis=0), packed(NUMPY, model, cut, np.repeat(like[:1], n, axis=0))
+        )
+
+    total = _mass(score, np.concatenate([drawn[name] for name in model.observed], 1))
     mend = "add the density's normalising constant"
     expect(abs(total - 1) < 0.02, f"a total of {total:.3f}", "1 within 2 %", mend)
 
@@ -437,11 +460,15 @@ def recognition_is_normalised(case: Case) -> None:
 
 
 def _fewest(case: Case) -> Case:
-    """Return the model with one latent variable. Raises NothingToCheckError where that makes more than two numbers."""
-    small = case.resized(case.n_x, 1)
-    if small.latents.size > 2:
-        raise NothingToCheckError("its fewest latent sites have more than two coordinates, too many for a fine grid")
-    return small
+    """Return the model with one latent variable, and two columns where it has a number for each.
+
+    Raises NothingToCheckError where that makes more than two numbers.
+    """
+    for n_x in (case.n_x, 2):
+        small = case.resized(n_x, 1)
+        if small.latents.size <= 2:
+            return small
+    raise NothingToCheckError("its fewest latent sites have more than two coordinates, too many for a fine grid")
 
 
 def not_finite_theta_is_no_crash(case: Case) -> None:
@@ -537,7 +564,7 @@ def compiled_is_eager(case: Case) -> None:
 
 
 def engines_agree(case: Case) -> None:
-    """Both engines score the same theta, phi, z and x alike, to float32."""
+    """Both engines score the same theta, phi, latent sites and x alike, to float32."""
     for name in ENGINES:
         if name == case.engine.name:
             continue
@@ -547,11 +574,13 @@ def engines_agree(case: Case) -> None:
             other = inference.engine(name, "cpu", 1)
         except ImportError as error:
             raise NothingToCheckError(f"the engine {name} is not installed ({in_one_line(error)})") from None
-        twin = Case(case.factory, other, case.n_x, case.n_latent, case.n_hidden)
-        for program, here in case.base_scores.items():
+        twin, _ = Case(case.factory, other, case.n_x, case.n_latent, case.n_hidden), case.base_scores
+        # The sites and not their coordinates, which each engine lays by draws of its own.
+        values = numpys(case.engine, case.latents.values(case.latents.at({}), case.engine.array(case.z)))
+        for program, here in case.scores_of_sites(values, case.x).items():
             what = f"{program} scores on {case.engine.name} and {name}"
             mend = "keep to names that torch and jax.numpy share and that mean the same in both"
-            expect_close(here, twin.scores[program](case.z, case.x), what, "the same numbers", mend)
+            expect_close(here, twin.scores_of_sites(values, case.x)[program], what, "the same numbers", mend)
 
 
 CHECKS = base.checks_of(__name__)

@@ -10,6 +10,8 @@ import pytest
 from scipy import special, stats
 
 from inference.base import Engine, arrays, numpys
+from inference.latents import latents
+from inference.rows import generative, recognition, widths
 from models import MODELS
 from models.base import Model
 from models.linear_gaussian import LinearGaussian, log_px, maximum_likelihood, posterior
@@ -18,11 +20,15 @@ from models.vae_deep import VaeDeep
 
 N, D, K, H = 4, 6, 2, 5
 
-Case = tuple[Model, dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray, np.ndarray]
+Values = dict[str, np.ndarray]
+Case = tuple[Model, Values, Values, Values, np.ndarray]
 
 
 def case(name: str, scale: float = 0.5, seed: int = 0) -> Case:
-    """Return model, theta, phi, z [N, K] and x [N, D], all float32; x holds 0, 1 and grey values, or counts."""
+    """Return model, theta, phi, the latent sites and rows x [N, d], all float32.
+
+    x holds 0, 1 and grey values, or counts. What stands beside it in a row are positive numbers.
+    """
     rng = np.random.default_rng(seed)
     model = MODELS[name](D, K, H)
     theta, phi = ({key: _normal(rng, scale, value.shape) for key, value in group.items()} for group in model.init(0))
@@ -30,7 +36,15 @@ def case(name: str, scale: float = 0.5, seed: int = 0) -> Case:
     x[0, :3] = 0.0, 1.0, 0.5
     if model.support == "count":
         x = np.minimum(np.floor(10.0 * x), 9.0)  # of as many levels as `vae_categorical` has
-    return model, theta, phi, _normal(rng, 1.0, (N, K)), x
+    sites = {site: _normal(rng, 1.0, (N, *event)) for site, event in SITES.get(name, {"z": (K,)}).items()}
+    beside = rng.uniform(0.5, 5.0, (N, sum(widths(model).values()) - D)).astype(np.float32)
+    return model, theta, phi, sites, np.concatenate([x, beside], 1)
+
+
+SITES: dict[str, dict[str, tuple[int, ...]]] = {
+    "hierarchical_vae": {"z2": (K,), "z1": (K,)},
+    "state_space": {"h": (K, D)},
+}
 
 
 def _normal(rng: np.random.Generator, scale: float, shape: tuple[int, ...]) -> np.ndarray:
@@ -54,30 +68,30 @@ def test_every_model_has_an_oracle() -> None:
 def test_log_joint_is_the_same_number_on_every_engine_and_in_numpy(
     name: str, scale: float, engines: dict[str, Engine]
 ) -> None:
-    model, theta, _, z, x = case(name, scale)
-    expected = oracles.log_joint(name, oracles.float64(theta), z.astype(np.float64), x.astype(np.float64))
+    model, theta, _, values, x = case(name, scale)
+    expected = oracles.log_joint(name, oracles.float64(theta), oracles.float64(values), x.astype(np.float64))
     for engine in engines.values():
-        values = {"z": engine.array(z), "x": engine.array(x)}
-        actual = engine.numpy(engine.log_prob(model.generative, values, arrays(engine, theta), N))
+        score = latents(engine, model).score
+        actual = engine.numpy(score(arrays(engine, theta), engine.array(x), arrays(engine, values)))
         assert actual.shape == (N,)
         np.testing.assert_allclose(actual, expected, rtol=1e-5, err_msg=engine.name)
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_gradients_agree_across_engines_and_with_finite_differences(name: str, engines: dict[str, Engine]) -> None:
-    model, theta, _, z, x = case(name)
-    at = {**theta, "z": z}
+    model, theta, _, sites, x = case(name)
+    at = {**theta, **sites}
 
     def total(values: dict[str, np.ndarray]) -> float:
-        return float(oracles.log_joint(name, values, values["z"], x.astype(np.float64)).sum())
+        return float(oracles.log_joint(name, values, values, x.astype(np.float64)).sum())
 
     expected = oracles.finite_differences(total, at)
     found = []
     for engine in engines.values():
 
         def function(values: dict[str, Any], engine: Engine = engine) -> Any:
-            theta = {key: value for key, value in values.items() if key != "z"}
-            return engine.log_prob(model.generative, {"z": values["z"], "x": engine.array(x)}, theta, N).sum()
+            given = {key: value for key, value in values.items() if key not in sites}
+            return latents(engine, model).score(given, engine.array(x), {key: values[key] for key in sites}).sum()
 
         value, gradient = engine.value_and_grad(function)(arrays(engine, at))
         np.testing.assert_allclose(engine.numpy(value), total(oracles.float64(at)), rtol=1e-5)
@@ -88,27 +102,30 @@ def test_gradients_agree_across_engines_and_with_finite_differences(name: str, e
 
 @pytest.mark.parametrize("name", MODELS)
 def test_leading_sample_axes_stay(name: str, engine: Engine) -> None:
-    model, theta, phi, _, x = case(name)
-    z = _normal(np.random.default_rng(1), 1.0, (3, 2, N, K))
-    values = {"z": engine.array(z), "x": engine.array(x)}
-    joint = engine.numpy(engine.log_prob(model.generative, values, arrays(engine, theta), N))
-    q = engine.numpy(engine.log_prob(model.recognition, {"z": values["z"]}, arrays(engine, phi), values["x"]))
-    np.testing.assert_allclose(joint, oracles.log_joint(name, oracles.float64(theta), z, x), rtol=1e-5)
-    np.testing.assert_allclose(q, oracles.log_q(name, oracles.float64(phi), x, z), rtol=1e-5)
+    model, theta, phi, sites, x = case(name)
+    rng = np.random.default_rng(1)
+    values = {key: _normal(rng, 1.0, (3, 2, *value.shape)) for key, value in sites.items()}
+    on_engine, rows = arrays(engine, values), engine.array(x)
+    joint = engine.numpy(latents(engine, model).score(arrays(engine, theta), rows, on_engine))
+    q = engine.numpy(engine.log_prob(recognition(model), on_engine, arrays(engine, phi), rows))
+    exact = oracles.float64(values)
+    np.testing.assert_allclose(joint, oracles.log_joint(name, oracles.float64(theta), exact, x), rtol=1e-5)
+    np.testing.assert_allclose(q, oracles.log_q(name, oracles.float64(phi), x, exact), rtol=1e-5)
     assert joint.shape == q.shape == (3, 2, N)
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_recognition_log_prob_against_scipy(name: str, engine: Engine) -> None:
-    model, _, phi, z, x = case(name)
-    actual = engine.log_prob(model.recognition, {"z": engine.array(z)}, arrays(engine, phi), engine.array(x))
-    expected = oracles.log_q(name, oracles.float64(phi), x.astype(np.float64), z)
+    model, _, phi, values, x = case(name)
+    actual = engine.log_prob(recognition(model), arrays(engine, values), arrays(engine, phi), engine.array(x))
+    expected = oracles.log_q(name, oracles.float64(phi), x.astype(np.float64), oracles.float64(values))
     np.testing.assert_allclose(engine.numpy(actual), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["vae_bernoulli", "vae_gaussian", "vae_poisson"])
 def test_a_factor_on_the_log_variance_weights_is_one_on_w5(name: str, engine: Engine) -> None:
-    model, _, phi, z, x = case(name)
+    model, _, phi, values, x = case(name)
+    z = values["z"]
     damped = replace(model, log_variance_factor=0.1)  # type: ignore[type-var]
     phi["b5"] = np.linspace(-1.0, 1.0, K, dtype=np.float32)
     args = (arrays(engine, {"z": z}), arrays(engine, phi), engine.array(x))
@@ -122,21 +139,25 @@ def test_recognition_draws_have_its_moments(name: str, engine: Engine) -> None:
     """Statistical: fixed seed, 5 standard errors, over 2000 copies of each datapoint."""
     model, _, phi, _, x = case(name)
     copies = np.repeat(x, 2000, axis=0)
-    z = engine.numpy(engine.draw(engine.key(0), model.recognition, arrays(engine, phi), engine.array(copies))["z"])
-    loc, scale = oracles.q_moments(name, oracles.float64(phi), copies.astype(np.float64))
-    assert_standard_normal(((z - loc) / scale).reshape(N, 2000, K).swapaxes(0, 1).reshape(2000, -1))
+    drawn = engine.draw(engine.key(0), recognition(model), arrays(engine, phi), engine.array(copies))
+    exact = oracles.float64(numpys(engine, drawn))
+    u, _ = oracles.whitened_by_q(name, oracles.float64(phi), copies.astype(np.float64), exact)
+    assert_standard_normal(u.reshape(N, 2000, -1).swapaxes(0, 1).reshape(2000, -1))
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_generative_draws_have_its_moments(name: str, engine: Engine) -> None:
     """Statistical: fixed seed, 5 standard errors. Given z, the residuals have mean 0 and variance 1 once scaled."""
-    model, theta, _, _, _ = case(name)
-    draw = engine.compile(lambda key, theta: engine.draw(key, model.generative, theta, 4000))
-    drawn = numpys(engine, draw(engine.key(3), arrays(engine, theta)))
-    assert drawn.keys() == {"z", "x"}
-    assert_standard_normal(drawn["z"])
-    mean, variance = oracles.mean_and_variance(name, oracles.float64(theta), drawn["z"].astype(np.float64))
-    residual = (drawn["x"] - mean) / np.sqrt(variance)
+    model, theta, _, sites, x = case(name)
+    like = np.resize(x, (4000, x.shape[1]))
+    draw = engine.compile(lambda key, theta, like: engine.draw(key, generative(model, like), theta))
+    drawn = numpys(engine, draw(engine.key(3), arrays(engine, theta), engine.array(like)))
+    assert drawn.keys() == {*sites, *model.observed, *model.summed}
+    exact = {key: value if value.dtype.kind in "iu" else value.astype(np.float64) for key, value in drawn.items()}
+    assert_standard_normal(oracles.whitened(name, oracles.float64(theta), exact)[0])
+    decoded = exact[oracles.decoded_site(name)]
+    mean, variance = oracles.mean_and_variance(name, oracles.float64(theta), decoded, like.astype(np.float64))
+    residual = (np.concatenate([exact[key] for key in model.observed], 1) - mean) / np.sqrt(variance)
     for moment, expected in ((residual, 0.0), (residual**2, 1.0)):
         error = moment.std(0, ddof=1) / np.sqrt(len(moment))
         assert (np.abs(moment.mean(0) - expected) < 5 * error).all()
