@@ -156,7 +156,7 @@ def summed(
         return value
 
     generative(model, x)(Saying(ppl, sample=sample), theta)
-    score = sum(scores[1:], start=scores[0]) + 0.0 * x[:, 0]
+    score = sum(scores[1:], start=scores[0]) + ppl.xp.zeros_like(x[:, 0])
     score = score.reshape(-1, *score.shape[len(axes) :])
     top = ppl.xp.amax(score, 0)
     return top + ppl.xp.log(ppl.xp.exp(score - top).sum(0))
