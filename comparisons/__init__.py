@@ -1,11 +1,13 @@
-"""Which runs are made, how they are judged, and what is written down: commands, and `compare` for Python."""
+"""Which runs are made, how they are judged, and what is written: commands, and `compare` and `judge` for Python."""
 
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from comparisons.library.compare import compare as compare
+    from comparisons.library.judge import judge as judge
 
 if sys.argv[:1] == ["-m"]:  # Python is looking for a module of ours: a misspelt one gets the nearest name
     _asked = next((word.partition(".")[2] for word in sys.orig_argv if word.startswith("comparisons.")), "")
@@ -17,8 +19,6 @@ if sys.argv[:1] == ["-m"]:  # Python is looking for a module of ours: a misspelt
 
 def __getattr__(name: str) -> Any:
     """Import what is the library's when it is asked for: `import comparisons` alone stays light."""
-    if name == "compare":
-        from comparisons.library.compare import compare
-
-        return compare
+    if name in ("compare", "judge"):
+        return getattr(import_module(f"comparisons.library.{name}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -28,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for kind in parts.KINDS:
         text = f"{kind}s to check: {', '.join(REGISTERED[kind])}, all of these, or {parts.FORM}, whose code is then run"
         parser.add(COMPARED, f"--{kind}", nargs="+", default=[], metavar="X", help=text)
+    text = f"guide(x), where the model is model(x) of a Pyro or NumPyro pair: {parts.FORM} (default: {parts.NONE})"
+    parser.add(COMPARED, "--guide", default=parts.NONE, metavar="X", help=text)
     text = f"engines to check on {{{', '.join(REGISTERED['engine'])}, all}} (default: all)"
     parser.add(COMPARED, "--engine", nargs="+", default=["all"], metavar="X", help=text)
     text = "where arrays live (default: cpu)"
@@ -42,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     named = {kind: chosen(kind, flags[kind]) for kind in REGISTERED}
     if not named["model"] and not named["backend"]:
         raise FlagError("there is nothing to check; name a --model or a --backend")
-    return told(subjects(named, {name: flags[name] for name in SIZES}, flags["device"]))
+    guide = parts.find("guide", flags["guide"])
+    return told(subjects(named, {name: flags[name] for name in SIZES}, flags["device"], guide))
 
 
 if __name__ == "__main__":

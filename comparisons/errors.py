@@ -62,13 +62,14 @@ def in_one_line(error: BaseException, with_type: bool = True) -> str:
         return text
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _ours(frame.filename)]
     own = [frame for frame in frames if ROOT not in Path(frame.filename).parents] or [
-        frame for frame in frames if not {*RUNNERS} & {*Path(frame.filename).parents}
+        frame for frame in frames if not {*RUNNERS} & {Path(frame.filename), *Path(frame.filename).parents}
     ]
     return f"{text} ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else text
 
 
 ROOT = Path(__file__).parents[1]
-RUNNERS = (ROOT / "comparisons", ROOT / "inference" / "engines")  # what runs the code at fault
+# What runs the code at fault.
+RUNNERS = (ROOT / "comparisons", ROOT / "inference" / "engines", ROOT / "models/networks.py", ROOT / "models/pairs.py")
 
 
 def _ours(file: str) -> bool:

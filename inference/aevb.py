@@ -8,9 +8,12 @@ estimated from L reparameterised draws (equation 6, or 7 with the KL term in clo
 With a normal guide over theta it is the paper's full VB, algorithm 2 (see `theta`).
 """
 
+import numpy as np
+
 from inference.amortized import amortized_posterior
-from inference.base import Array, Backend, Batch, Engine, Info, Key, Method, Params, Settings, State, join, pick
-from inference.rows import recognition
+from inference.base import Array, Backend, Batch, Engine, Info, Key, Method, Params, Settings, State, arrays, join, pick
+from inference.latents import latents
+from inference.rows import recognition, widths
 from inference.theta import svi, theta, theta_guide, theta_posterior, with_scales
 from models.base import Model, Ppl
 
@@ -18,13 +21,16 @@ from models.base import Model, Ppl
 def aevb(engine: Engine, model: Model, settings: Settings) -> Backend:
     """Build the backend; its state is the SVI's: params `theta.*` and `phi.*`, and the optimiser's accumulators.
 
-    For `vb` also `theta_log_scale.*`; `theta.*` is then the mean of q(theta).
+    For `vb` also `theta_log_scale.*`; `theta.*` is then the mean of q(theta). Raises ValueError for latent sites that
+    the guide samples in another order than the model, where the KL is in closed form.
     """
 
     def guide(ppl: Ppl, params: Params, x: Array, fraction: Array) -> None:
         theta_guide(ppl, model, settings.theta, params, fraction)
         recognition(model)(ppl, pick(params, "phi"), x)
 
+    if settings.estimator == "B":
+        _hold_order(engine, model)
     on_both = svi(engine, model, settings, guide)
 
     def init(key: Key, theta: Params, phi: Params, x: Array, step_size: Array) -> State:
@@ -36,6 +42,23 @@ def aevb(engine: Engine, model: Model, settings: Settings) -> Backend:
         return state, Info(-loss / n, n * settings.particles, float("nan"))
 
     return Backend(init, step, theta, amortized_posterior(model), theta_posterior(model, settings.theta))
+
+
+def _hold_order(engine: Engine, model: Model) -> None:
+    """Raise ValueError where the KL of each site, given those that were drawn before it, is no term of the bound."""
+    sites = latents(engine, model)
+    names = [site.name for site in sites.sites]
+    if len(names) == 1:
+        return
+    with engine.pinned():
+        x = engine.array(np.ones((2, sum(widths(model).values()))))
+        said = engine.sites(engine.key(0), recognition(model), {}, arrays(engine, model.init(0)[1]), x)
+    drawn = [name for name in said if name in names]
+    if drawn != names:
+        raise ValueError(
+            f"estimator 'B' takes the KL of one site after the other in closed form, and generative samples "
+            f"{', '.join(names)}, recognition {', '.join(drawn)}; sample them in one order, or choose --estimator A"
+        )
 
 
 AEVB = Method(aevb, title="AEVB", has_q=True, has_q_theta=True, evaluations=lambda settings: settings.particles)

@@ -207,7 +207,8 @@ class Posterior(NamedTuple):
 class Backend(NamedTuple):
     """An inference method: arrays in, arrays out.
 
-    `init(key, theta, phi, x, step_size) -> state` sees the whole training set x [N, n_x].
+    `init(key, theta, phi, x, step_size) -> state` sees the whole training set x [N, n_x]. One that memory does not hold
+    has len, shape and, where it is indexed, rows in NumPy.
     `step(key, state, batch) -> (state, info)`.
     `theta(state)` is the fitted model's parameters.
     `posterior(key, state, x, indices)` is q(z | x) for rows x: of the training set at `indices`, or new ones (None).

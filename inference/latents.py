@@ -11,6 +11,7 @@ prior, so that a coordinate is about N(0, 1) whatever the prior is. One site z ~
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ import numpy as np
 
 from inference import rows
 from inference.base import Engine, Key, Posterior, arrays, repeated
-from models.base import Array, Model, Params, Ppl
+from models.base import Array, Model, Params, Ppl, standard_normal_latents
 
 DRAWS = 1000  # from the prior, that tell where a site lies and how wide it is
 
@@ -46,6 +47,47 @@ class Place(NamedTuple):
     scale: Array
 
 
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """How sites lie side by side in one vector u [..., k]; `xp` is the engine's array library."""
+
+    sites: tuple[LatentSite, ...]
+    xp: Any
+
+    @property
+    def size(self) -> int:
+        """k, the number of coordinates."""
+        return sum(site.size for site in self.sites)
+
+    def cut(self, u: Array) -> list[Array]:
+        """Cut numbers [..., k] into those of each site, in its own shape."""
+        parts, start = [], 0
+        for site in self.sites:
+            parts.append(u[..., start : start + site.size].reshape(*u.shape[:-1], *site.shape))
+            start += site.size
+        return parts
+
+    def constrained(self, u: Array) -> tuple[Params, Array]:
+        """Return the value of each site, and log |d value / d u| [...]."""
+        log_det = 0.0 * u[..., :1].sum(-1)
+        found = {}
+        for site, part in zip(self.sites, self.cut(u), strict=True):
+            found[site.name] = part if site.bijection is None else site.bijection(part)
+            if site.bijection is not None:
+                each = site.bijection.log_abs_det_jacobian(part, found[site.name])
+                log_det = log_det + each.reshape(*log_det.shape, -1).sum(-1)
+        return found, log_det
+
+    def unconstrained(self, values: Mapping[str, Array]) -> Array:
+        """Return u [..., k] for the value of each site."""
+        parts = []
+        for site in self.sites:
+            value = values[site.name]
+            u = value if site.bijection is None else site.bijection.inv(value)
+            parts.append(u.reshape(*value.shape[: value.ndim - len(site.event)], site.size))
+        return self.xp.concatenate(parts, -1)
+
+
 class Latents:
     """The latent sites of a model on an engine, in the order in which its program draws them.
 
@@ -58,19 +100,18 @@ class Latents:
         self.engine, self.model = engine, model
         self.sites: tuple[LatentSite, ...]
         # By its own class alone, because a subclass may sample otherwise; and a user's word is looked at all the same.
-        if vars(type(model)).get("standard", False) and type(model).__module__.partition(".")[0] == "models":
-            k = (model.n_latent,)
-            self.sites, self.size, self.plain = (LatentSite("z", k, k, None, None),), model.n_latent, True
-            return
+        said = vars(type(model)).get("standard", False) and type(model).__module__.partition(".")[0] == "models"
         with engine.pinned():
-            theta = arrays(engine, model.init(0)[0])
-            self.sites = _found(engine, model, theta, 1.0)
+            theta = {} if said else arrays(engine, model.init(0)[0])
+            k = (model.n_latent,)
+            self.sites = (LatentSite("z", k, k, None, None),) if said else _found(engine, model, theta, 1.0)
             if not self.sites and not model.summed:
                 raise ValueError("no latent site in generative; sample one inside the plate over datapoints")
-            self.size = sum(site.size for site in self.sites)
-            self.plain = self._is_plain(theta)
+            self.layout = Layout(self.sites, engine.ppl.xp)
+            self.size = self.layout.size
+            self.plain = said or _is_plain(self, theta)
             if not self.plain:
-                self._hold_fixed(theta)
+                _hold_fixed(self, theta)
                 self._initial = self.place(theta, _ones(engine, model, 2))
 
     def place(self, theta: Params, x: Array) -> Any:
@@ -81,7 +122,7 @@ class Latents:
         count = -(-DRAWS // len(like))
         program = repeated(rows.generative(self.model, like), count)
         drawn = self.engine.draw(self.engine.key(0), program, theta)
-        u = self.engine.numpy(self._unconstrained(drawn)).reshape(-1, self.size)
+        u = self.engine.numpy(self.layout.unconstrained(drawn)).reshape(-1, self.size)
         low, middle, high = np.quantile(u.astype(np.float64), (0.1587, 0.5, 0.8413), axis=0)
         return Place(theta, *map(self.engine.array, (middle, np.maximum((high - low) / 2, 1e-6))))
 
@@ -95,7 +136,7 @@ class Latents:
 
     def coordinates(self, place: Any, values: Mapping[str, Array]) -> Array:
         """Return the coordinates [..., n, k] of values of the sites."""
-        return values["z"] if self.plain else (self._unconstrained(values) - place.loc) / place.scale
+        return values["z"] if self.plain else (self.layout.unconstrained(values) - place.loc) / place.scale
 
     def score(self, theta: Params, x: Array, values: Mapping[str, Array], only: tuple[str, ...] | None = None) -> Array:
         """Return log p(x, values | theta) in nats [..., n], of all sites or of some alone."""
@@ -136,9 +177,10 @@ class Latents:
     def drawn(self, key: Key, place: Any, x: Array, count: int | None = None) -> Array:
         """Draw coordinates [n, k] from p(z), for as many datapoints as there are rows x; [count, n, k] of several."""
         program = rows.generative(self.model, x)
-        theta = place if self.plain else place.theta
+        if self.plain:  # no decoder is run for it
+            program = partial(_standard_normals, n=x.shape[0], n_latent=self.size)
         program = program if count is None else repeated(program, count)
-        return self.coordinates(place, self.engine.draw(key, program, theta))
+        return self.coordinates(place, self.engine.draw(key, program, place if self.plain else place.theta))
 
     def own(self, values: Mapping[str, Array]) -> Params:
         """Return what of the values of a program's sites are those of latent ones."""
@@ -150,75 +192,15 @@ class Latents:
         if not self.plain:
             loc, scale = self._initial.loc + self._initial.scale * loc, self._initial.scale * scale
         with ppl.plate("data", loc.shape[0]):
-            for site, (at, width) in zip(self.sites, zip(self._cut(loc), self._cut(scale), strict=True), strict=True):
+            for site, at, width in zip(self.sites, self.layout.cut(loc), self.layout.cut(scale), strict=True):
                 fn = ppl.dist.Normal(at, width).to_event(len(site.shape))
-                ppl.sample(site.name, fn if site.bijection is None else _moved(ppl, fn, site))
-
-    def images(self, site: LatentSite, z: Array, support: Any) -> Array:
-        """Return what the library's bijection to another support makes of coordinates z, for one of the sites."""
-        at = self.sites.index(site)
-        u = self._cut(z)[at]
-        bijection = self.engine.ppl.biject_to(support)
-        shape = tuple(bijection.inverse_shape(site.event))
-        return bijection(u if shape == site.shape else z[..., :1] + self.engine.array(np.zeros(shape)))
+                moved = site.bijection is not None
+                ppl.sample(site.name, ppl.dist.TransformedDistribution(fn, [site.bijection]) if moved else fn)
 
     def _values(self, place: Place, z: Array) -> tuple[Params, Array]:
         """Return the value of each site, and log |d value / d z| [..., n]."""
-        parts = self._cut(place.loc + place.scale * z)
-        log_det = self.engine.ppl.xp.log(place.scale).sum() + 0.0 * z[..., :1].sum(-1)
-        found = {}
-        for site, u in zip(self.sites, parts, strict=True):
-            found[site.name] = u if site.bijection is None else site.bijection(u)
-            if site.bijection is not None:
-                each = site.bijection.log_abs_det_jacobian(u, found[site.name])
-                log_det = log_det + each.reshape(*log_det.shape, -1).sum(-1)
-        return found, log_det
-
-    def _unconstrained(self, values: Mapping[str, Array]) -> Array:
-        parts = []
-        for site in self.sites:
-            value = values[site.name]
-            u = value if site.bijection is None else site.bijection.inv(value)
-            parts.append(u.reshape(*value.shape[: value.ndim - len(site.event)], site.size))
-        return self.engine.ppl.xp.concatenate(parts, -1)
-
-    def _cut(self, u: Array) -> list[Array]:
-        """Cut numbers [..., k] into those of each site, in its own shape."""
-        parts, start = [], 0
-        for site in self.sites:
-            parts.append(u[..., start : start + site.size].reshape(*u.shape[:-1], *site.shape))
-            start += site.size
-        return parts
-
-    def _is_plain(self, theta: Params) -> bool:
-        """Return whether there is one site z ~ N(0, I), whatever theta and the covariates are."""
-        site = self.sites[0] if len(self.sites) == 1 and not self.model.summed else None
-        if site is None or site.name != "z" or site.bijection is not None or site.event != (self.model.n_latent,):
-            return False
-        engine, rng = self.engine, np.random.default_rng(3)
-        z = 3.0 * rng.standard_normal((4, *site.event))
-        expected = -0.5 * (z**2 + np.log(2 * np.pi)).sum(-1)
-        score = engine.compile(partial(self.score, only=("z",)))
-        for changed, level in ((theta, 1.0), (_other(engine, theta), 2.0)):
-            x = _ones(engine, self.model, 4) * level
-            scores = engine.numpy(score(changed, x, {"z": engine.array(z)}))
-            if scores.shape != (4,) or not np.allclose(scores, expected, rtol=2e-5, atol=1e-4):
-                return False
-        return True
-
-    def _hold_fixed(self, theta: Params) -> None:
-        """Raise ValueError for a support that changes with theta, with covariates or with other sites."""
-        rng = np.random.default_rng(4)
-        others = _found(self.engine, self.model, _other(self.engine, theta), 2.0)
-        for site, other in zip(self.sites, others, strict=True):
-            u = self.engine.array(rng.standard_normal((3, *site.shape)))
-            images = [u if one.bijection is None else one.bijection(u) for one in (site, other)]
-            same = site.name == other.name and site.event == other.event
-            if not same or not np.array_equal(*map(self.engine.numpy, images)):
-                raise ValueError(
-                    f"the support of the latent site {site.name} changes with theta, covariates or other sites; sample "
-                    "it on a fixed one, and shift or scale the value"
-                )
+        found, log_det = self.layout.constrained(place.loc + place.scale * z)
+        return found, log_det + self.layout.xp.log(place.scale).sum()
 
 
 @cache
@@ -257,8 +239,49 @@ def _found(engine: Engine, model: Model, theta: Params, level: float) -> tuple[L
     return tuple(found)
 
 
-def _moved(ppl: Ppl, fn: Any, site: LatentSite) -> Any:
-    return ppl.dist.TransformedDistribution(fn, [site.bijection])
+def images(sites: Latents, site: LatentSite, z: Array, support: Any) -> Array:
+    """Return what the library's bijection to another support makes of coordinates z, for one of the sites."""
+    u, bijection = sites.layout.cut(z)[sites.sites.index(site)], sites.engine.ppl.biject_to(support)
+    shape = tuple(bijection.inverse_shape(site.event))
+    return bijection(u if shape == site.shape else z[..., :1] + sites.engine.array(np.zeros(shape)))
+
+
+def _standard_normals(ppl: Ppl, theta: Params, n: int, n_latent: int) -> None:
+    with ppl.plate("data", n):
+        standard_normal_latents(ppl, n_latent)
+
+
+def _is_plain(sites: Latents, theta: Params) -> bool:
+    """Return whether there is one site z ~ N(0, I), whatever theta and the covariates are."""
+    engine, model = sites.engine, sites.model
+    site = sites.sites[0] if len(sites.sites) == 1 and not model.summed else None
+    if site is None or site.name != "z" or site.bijection is not None or site.event != (model.n_latent,):
+        return False
+    rng = np.random.default_rng(3)
+    z = 3.0 * rng.standard_normal((4, *site.event))
+    expected = -0.5 * (z**2 + np.log(2 * np.pi)).sum(-1)
+    score = engine.compile(partial(sites.score, only=("z",)))
+    for changed, level in ((theta, 1.0), (_other(engine, theta), 2.0)):
+        x = _ones(engine, model, 4) * level
+        scores = engine.numpy(score(changed, x, {"z": engine.array(z)}))
+        if scores.shape != (4,) or not np.allclose(scores, expected, rtol=2e-5, atol=1e-4):
+            return False
+    return True
+
+
+def _hold_fixed(sites: Latents, theta: Params) -> None:
+    """Raise ValueError for a support that changes with theta, with covariates or with other sites."""
+    engine, rng = sites.engine, np.random.default_rng(4)
+    others = _found(engine, sites.model, _other(engine, theta), 2.0)
+    for site, other in zip(sites.sites, others, strict=True):
+        u = engine.array(rng.standard_normal((3, *site.shape)))
+        images = [u if one.bijection is None else one.bijection(u) for one in (site, other)]
+        same = site.name == other.name and site.event == other.event
+        if not same or not np.array_equal(*map(engine.numpy, images)):
+            raise ValueError(
+                f"the support of the latent site {site.name} changes with theta, covariates or other sites; sample it "
+                "on a fixed one, and shift or scale the value"
+            )
 
 
 def _ones(engine: Engine, model: Model, n: int) -> Array:

@@ -83,5 +83,5 @@ def decaying(step_size: float, steps: int) -> list[float]:
 
 def prior(engine: Engine, x: Array, size: int) -> Params:
     """Start at q(z_i) = p(z): the exact posterior of a decoder that does not look at z yet, as the initial one."""
-    like = x[:, :1] @ engine.array([[0.0] * size])
+    like = engine.array(range(len(x)))[:, None] * engine.array([[0.0] * size])  # x may not be in memory
     return {"loc": like, "log_scale": like}

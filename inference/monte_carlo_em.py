@@ -18,7 +18,7 @@ from inference.hmc import hmc, tuned
 from inference.latents import latents
 from inference.optim import OPTIMIZERS, apply
 from inference.theta import log_joint, theta
-from models.base import Model, Ppl, standard_normal_latents
+from models.base import Model
 
 INITIAL_STEP_SIZE = 0.1
 
@@ -51,13 +51,8 @@ def monte_carlo_em(engine: Engine, model: Model, settings: MonteCarloEMSettings)
     differentiate = engine.value_and_grad(lambda params, *args: -joint(params, *args))
     sites = latents(engine, model)
 
-    def chains(ppl: Ppl, x: Array) -> None:
-        with ppl.plate("data", x.shape[0]):
-            standard_normal_latents(ppl, model.n_latent)
-
     def init(key: Key, theta: Params, phi: Params, x: Array, step_size: Array) -> State:
-        params = join(theta=theta)
-        z = engine.draw(key, chains, x)["z"] if sites.plain else sites.drawn(key, sites.at(theta), x)
+        params, z = join(theta=theta), sites.drawn(key, sites.at(theta), x)
         state = {
             "params": params,
             "optimizer": optimizer.init(xp, params, step_size),

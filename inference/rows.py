@@ -50,16 +50,16 @@ def packed(ppl: Ppl, model: Model, drawn: Mapping[str, Array], x: Array) -> Arra
     return ppl.xp.where(ppl.xp.isnan(x), x, rows) if model.missing else rows
 
 
-def generative(model: Model, x: Array) -> Program:
+def generative(model: Model, x: Array, masked: bool = True) -> Program:
     """Return program(ppl, theta): p(z) p(x | z, theta) for as many datapoints as x has rows, with their covariates.
 
-    Where a model takes rows with gaps, the columns that x lacks are masked out of the likelihood.
+    Where a model takes rows with gaps, the columns that x lacks are `masked` out of the likelihood.
     """
     covariates, n = given(model, x), x.shape[0]
     run: Any = model.generative
 
     def program(ppl: Ppl, theta: Params) -> None:
-        run(_masking(ppl, observed(model, x)) if model.missing else ppl, theta, n, **covariates)
+        run(_masking(ppl, observed(model, x)) if model.missing and masked else ppl, theta, n, **covariates)
 
     return program
 
@@ -156,7 +156,7 @@ def summed(
         return value
 
     generative(model, x)(Saying(ppl, sample=sample), theta)
-    score = sum(scores[1:], start=scores[0]) + 0.0 * x[:, 0]
+    score = sum(scores[1:], start=scores[0]) + ppl.xp.zeros_like(x[:, 0])
     score = score.reshape(-1, *score.shape[len(axes) :])
     top = ppl.xp.amax(score, 0)
     return top + ppl.xp.log(ppl.xp.exp(score - top).sum(0))

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -80,7 +80,8 @@ class Model(ABC):
 
     `support` is what it can score x in: "unit", numbers in [0, 1]; "count", whole numbers from 0 on; or "real".
     `columns` is what a column of x is given z, where that is none of the usual Bernoulli, Poisson and normal with a
-    variance of its own: "negative binomial", "categorical", or "unit normal".
+    variance of its own: "negative binomial", "categorical", or "unit normal". `engines` are those that it runs on: none
+    named, all.
 
     A model that knows its evidence in closed form has a method `log_px(theta, x)`: log p(x | theta) in nats and float64
     [n], for NumPy's theta and x [n, n_x]. Of others it is None.
@@ -88,13 +89,14 @@ class Model(ABC):
 
     n_x: int
     n_latent: int
-    support: ClassVar[str] = "real"
-    columns: ClassVar[str] = ""
-    observed: ClassVar[tuple[str, ...]] = ("x",)
-    given: ClassVar[tuple[str, ...]] = ()
-    missing: ClassVar[bool] = False
-    summed: ClassVar[tuple[str, ...]] = ()
-    standard: ClassVar[bool] = False
+    support: str = "real"
+    columns: str = ""
+    engines: tuple[str, ...] = ()
+    observed: tuple[str, ...] = ("x",)
+    given: tuple[str, ...] = ()
+    missing: bool = False
+    summed: tuple[str, ...] = ()
+    standard: bool = False
     log_px: Callable[..., np.ndarray] | None = None
 
     @property
@@ -122,6 +124,13 @@ class Model(ABC):
     def refusal(self) -> str:
         """Say why it cannot be fitted at these sizes, though its density is there; nothing where it can."""
         return ""
+
+    def misplaced(self, engine: str) -> str:
+        """Say that it does not run on an engine, and which to choose; nothing where it does."""
+        able = " and ".join(self.engines) or engine
+        return (
+            "" if engine in able.split() else f"runs on {able} alone, not on {engine}; add --engine {self.engines[0]}"
+        )
 
     def prior(self, ppl: Ppl) -> Params:
         """Sample theta ~ N(0, I), the paper's prior over the generative parameters (its weight decay)."""

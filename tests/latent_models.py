@@ -91,7 +91,9 @@ class SizeAndShares(_Linear):
         hidden = ppl.xp.matmul(x, phi["v"]) + phi["c"]
         with ppl.plate("data", x.shape[0]):
             ppl.sample("size", ppl.dist.LogNormal(hidden.sum(-1) + phi["r"], ppl.xp.exp(phi["s"][0])))
-            ppl.sample("shares", ppl.dist.Dirichlet(1.0 + ppl.xp.exp(hidden + phi["s"])))
+            normal = ppl.dist.Normal(hidden[..., :2], ppl.xp.exp(phi["s"][1:])).to_event(1)
+            simplex = ppl.biject_to(ppl.dist.constraints.simplex)
+            ppl.sample("shares", ppl.dist.TransformedDistribution(normal, [simplex]))
 
 
 def size_and_shares(theta: dict[str, np.ndarray], x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,6 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-import pandas
 import psutil
 import pytest
 
@@ -26,7 +25,7 @@ TEXT = "".join(path.read_text() for path in (ROOT / "README.md", *sorted((ROOT /
 BLOCKS = re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL)
 LINES = [line.split("#")[0].strip() for block in BLOCKS for line in block.replace("\\\n", " ").splitlines()]
 LINES += re.findall(r"`((?:python -m|make) [^`]+)`", "".join(re.findall(r"^\|.*\n", TEXT, re.MULTILINE)))  # of tables
-OWN = "factor_analysis.py"  # `test_parts` runs the commands on the files that docs/extending.md holds
+OWN = ".py:"  # `test_parts` and `test_your_model` run the commands on the files that the pages hold
 COMMANDS = [line for line in dict.fromkeys(LINES) if line and OWN not in line]
 KEPT = "results/kept"  # where one command keeps what the next one judges again
 # Appended to a comparison's own flags, of which the last one counts.
@@ -35,6 +34,7 @@ GRID = f"{FIT} --seeds 0 --eval-points 4 --elbo-draws 2 --fit-steps 5 --step-siz
 SMALL = {
     "comparisons.calibration": "--parts linear --latents 1 --repeats 2 --levels 0 --engine pyro",
     "comparisons.status": "",
+    "comparisons.export": "",
     "comparisons.paper.judge_again": "",
     "comparisons.report": "",
     "comparisons.manifold": "--data frey --samples 200 --frey-hidden 5 --grid 2 --engine pyro",
@@ -46,6 +46,7 @@ SMALL = {
     "comparisons.full_vb": f"{GRID} --data digits --n-train 300 --evidence none",
     "comparisons.inference_gap": f"{FIT} --data digits --latents 2 --points 10 --draws 2 --fit-steps 5",
 }
+LOOKS = ("comparisons.status", "comparisons.export")  # with no folder of results to write to
 ALONE = {"--workers", "--scheduler"}  # start processes
 
 
@@ -96,7 +97,7 @@ def test_every_command_runs(
     command: str, tmp_path: Path, port: str, kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     environment = dict(os.environ)
-    there = command.replace("status results/", "status reports/")  # in a new checkout those alone are there
+    there = re.sub("(status|export) results/", r"\1 reports/", command)  # in a new checkout those alone are there
     words = shlex.split(there.replace("8786", port).replace(KEPT, str(kept)))
     if words[-1] == "&":
         BACKGROUND.append(subprocess.Popen([sys.executable, "-m", *words[:-1]], cwd=ROOT, stderr=subprocess.DEVNULL))
@@ -123,7 +124,7 @@ def test_every_command_runs(
     if words[0] != "comparisons" and "--help" not in words:
         words += shlex.split(SMALL.get(words[0], GRID))
         words += ["--backend", "aevb"] if {"--workers", "--scheduler", "--preset", "--n-latent"} & {*words} else []
-        words += ["--out", str(tmp_path)] if words[0] != "comparisons.status" and "--out" not in words else []
+        words += ["--out", str(tmp_path)] if words[0] not in LOOKS and "--out" not in words else []
     if ALONE & {*words}:
         alone = [sys.executable, "-m", *words]
         done = subprocess.run(alone, cwd=ROOT, env=environment, capture_output=True, text=True)
@@ -143,13 +144,6 @@ def run_here(words: list[str], environment: dict[str, str], monkeypatch: pytest.
             runpy.run_module(words[0], run_name="__main__", alter_sys=True)
     except SystemExit as end:
         assert not end.code
-
-
-def test_a_table_is_printed_in_latex(monkeypatch: pytest.MonkeyPatch) -> None:
-    (line,) = re.findall(r"`(pandas\..*?)`", (ROOT / "README.md").read_text())
-    monkeypatch.chdir(ROOT)
-    text = eval(line.replace("results/", "reports/"), {"pandas": pandas})
-    assert "tabular" in text and "aevb" in text
 
 
 def test_the_disk_that_it_takes() -> None:

@@ -1,6 +1,7 @@
 """PyTorch's example of a VAE, trained here and by its own loop: bounds beside public logs, log p(x), seconds."""
 
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from comparisons.reporting.folder import where
 from comparisons.runner import store
 from comparisons.runner.cell import Cell
 from comparisons.runner.fits import restored
-from comparisons.runner.grid import Looked, Request, looked_at, run, run_grids
+from comparisons.runner.grid import Request, looked_at, run, run_grids
 from comparisons.runner.training import Standing, trainer
 
 if TYPE_CHECKING:
@@ -45,60 +46,62 @@ def compare(request: Request) -> int:
     """Train what is asked for and what stands beside it, write table.md, and return the exit code. Raises UserError."""
     if request.running.dry_run:
         return run_grids([request], lambda rows, out, mine: "")
-    (looked,), environment = looked_at([request]), store.environment()
+    (looked,) = looked_at([request])
     if code := run([looked], lambda rows, out, mine: ""):
         return code
-    out, identity = request.out, {"cells": sorted(job.cell.name for job in looked.jobs)}
-    if request.running.fresh or not store.made_with(out / "manifest.json", identity):
-        (data,) = looked.data.values()
-        cells = [job.cell for job in looked.jobs]
-        rows = [*likelihoods(looked, data)]
-        with inference.engine("pyro", "cpu", cells[0].experiment.threads).pinned():  # torch with as many threads
-            rows += [*example(cells, data), *turns(cells, data)]
-        store.write_rows(out / "beside.csv", rows)
-        store.write_json(out / "manifest.json", {**environment, "identity": identity})
-    print(report(out))
-    print(where(out))
+    (data,), cells = looked.data.values(), [job.cell for job in looked.jobs]
+    with inference.engine("pyro", "cpu", cells[0].experiment.threads).pinned():  # torch alone has as many threads
+        for name, part in PARTS.items():
+            path, identity = request.out / "parts" / f"{name}.json", {"cells": sorted(cell.name for cell in cells)}
+            if request.running.fresh or not store.made_with(path, identity):
+                print(f"{name} ...", file=sys.stderr)
+                environment = store.environment()
+                rows = [{"quantity": name, **row} for row in part(cells, data, request.out)]
+                store.write_rows(path.with_suffix(".csv"), rows)
+                store.write_json(path, {**environment, "identity": identity})
+    print(report(request.out))
+    print(where(request.out))
     return 0
 
 
-def likelihoods(looked: Looked, data: Data) -> Iterator[Row]:
+def likelihoods(cells: list[Cell], data: Data, out: Path) -> Iterator[Row]:
     """Yield log p(x) of the first test images under each fit, in nats, by importance sampling."""
     settings = JudgeSettings(proposal="q", importance_samples=DRAWS)  # the usual one for networks of this kind
-    for job in looked.jobs:
-        fit = restored(job.cell, store.load_state(job.out, job.cell.name))
+    for cell in cells:
+        fit, e = restored(cell, store.load_state(out, cell.name)), cell.experiment
         x, _ = fit.points(data, "test", POINTS)
         target = Target(fit.engine, fit.model, fit.theta, x, fit.posterior(x))
-        found = estimate("importance", target, settings, fit.experiment.seed)
+        found = estimate("importance", target, settings, e.seed)
         value, error = found.mean()
-        row = {"quantity": "log_px", "by": fit.experiment.engine, "seed": fit.experiment.seed, "cell": job.cell.name}
-        yield {**row, "value": value, "stderr": error, "flagged": found.flagged}
+        told = {"by": e.engine, "seed": e.seed, "cell": cell.name, "flagged": found.flagged}
+        yield {**told, "value": value, "stderr": error}
 
 
-def example(cells: list[Cell], data: Data) -> Iterator[Row]:
+def example(cells: list[Cell], data: Data, out: Path) -> Iterator[Row]:
     """Yield minus the bound of the test images after each published epoch of the example's own loop, seed by seed."""
     for seed in sorted({cell.experiment.seed for cell in cells}):
         epoch, loss = torch_example(data.train, seed)
         start, spent = time.perf_counter(), 0.0
         for number in range(1, max(PUBLISHED) + 1):
             epoch()
-            spent, row = time.perf_counter() - start, {"quantity": "loss", "by": HAND, "seed": seed, "epoch": number}
+            spent = time.perf_counter() - start
             if number in PUBLISHED:
-                yield {**row, "value": loss(data.test), "seconds": spent}
+                yield {"by": HAND, "seed": seed, "epoch": number, "value": loss(data.test), "seconds": spent}
             start = time.perf_counter() - spent
 
 
-def turns(cells: list[Cell], data: Data) -> Iterator[Row]:
-    """Yield the seconds of an epoch of each engine and of the example, in turns, each once before that."""
+def turns(cells: list[Cell], data: Data, out: Path) -> Iterator[Row]:
+    """Yield the seconds of an epoch of each engine and of the example, and those of a core, in turns, after one."""
     epochs = {HAND: torch_example(data.train, 0)[0]}
     epochs |= {e.engine: _epoch(cell, data) for cell in reversed(cells) if (e := cell.experiment)}
     rng = np.random.default_rng(0)
     for turn in range(-1, TURNS):
         for by in rng.permutation(list(epochs)):
-            start = time.perf_counter()
+            start, core = time.perf_counter(), time.process_time()
             epochs[by]()
             if turn >= 0:
-                yield {"quantity": "epoch_s", "by": by, "turn": turn, "value": time.perf_counter() - start}
+                value, core = time.perf_counter() - start, time.process_time() - core
+                yield {"by": by, "turn": turn, "value": value, "core": core}
 
 
 def _epoch(cell: Cell, data: Data) -> Callable[[], None]:
@@ -115,11 +118,14 @@ def _epoch(cell: Cell, data: Data) -> Callable[[], None]:
     return epoch
 
 
+PARTS = {"log_px": likelihoods, "loss": example, "epoch_s": turns}
+
+
 def report(out: Path) -> str:
-    """Write rows.csv and table.md from the cells and beside.csv of a folder; return the table."""
+    """Write rows.csv and table.md from the cells and parts of a folder; return the table."""
     import pandas as pd
 
-    rows, beside = store.collect(out), pd.read_csv(out / "beside.csv")
+    rows, beside = store.collect(out), pd.concat([pd.read_csv(out / "parts" / f"{name}.csv") for name in PARTS])
     table = markdown.printed(blocks(rows[rows.cell.isin(beside.cell)], beside), "PyTorch's example of a VAE")
     store.write(out / "table.md", table)
     return table
@@ -141,11 +147,11 @@ def blocks(rows: "pd.DataFrame", beside: "pd.DataFrame") -> list[Block]:
             far += [less] if by != HAND else []
             numbers = [_mean(part.value, 1), f"{PUBLISHED[epoch]}", f"{less:+.1f}", f"{part.seconds.mean():.0f}"]
             body.append([str(int(epoch)), by, *numbers])
-    seconds = beside[beside.quantity == "epoch_s"].groupby("by").value.median()
-    likely = beside[beside.quantity == "log_px"]
+    seconds = beside[beside.quantity == "epoch_s"].groupby("by")[["value", "core"]].median().sort_values("core")
+    likely, least = beside[beside.quantity == "log_px"], seconds.core[HAND]
     last = [
-        [by, f"{one:.2f}", f"{one / seconds[HAND]:.2f}", _mean(likely[likely.by == by].value, 2)]
-        for by, one in seconds.sort_values().items()
+        [str(by), f"{one:.2f}", f"{core:.2f}", f"{core / least:.2f}", _mean(likely[likely.by == by].value, 2)]
+        for by, one, core in seconds.itertuples()
     ]
     near = f"{'Within' if np.abs(far).max() <= NEAR else 'Not within'} {NEAR} nats of every published number"
     error = (
@@ -159,7 +165,7 @@ def blocks(rows: "pd.DataFrame", beside: "pd.DataFrame") -> list[Block]:
             "train; ± is the standard error over seeds. Published: public logs of the example. Seconds are of training "
             "up to there, without compiling."
         ),
-        Table(["by", "seconds an epoch", "of the example's", f"log p(x) of {POINTS} test images"], last),
+        Table(["by", "seconds an epoch", "of a core", "of the example's", f"log p(x) of {POINTS} test images"], last),
         Paragraph(
             f"Seconds: the median of {TURNS} epochs in turns with the others. log p(x): {DRAWS:,} draws from q(z | x) "
             f"for each; {error}."

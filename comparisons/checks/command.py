@@ -1,6 +1,7 @@
 """What `comparisons.check` looks at: the models and backends that its flags name, on each engine."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -18,10 +19,20 @@ REGISTERED: dict[str, tuple[str, ...]] = {"model": tuple(MODELS), "backend": tup
 Subject = tuple[str, Callable[[], list[Outcome]]]  # what is checked, in words, and what checks it
 
 
-def subjects(named: dict[str, list[str]], sizes: dict[str, int], device: str = "cpu") -> Iterator[Subject]:
+def subjects(
+    named: dict[str, list[str]], sizes: dict[str, int], device: str = "cpu", guide: str = parts.NONE
+) -> Iterator[Subject]:
     """Yield every model and backend on every engine that is named, once all are found. Raises FlagError."""
-    found = [(kind, name, parts.named(kind, name)) for kind in parts.KINDS for name in named[kind]]
+    found: list[Any] = [("model", name, parts.factory(name, guide)) for name in named["model"]]
+    found += [("backend", name, parts.named("backend", name)) for name in named["backend"]]
     engines = [_engine(name, device) for name in named["engine"]]
+    for name, build in ((name, build) for kind, name, build in found if kind == "model"):
+        refusals: list[str] = []
+        with suppress(Exception, SystemExit):  # said by the checks
+            model = build(*(sizes[name] for name in ("n_x", "n_latent", "n_hidden")))
+            refusals = [text for engine in engines if (text := model.misplaced(engine.name))]
+        if refusals:
+            raise FlagError(f"model {str(name)!r} {refusals[0]}")
 
     from comparisons.checks.backend import check_backend
     from comparisons.checks.model import check_model

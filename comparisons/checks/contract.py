@@ -21,7 +21,7 @@ from comparisons.checks.base import BrokenError, close, expect, listed, random_l
 from comparisons.errors import FlagError, in_one_line
 from inference import rows
 from inference.base import Array, Engine, Key, Params, Site, repeated
-from inference.latents import Latents, latents
+from inference.latents import Latents, images, latents
 from models.base import Model
 from models.gaussian_mixture import GaussianMixture
 from models.group_effects import GroupEffects
@@ -73,7 +73,7 @@ def hold(engine: Engine, model: Model, name: str, x: np.ndarray) -> None:
 def apart(x: np.ndarray) -> np.ndarray:
     """Return the first datapoint and that of the next which is farthest from it, float32 [2, n_x]."""
     x = np.asarray(x[:LOOKED_AT], np.float32)
-    return x[[0, int(np.square(x - x[0]).sum(-1).argmax())]]
+    return x[[0, int(np.nan_to_num(np.square(x - x[0])).sum(-1).argmax())]]
 
 
 @cache
@@ -181,7 +181,7 @@ def _scores(engine: Engine, model: Model, key: Key, theta: Params, phi: Params, 
     if sites.plain:
         scores["prior"] = sites.log_prior({**theta}, x, z)
     for site in sites.sites:
-        support, drawn = guide[site.name].fn.support, sites.images(site, z, guide[site.name].fn.support)
+        support, drawn = guide[site.name].fn.support, images(sites, site, z, guide[site.name].fn.support)
         scores[f"supported {site.name}"] = 1.0 * support.check(values[site.name])
         scores[f"within {site.name}"] = 1.0 * (support if site.support is None else site.support).check(drawn)
     if type(model).prior is not Model.prior:
@@ -205,7 +205,7 @@ def _score(site: Site, label: str) -> Array:
 def _hold_programs(engine: Engine, model: Model, key: Key, theta: Params, phi: Params, x: Array) -> Params:
     """Run each program once, to look at all that it says."""
     n = x.shape[0]
-    joint = engine.sites(key, rows.generative(model, x), {}, {**theta})
+    joint = engine.sites(key, rows.generative(model, x, masked=False), {}, {**theta})
     seen = {name: (getattr(model, f"n_{name}"),) for name in model.observed}
     latent = {
         name: tuple(site.fn.event_shape)

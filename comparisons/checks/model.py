@@ -33,7 +33,37 @@ def check_model(
     return base.run(CHECKS, Case(factory, engine, n_x, n_latent, n_hidden))
 
 
-class Case:
+class Sized:
+    """What a model's rows and sites are like."""
+
+    engine: Engine
+    model: Model
+
+    @cached_property
+    def latents(self) -> Latents:
+        """The latent sites."""
+        model = self.model
+        with needed("the latent sites cannot be had; see generative_draws_latents_and_x"):
+            return latents(self.engine, model)
+
+    def like(self, n: int) -> np.ndarray:
+        """Return rows [n, d] with covariates at random, which are positive."""
+        d = sum(widths(self.model).values())
+        return np.random.default_rng(7).uniform(0.5, 1.5, (n, d)).astype(np.float32)
+
+    def shapes(self, n: int) -> dict[str, tuple[int, ...]]:
+        """Return what generative draws for n datapoints, by name."""
+        latent = {site.name: (n, *site.event) for site in self.latents.sites}
+        seen = {name: (n, widths(self.model)[name]) for name in self.model.observed}
+        return {**latent, **dict.fromkeys(self.model.summed, (n,)), **seen}
+
+    @property
+    def of_q(self) -> dict[str, tuple[int, ...]]:
+        """What recognition draws for one datapoint, by name."""
+        return {site.name: site.event for site in self.latents.sites}
+
+
+class Case(Sized):
     """A model on an engine, and what it is tried on: theta and phi at random, datapoints that it draws itself."""
 
     def __init__(self, factory: Factory, engine: Engine, n_x: int, n_latent: int, n_hidden: int) -> None:
@@ -41,7 +71,7 @@ class Case:
         self.n_x, self.n_latent, self.n_hidden = n_x, n_latent, n_hidden
 
     @cached_property
-    def model(self) -> Model:
+    def model(self) -> Model:  # type: ignore[override]
         """The model at the sizes of the case."""
         with needed("the model could not be built; see is_a_model"):
             built = self.factory(self.n_x, self.n_latent, self.n_hidden)
@@ -79,13 +109,6 @@ class Case:
         return theta, phi
 
     @cached_property
-    def latents(self) -> Latents:
-        """The latent sites."""
-        _ = self.model
-        with needed("the latent sites cannot be had; see generative_draws_latents_and_x"):
-            return latents(self.engine, self.model)
-
-    @cached_property
     def z(self) -> np.ndarray:
         """Coordinates of the latent sites at random [N, k]."""
         return np.random.default_rng(3).standard_normal((N, self.latents.size)).astype(np.float32)
@@ -97,22 +120,6 @@ class Case:
             drawn = self.draw_joint(N)
             hold({name: value.shape for name, value in drawn.items()} == self.shapes(N))
         return np.asarray(packed(NUMPY, self.model, drawn, self.like(N)), np.float32)
-
-    def like(self, n: int) -> np.ndarray:
-        """Return rows [n, d] with covariates at random, which are positive."""
-        d = sum(widths(self.model).values())
-        return np.random.default_rng(7).uniform(0.5, 1.5, (n, d)).astype(np.float32)
-
-    def shapes(self, n: int) -> dict[str, tuple[int, ...]]:
-        """Return what generative draws for n datapoints, by name."""
-        latent = {site.name: (n, *site.event) for site in self.latents.sites}
-        seen = {name: (n, widths(self.model)[name]) for name in self.model.observed}
-        return {**latent, **dict.fromkeys(self.model.summed, (n,)), **seen}
-
-    @property
-    def of_q(self) -> dict[str, tuple[int, ...]]:
-        """What recognition draws for one datapoint, by name."""
-        return {site.name: site.event for site in self.latents.sites}
 
     @cached_property
     def base_scores(self) -> dict[str, np.ndarray]:
@@ -237,6 +244,8 @@ def is_a_model(case: Case) -> None:
 
 def equal_settings_are_one_model(case: Case) -> None:
     """Two models built alike are equal and hash alike, and others are not, because compiled code is kept by model."""
+    if case.model.engines:
+        raise NothingToCheckError("it is made of somebody's own code, and known by itself: commands build it once")
     one, two = case.model, case.factory(case.n_x, case.n_latent, case.n_hidden)
     mend = "make the class a frozen dataclass: @dataclass(frozen=True)"
     expect(one == two, "two models of the same sizes that differ", "that they are equal", mend)
@@ -278,6 +287,8 @@ def init_is_a_function_of_the_seed(case: Case) -> None:
     first, again, other = (_flat(case.model.init(seed)) for seed in (7, 7, 8))
     mend = "draw every value from np.random.default_rng(seed)"
     expect(same_bits(first, again), "other values from the same seed", "the same bits", mend)
+    if case.model.engines and same_bits(first, other):
+        raise NothingToCheckError("its initial values are those of its own networks, whatever the seed")
     expect(not same_bits(first, other), "the same values from seeds 7 and 8", "values that depend on the seed", mend)
 
 
@@ -557,6 +568,8 @@ def engines_agree(case: Case) -> None:
     for name in ENGINES:
         if name == case.engine.name:
             continue
+        if case.model.engines and name not in case.model.engines:
+            raise NothingToCheckError(f"the model does not run on {name}")
         try:
             other = inference.engine(name, "cpu", 1)
         except ImportError as error:

@@ -1,4 +1,4 @@
-"""The models and backends that flags name: registered ones, and a user's own from `path/to/file.py:NAME`.
+"""The models, guides and backends that flags name: registered ones, and a user's own from `path/to/file.py:NAME`.
 
 Loading such a file RUNS its code, with every right of whoever typed the flag. Nothing else leads to it: a `Part` is
 made by `find`, from a flag's text, and only a `Part` is ever loaded. The name of one in a manifest, in rows or in a
@@ -9,6 +9,7 @@ cell's identity; `models`, `inference` and whatever is installed can be imported
 """
 
 import hashlib
+import inspect
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -22,17 +23,20 @@ from comparisons.errors import FlagError, UnfitError, in_one_line
 from inference import BACKENDS, AllSettings
 from inference.base import Backend, Engine, Method, Settings, setting
 from models import MODELS
-from models.base import Model
+from models.base import Model, Params
 
 FORM = "path/to/file.py:NAME"
 KINDS = ("model", "backend")  # the settings that may name a file
+NONE = "none"  # of guides: the model has its own recognition
 
 FIRST = next(iter(BACKENDS))
+GIVEN: dict[str, Any] = {}  # what `given` was told, by the digest of its name
 
 # Everything that may appear in rows, tables and names of folders: nothing of it means anything to a shell, a
 # spreadsheet, Markdown or HTML, wherever it stands.
 STEM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")  # no figure names what starts with _
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+LOADED = "_part_"  # what a file's module is called, to begin with
 
 
 def model_setting() -> Any:
@@ -41,6 +45,12 @@ def model_setting() -> Any:
     auto += "else vae_bernoulli"
     text = f"the generative model: one of these, or {FORM}, whose code is then run ({auto})"
     return setting("auto", text, choices=("auto", *MODELS), or_file=partial(find, "model"), form=FORM)
+
+
+def guide_setting() -> Any:
+    """Declare a setting that names the guide of a model that is one half of a pair."""
+    text = f"guide(x), where the model is model(x) of a Pyro or NumPyro pair: {FORM}, whose code is then run"
+    return setting(NONE, text, choices=(NONE,), or_file=partial(find, "guide"), form=FORM)
 
 
 def backend_setting(default: Any = FIRST, **limits: Any) -> Any:
@@ -83,13 +93,13 @@ class Part(str):
     @property
     def folder(self) -> str:
         """The part as it may stand in the name of a folder."""
-        return self.replace(".py:", "-")
+        return self.replace(".py:", "-").replace(":", "-")
 
 
 def find(kind: str, text: str) -> str:
     """Return the Part that a flag's text names, or the text itself where it has not the form of one.
 
-    `kind` is `model` or `backend`. The file is read and not run. Raises FlagError.
+    `kind` is `model`, `guide` or `backend`. The file is read and not run. Raises FlagError.
     """
     if isinstance(text, Part) or not (text.endswith(".py") or ".py:" in text or ("/" in text and ":" in text)):
         return text
@@ -109,12 +119,38 @@ def find(kind: str, text: str) -> str:
     return Part(f"{path.name}:{name}", str(path.absolute()), hashlib.sha256(_read(kind, file)).hexdigest())
 
 
-def model(name: str) -> Callable[[int, int, int], Model]:
+def given(kind: str, name: str, found: Any) -> Part:
+    """Return the Part `given:NAME` of an object that has no file, for this process. Raises FlagError for the name."""
+    if not NAME.fullmatch(name):
+        raise FlagError(f"{kind} {name!r} is not a Python identifier of 1 to 64 ASCII characters")
+    part = Part(f"given:{name}", "", hashlib.sha256(f"given {kind} {name}".encode()).hexdigest())
+    GIVEN[part.sha256] = found
+    _model.cache_clear()
+    _backend.cache_clear()
+    return part
+
+
+def model(name: str, guide: str = NONE) -> Callable[[int, int, int], Model]:
     """Return what builds a model from (n_x, n_latent, n_hidden): the registered one, or a Part's, whose file is run.
 
-    Raises FlagError; so does a Part's, where it cannot be built.
+    Raises FlagError; so does a Part's, where it cannot be built. A Part's is built once for all that ask.
     """
-    return _model(name) if isinstance(name, Part) else named("model", name)
+    return _model(name, guide) if isinstance(name, Part) else named("model", name)
+
+
+def factory(name: str, guide: str = NONE) -> Callable[[int, int, int], Model]:
+    """Return what a file says builds a model, as it is, or with a guide what makes a model of the two."""
+    found = named("model", name)
+    if guide == NONE:
+        return found
+    other = named("guide", guide)
+
+    def build(n_x: int, n_latent: int, n_hidden: int) -> Model:
+        from inference.engines.ppl_pair import ppl_pair
+
+        return ppl_pair(found, other, n_x=n_x, n_latent=n_latent)
+
+    return build
 
 
 def backend(name: str) -> Method:
@@ -122,7 +158,21 @@ def backend(name: str) -> Method:
 
     Raises FlagError; so does the `build` of a Part's, where it cannot be built.
     """
-    return _backend(name) if isinstance(name, Part) else named("backend", name)
+    return _backend(name) if isinstance(name, Part) else _registered(name)
+
+
+@cache
+def _registered(name: str) -> Method:
+    card = named("backend", name)
+
+    def build(engine: Engine, model: Model, settings: Settings) -> Backend:
+        try:
+            built: Backend = card.build(engine, model, settings)
+        except ValueError as error:  # its own words about a model and settings that do not go together
+            raise UnfitError(f"backend {name!r} on {engine.name}: {in_one_line(error, with_type=False)}") from error
+        return built
+
+    return card._replace(build=build)
 
 
 def known(name: str) -> Method | None:
@@ -140,10 +190,12 @@ def named(kind: str, name: str) -> Any:
         if name not in registry:
             raise FlagError(f"{kind} {name!r} is not registered, and a file is loaded because of a flag alone")
         return registry[name]
-    module = _module(kind, name.path, name.sha256)
-    if not hasattr(module, name.name):
+    if not name.path and name.sha256 not in GIVEN:
+        raise FlagError(f"{kind} '{name}' is known to no other process than that which was given it; write {FORM}")
+    module = _module(kind, name.path, name.sha256) if name.path else None
+    if module and not hasattr(module, name.name):
         raise FlagError(f"{kind} '{name}': {Path(name.path).name} defines no {name.name}")
-    found = getattr(module, name.name)
+    found = getattr(module, name.name) if module else GIVEN[name.sha256]
     if not callable(found) and not isinstance(found, Method):
         raise FlagError(f"{kind} '{name}': {name.name} is of type {type(found).__name__}, which cannot be called")
     return found
@@ -155,29 +207,62 @@ def shown(argument: str) -> str:
 
 
 @cache
-def _model(part: Part) -> Callable[[int, int, int], Model]:
-    build_it = named("model", part)
+def _model(part: Part, guide: str) -> Callable[[int, int, int], Model]:
+    return checked(str(part), factory(part, guide))
 
+
+def checked(label: str, build_it: Callable[[int, int, int], Any]) -> Callable[[int, int, int], Model]:
+    """Return what builds a user's model as `build_it` does, and raises FlagError where it cannot, or builds another."""
+
+    @cache  # a model that is made of networks is kept by itself: so is what is compiled of it
     def build(n_x: int, n_latent: int, n_hidden: int) -> Model:
-        call = f"model '{part}' at ({n_x}, {n_latent}, {n_hidden})"
+        call = f"model '{label}' at ({n_x}, {n_latent}, {n_hidden})"
+        if not _binds(build_it, 3) and _binds(build_it, 1):
+            raise FlagError(f"{call}: it takes x alone, as the model of a Pyro or NumPyro pair; add --guide {FORM}")
         try:
             built = build_it(n_x, n_latent, n_hidden)
         except ValueError as error:  # its own words about sizes that it cannot have
             raise FlagError(f"{call}: {in_one_line(error, with_type=False)}") from error
         except (Exception, SystemExit) as error:
             raise FlagError(f"{call} raised {in_one_line(error)}") from error
-        if not isinstance(built, Model):
-            raise FlagError(f"{call} is a {type(built).__name__}, not a models.base.Model")
-        sizes = getattr(built, "n_x", None), getattr(built, "n_latent", None)
+        model = usable(call, built)
+        sizes = getattr(model, "n_x", None), getattr(model, "n_latent", None)
         if sizes != (n_x, n_latent):
             raise FlagError(f"{call} has (n_x, n_latent) {sizes}, not {(n_x, n_latent)}")
-        try:
-            hash(built)
-        except TypeError:
-            raise FlagError(f"{call} cannot be hashed, as compiled code asks; make it a frozen dataclass") from None
-        return built
+        if model.engines and not _same(model.init(0), build_it(n_x, n_latent, n_hidden).init(0)):
+            raise FlagError(
+                f"{call} has other initial values each time; begin it with torch.manual_seed(0), or load a state dict"
+            )
+        return model
 
     return build
+
+
+def usable(call: str, model: Any) -> Model:
+    """Return a model as it is. Raises FlagError for what is none, or has no hash."""
+    if not isinstance(model, Model):
+        raise FlagError(f"{call} is a {type(model).__name__}, not a models.base.Model; to a model(x) add --guide")
+    try:
+        hash(model)
+    except TypeError:
+        raise FlagError(f"{call} cannot be hashed, as compiled code asks; make it a frozen dataclass") from None
+    return model
+
+
+def _binds(function: Callable[..., Any], count: int) -> bool:
+    """Say whether a callable takes so many arguments, as far as that can be known."""
+    try:
+        inspect.signature(function).bind(*range(count))
+    except TypeError:
+        return False
+    except ValueError:  # it does not say
+        return count == 3
+    return True
+
+
+def _same(one: tuple[Params, Params], other: tuple[Params, Params]) -> bool:
+    flat, twin = ([(name, value.tobytes()) for group in both for name, value in group.items()] for both in (one, other))
+    return flat == twin
 
 
 @cache
@@ -205,7 +290,7 @@ def _module(kind: str, path: str, sha256: str) -> ModuleType:
     source = _read(kind, path)
     if hashlib.sha256(source).hexdigest() != sha256:
         raise FlagError(f"{path} has changed since the command started; start it again")
-    name = f"_part_{hashlib.sha256(path.encode()).hexdigest()[:8]}_{sha256[:16]}"
+    name = f"{LOADED}{hashlib.sha256(path.encode()).hexdigest()[:8]}_{sha256[:16]}"
     spec = spec_from_file_location(name, path)
     assert spec is not None
     module = module_from_spec(spec)

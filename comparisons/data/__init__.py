@@ -13,10 +13,11 @@ from comparisons.data.digits import DIGITS
 from comparisons.data.frey import FREY
 from comparisons.data.mnist import MNIST, MNIST_255, MNIST_BINARY
 from comparisons.data.own import Own, find
+from comparisons.data.rows import Rows
 from comparisons.data.synthetic import SYNTHETIC
 from comparisons.errors import unknown
 
-__all__ = ["DATA", "GREY", "Data", "DataCard", "Own", "card_of", "check", "digest", "find", "load", "take"]
+__all__ = ["DATA", "GREY", "Data", "DataCard", "Own", "Rows", "card_of", "check", "digest", "find", "load", "take"]
 
 DATA: dict[str, DataCard] = {
     "digits": DIGITS,
@@ -42,6 +43,10 @@ def load(name: str, data_dir: str | Path | None = None) -> Data:
     """
     known = card_of(name)
     train, test = known.load(data_dir)
+    if isinstance(name, Own):  # looked at when it was opened
+        content = train.content if isinstance(train, Rows) else ""
+        how = known.shape, known.support, known.note, known.fresh
+        return Data(name, train, test, *how, content=content, columns=known.columns)
     check(f"{name} train", train, "unit" if known.fresh else known.support)
     check(f"{name} test", test, known.support)
     n, said = known.n_train, (known.shape, known.support, known.note, known.fresh)

@@ -3,10 +3,11 @@
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from comparisons.data.rows import Rows
 from comparisons.errors import DataError, FlagError
 
 SEED = 13126114  # the paper's arXiv number; every shuffle and draw of a data set starts from it
@@ -33,19 +34,23 @@ class DataCard(NamedTuple):
     model: str  # the model that `auto` stands for
     load: Callable[[str | Path | None], tuple[np.ndarray, np.ndarray]]  # (data_dir) -> train [n, d], test [m, d]
     fresh: bool = False  # train holds probabilities, binarised anew at each visit; test is binarised already
+    columns: tuple[tuple[str, int], ...] = ()  # names and widths of what a row holds, where that is more than x
+    gaps: tuple[tuple[str, str], ...] = ()  # names of what has a NaN, and the refusal of it, which says where
 
 
 class Data(NamedTuple):
     """A data set, split and scaled; one row is one datapoint."""
 
     name: str
-    train: np.ndarray  # [n, d] float32, C-contiguous
-    test: np.ndarray  # [m, d] float32, C-contiguous
+    train: np.ndarray  # [n, d] float32, C-contiguous; `Rows` of a large file
+    test: np.ndarray  # [m, d] float32, C-contiguous; `Rows` of a large file
     shape: tuple[int, int]  # of one image, rows x columns; (1, d) where a row is no image
     support: str  # as its card says
     note: str  # what a number on this data means; "" if there is nothing to say
     fresh: bool  # True: train holds probabilities, binarised anew at each visit; test is binarised already
     spare: np.ndarray | None = None  # [m, d] rows that follow train's, for an `n_train` beyond them
+    content: str = ""  # that of `Rows`
+    columns: tuple[tuple[str, int], ...] = ()  # as its card says
 
 
 def take(data: Data, n_train: int | None) -> Data:
@@ -61,7 +66,10 @@ def take(data: Data, n_train: int | None) -> Data:
         raise FlagError(f"n_train {n_train} is less than 1; choose 1 to {n} for {data.name}")
     if n_train > n:
         raise FlagError(f"n_train {n_train} exceeds the {n} training {rows} of {data.name}; choose 1 to {n}")
-    whole = np.concatenate([data.train, spare]) if n_train > len(data.train) else data.train
+    train: Any = data.train
+    if isinstance(train, Rows):
+        return data._replace(train=train.first(n_train))
+    whole = np.concatenate([train, spare]) if n_train > len(train) else train
     return data._replace(train=whole[:n_train], spare=None)
 
 
@@ -77,24 +85,37 @@ def check(name: str, array: np.ndarray, support: str) -> None:
     check_values(name, array, support)
 
 
-def check_values(name: str, array: np.ndarray, support: str) -> None:
-    """Raise DataError for a value of an array [n, d] outside `support`, naming the first."""
+def check_values(name: str, array: np.ndarray, support: str, start: int = 0) -> None:
+    """Raise DataError for a value of an array [n, d] outside `support`, naming the first; row 0 is number `start`."""
     allowed, test = SUPPORTS[support]
     valid = test(array)
     if not valid.all():
         row, column = np.unravel_index(np.argmin(valid), valid.shape)
-        raise DataError(f"{name}: row {row}, column {column} is {array[row, column]!s}, not {allowed}")
+        raise DataError(f"{name}: row {start + row}, column {column} is {array[row, column]!s}, not {allowed}")
 
 
 def digest(data: Data) -> str:
-    """Return the SHA-256, in hex, of the name, the shapes and the bytes of train and test: the arrays' identity."""
-    sha256 = hashlib.sha256(f"{data.name} {data.train.shape} {data.test.shape}".encode())
-    for array in (data.train, data.test):
+    """Return the SHA-256, in hex, of the name, the shapes and the bytes of train and test: the arrays' identity.
+
+    The values of a large file count in its own order, which is read in one go: the shapes tell the split. Whether a
+    file is large depends on its size alone, so that each has one identity.
+    """
+    columns = f" {data.columns}" if data.columns else ""
+    sha256 = hashlib.sha256(f"{data.name} {data.train.shape} {data.test.shape}{columns}".encode())
+    sha256.update(data.content.encode())
+    for array in () if data.content else (data.train, data.test):
         sha256.update(np.ascontiguousarray(array).data)
     return sha256.hexdigest()
 
 
 def split(rows: np.ndarray, n_train: int) -> tuple[np.ndarray, np.ndarray]:
     """Shuffle with SEED; the first `n_train` rows are for training, the others for testing."""
-    order = np.random.default_rng(SEED).permutation(len(rows))
+    order = shuffled(len(rows))
     return rows[order[:n_train]], rows[order[n_train:]]
+
+
+def shuffled(n: int) -> np.ndarray:
+    """Return the numbers below n in the order of SEED, in as few bytes as they take."""
+    order = np.arange(n, dtype=np.min_scalar_type(n))
+    np.random.default_rng(SEED).shuffle(order)
+    return order

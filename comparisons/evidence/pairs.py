@@ -144,7 +144,7 @@ def _all_pairs(engine: Engine, model: Model) -> Any:
             quadratic = xp.matmul(residual, (loc * precision).T) - 0.5 * xp.matmul(residual**2, precision.T)
             return quadratic - normalizer + log_prior(place, x, z)
         # Any other decoder: score every pair.
-        pairs = z[:, None, :] + 0.0 * x[:, :1]
+        pairs = z[:, None, :] + xp.zeros_like(x[:, :1])  # x may have gaps
         return sites.log_joint(place, x, pairs).T
 
     return engine.compile(score)

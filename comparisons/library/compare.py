@@ -1,12 +1,14 @@
 """One call that runs a comparison, and what it came to: rows, a table, a figure, and every fit."""
 
 import io
+import sys
 from contextlib import nullcontext, redirect_stderr
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from comparisons.cli import parts
 from comparisons.errors import FlagError, NumericsError, unknown
 from comparisons.library import given
 from comparisons.library.fitted import Fitted
@@ -34,10 +36,14 @@ def compare(
     `data` is a name, a path, an array [n, d] or [n, rows, columns], a dict of such by the names x and x_test, or a
     DataFrame. Arrays are kept in `<out>/data/<name>.npz`. Each of `settings` is a flag by its name, which may be a
     plural: `backends=["aevb", "mean_field"], seeds=range(3), samples=1e5, workers=2`. Cells that are finished in `out`
-    are reused, one that was interrupted goes on. `quiet` does without the status line.
+    are reused, one that was interrupted goes on. `quiet` does without the status line. `model` and `backend` take
+    classes and functions too: see `comparisons.library.objects`.
 
     A fit that diverges or breaks raises nothing: its rows say so. Raises UserError for what is wrong before.
     """
+    if sys._getframe(1).f_globals.get("__name__", "").startswith(parts.LOADED):
+        text = 'put it under `if __name__ == "__main__":`, or in a cell of its own'
+        raise FlagError(f"compare() stands where the file or cell that it names is run again; {text}")
     kept: list[Any] = []
 
     def keep(rows: "pd.DataFrame", folder: Path, mine: "pd.DataFrame") -> str:
@@ -80,8 +86,8 @@ class Comparison:
         for name, value in asked.items():
             if name not in GRID:
                 raise unknown("setting", name, GRID)
-            told = Path(str(value)).name  # a user's file is known by its own name, wherever it lies
-            jobs = [job for job in jobs if str(getattr(job.cell.experiment, name)) == told]
+            told = Path(str(getattr(value, "__name__", value))).name  # a user's file is known by its own name
+            jobs = [job for job in jobs if told in _known_by(getattr(job.cell.experiment, name))]
         if not jobs:
             raise FlagError(f"no fit has {asked}; there are {'; '.join(job.name for job in self.grid.jobs)}")
         done = [job for job in jobs if store.finished(job.out, job.cell.name, with_state=True)]
@@ -99,3 +105,8 @@ class Comparison:
     def _repr_html_(self) -> str:
         out = self.grid.request.out
         return "".join(html.each(tables.blocks(outcomes.explained(self.rows, out), baselines.read(out))))
+
+
+def _known_by(value: Any) -> tuple[str, ...]:
+    """Return what a setting's value may be called: of a part its label, and the name in it."""
+    return (str(value), value.name) if isinstance(value, parts.Part) else (str(value),)

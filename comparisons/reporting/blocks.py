@@ -109,13 +109,16 @@ class Numbered:
 class Table(Numbered):
     """A table. `caption` says what to see in it (default: the heading above); the page may give it a `number`.
 
-    `numbers` names the columns that are set flush right; `below` are lines that are compared with the others.
+    `numbers` names the columns that are set flush right; `below` are lines that are compared with the others. One with
+    a `name` can be had on its own, where `alone` says what the page says around it.
     """
 
     head: Sequence[str]
     body: Sequence[Sequence[Text]]
     numbers: Sequence[str] = ()
     below: Sequence[Sequence[Text]] = ()
+    name: str = ""
+    alone: str = ""
 
     def compact(self) -> "Table":
         """Return it without empty columns and those with one value, none missing, in all of several lines."""

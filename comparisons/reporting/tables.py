@@ -144,19 +144,22 @@ def _of_panel(panel: pd.DataFrame, rows: pd.DataFrame) -> Iterator[Block]:
         given = [BASELINE, *["-"] * (len(names) - 1), test, "-", train]
         below = [[*given, *["-"] * (len(head) - len(given))]]
     yield from map(Paragraph, lead(panel))
-    yield Table(head, body, below=below, caption=CAPTION)
+    words = f"{note(panel, p['data'])} {legend(panel)}"
+    yield Table(head, body, below=below, caption=CAPTION, name="summary", alone=words)
     files = sorted({f"{getattr(row, of)} {sha}" for row in rows.itertuples() for of, sha in FILE.findall(row.given)})
     yield from [Paragraph(f"SHA-256 of the files: {'; '.join(files)}.", "note")] if files else []
-    yield Paragraph(f"{note(panel, p['data'])} {legend(panel)}")
+    yield Paragraph(words)
     yield from outcomes.blocks(rows)
-    yield from _side_by_side(estimators(rows))
+    yield from _side_by_side(estimators(rows), note(panel, p["data"]))
     for (one, other), compared in agreement(panel).groupby(PAIR, sort=False):
-        yield Paragraph(f"Do the engines agree? {one} minus {other}, in nats, and in standard errors over seeds (z):")
+        words = f"Do the engines agree? {one} minus {other}, in nats, and in standard errors over seeds (z)"
+        yield Paragraph(f"{words}:")
         differences = []
         for c in compared.itertuples():
             off = [c.quantity.replace("_", " "), f"{c.difference:+.3f} ± {c.stderr:.3f}", f"{c.z:+.1f}"]
             differences.append([*(getattr(c, name) for name in ("backend", *method)), *off])
-        yield Table(["backend", *method, "quantity", "difference", "z"], differences)
+        words += ". ± is one standard error over seeds."
+        yield Table(["backend", *method, "quantity", "difference", "z"], differences, name="agreement", alone=words)
 
 
 def _line(line: Any, used: list[str]) -> list[str]:
@@ -179,7 +182,7 @@ def _line(line: Any, used: list[str]) -> list[str]:
     ]
 
 
-def _side_by_side(table: pd.DataFrame) -> Iterator[Block]:
+def _side_by_side(table: pd.DataFrame, noted: str) -> Iterator[Block]:
     if table.empty:
         return
     names = [short for short in (m.removeprefix("log_px_").removesuffix("_nats") for m in EVIDENCE) if short in table]
@@ -191,11 +194,12 @@ def _side_by_side(table: pd.DataFrame) -> Iterator[Block]:
             doubt = f" ({flagged:.0%} flagged)" if flagged > 0 else ""
             cells.append(or_word(line[name], line[f"{name}_stderr"], line[f"{name}_status"]) + doubt)
         body.append(cells)
-    yield Paragraph(
+    words = (
         "log p(x) by several estimators, on the same fits and datapoints; flagged is the share of datapoints whose "
-        "number the estimator itself does not trust:"
+        "number the estimator itself does not trust"
     )
-    yield Table(["backend", "method", "engine", "split", *names], body)
+    yield Paragraph(f"{words}:")
+    yield Table(["backend", "method", "engine", "split", *names], body, name="estimators", alone=f"{words}. {noted}")
 
 
 def legend(panel: pd.DataFrame) -> str:

@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from comparisons.cli import parts
-from comparisons.data import Data, digest
-from comparisons.errors import FlagError
+from comparisons.data import Data, Rows, digest
+from comparisons.data.rows import HELD
+from comparisons.errors import FlagError, UnfitError
 from comparisons.runner.experiment import Experiment, built, identity, method, refuse
 from comparisons.runner.rows import SETTINGS, Row
 
@@ -83,6 +84,8 @@ def on(experiment: Experiment, data: Data, data_digest: str = "") -> Cell:
     refuse(experiment, model)
     if hasattr(model, "levels"):
         experiment = replace(experiment, levels=_levels(experiment, data))
+    if isinstance(data.train, Rows):
+        _refuse_all_at_once(experiment, n_train, n_x)
     parts.backend(experiment.backend)
     cell = Cell(experiment, n_train, n_x, data_digest or digest(data))
     if cell.rows_per_step > experiment.samples:
@@ -99,6 +102,14 @@ def _levels(experiment: Experiment, data: Data) -> int:
             f"levels {told} is too few for the value {largest} of {data.name}; choose {largest + 1} or more"
         )
     return max(2, largest + 1) if isinstance(told, str) else told
+
+
+def _refuse_all_at_once(e: Experiment, n_train: int, n_x: int) -> None:
+    """Raise UnfitError for what needs all rows at once, of a training set that memory does not hold."""
+    if (full := e.card.full_batch(e)) or e.theta == "vb":
+        what, instead = ("a full E-step", "e-step minibatch") if full else ("the bound of theta 'vb'", "theta map")
+        few = f"--n-train {HELD // (4 * n_x)} at most"
+        raise UnfitError(f"{what} takes all {n_train:,} rows of {str(e.data)!r} at once; choose --{instead}, or {few}")
 
 
 def points(data: Data, split: str, count: int) -> tuple[np.ndarray, np.ndarray | None]:

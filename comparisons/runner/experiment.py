@@ -6,7 +6,8 @@ keep their own name.
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -14,7 +15,7 @@ import inference
 from comparisons.cli import parts
 from comparisons.cli.flags import FITTED, JUDGED, RUN, check
 from comparisons.data import DATA, Own, card_of, find
-from comparisons.errors import FlagError, UnfitError
+from comparisons.errors import DataError, FlagError, UnfitError
 from comparisons.evidence.base import Facts
 from comparisons.evidence.judge import ESTIMATORS, JudgeSettings, automatic
 from inference import BACKENDS, ENGINES, AllSettings
@@ -79,6 +80,7 @@ class Experiment(LookSettings, JudgeSettings, AllSettings, ModelSettings):
     """
 
     model: str = parts.model_setting()
+    guide: str = parts.guide_setting()
     data: str = setting(
         "digits", f"the data set: one of these, or {FORM}", choices=tuple(DATA), or_file=find, form=FORM
     )
@@ -150,10 +152,8 @@ class Experiment(LookSettings, JudgeSettings, AllSettings, ModelSettings):
             raise FlagError(f"{told[0]} is for data of your own, not {self.data}; drop --{told[0].replace('_', '-')}")
         if self.model == "auto":
             object.__setattr__(self, "model", card_of(self.data).model)
-        object.__setattr__(self, "evidence", tuple(dict.fromkeys(_chosen_evidence(self))))
-        for name, card in ESTIMATORS.items():
-            for field, value in card.settle(self, name in self.evidence).items():
-                object.__setattr__(self, field, value)
+        for field, value in settled(self, _facts(self, _at_a_size(self))).items():
+            object.__setattr__(self, field, value)
         if self.compile == "on" and ENGINES[self.engine].compiling_is_a_choice and self.device != "cpu":
             raise FlagError(f"compile 'on' is for the cpu, not {self.device}; choose --compile off or --device cpu")
         if self.samples < self.minibatch:
@@ -183,9 +183,19 @@ class Experiment(LookSettings, JudgeSettings, AllSettings, ModelSettings):
 
 
 def built(experiment: Experiment, n_x: int) -> Model:
-    """Build the model for data of `n_x` columns. Raises FlagError."""
+    """Build the model for data of `n_x` columns. Raises FlagError.
+
+    Before a user's file computes anything with the library, it has the engine's threads.
+    """
+    if isinstance(experiment.model, parts.Part):
+        with suppress(ImportError, RuntimeError, AssertionError):  # said when the engines start
+            inference.engine(experiment.engine, experiment.device, experiment.threads)
+    columns = dict(card_of(experiment.data).columns) or {"x": n_x}
     try:
-        model = parts.model(experiment.model)(n_x, experiment.n_latent, experiment.n_hidden)
+        sizes = columns["x"], experiment.n_latent, experiment.n_hidden
+        model = parts.model(experiment.model, experiment.guide)(*sizes)
+        _hold_columns(experiment, model, columns)
+        model = with_fields(model, {f"n_{name}": width for name, width in columns.items() if name != "x"})
         model = with_log_variance_factor(model, experiment.log_variance_factor)
         told = {f.name: getattr(experiment, f.name) for f in fields(ModelSettings)}
         model = with_fields(model, {name: v for name, v in told.items() if v != getattr(ModelSettings, name)})
@@ -196,13 +206,33 @@ def built(experiment: Experiment, n_x: int) -> Model:
     return model
 
 
+def _hold_columns(e: Experiment, model: Model, columns: Mapping[str, int]) -> None:
+    """Raise DataError for an array that the model would not use, FlagError for one that it has not been given."""
+    used = {*model.observed, *model.given}
+    for name in sorted(columns.keys() - used):
+        raise DataError(
+            f"the array {name!r} of {str(e.data)!r} would not be used by model {str(e.model)!r}, which takes "
+            f"{' and '.join(sorted(used))}; drop the array, or choose another --model"
+        )
+    for name in sorted(used - columns.keys()):
+        verb = "observes" if name in model.observed else "is given"
+        raise FlagError(f"model {str(e.model)!r} {verb} {name}, and {str(e.data)!r} holds no array {name}; add it")
+
+
 def refuse(e: Experiment, model: Model | None = None, backend: Backend | None = None) -> None:
     """Raise UnfitError for what its model, data, backend and estimators cannot do together, as far as that is known.
 
     Registered ones are known before they are built; a file's when they are given here.
     """
+    if e.guide != parts.NONE and not isinstance(e.model, parts.Part):
+        raise UnfitError(f"guide {str(e.guide)!r} is for a model(x) of yours; add --model {parts.FORM}")
     card = card_of(e.data)
-    if model and card.support not in SCORED.get(model.support, (card.support,)):
+    if model and (elsewhere := model.misplaced(e.engine)):
+        raise UnfitError(f"model {str(e.model)!r} {elsewhere}")
+    for name, gap in card.gaps if model else ():
+        if not (model and model.missing and name in model.observed):
+            raise DataError(gap)
+    if model and "x" in model.observed and card.support not in SCORED.get(model.support, (card.support,)):
         raise UnfitError(
             f"model {str(e.model)!r} cannot score the {card.support} values of {str(e.data)!r}; choose {card.model}"
         )
@@ -291,17 +321,22 @@ def _at_a_size(e: Experiment) -> Model | None:
     return parts.model(e.model)(e.n_latent + 1, e.n_latent, e.n_hidden)
 
 
-def _chosen_evidence(e: Experiment) -> Iterator[str]:
-    """Yield the estimators by name, in the order given: `auto` as the first in rank that serves, `none` as nothing."""
-    if "none" in e.evidence and len(e.evidence) > 1:
-        raise FlagError(f"evidence 'none' excludes the others of {' '.join(e.evidence)}; drop one of them")
-    for name in e.evidence:
-        if name == "auto":
-            yield automatic(_facts(e, _at_a_size(e)), e)
-        elif name != "none":
-            yield name
+def settled(settings: JudgeSettings, facts: Facts) -> dict[str, Any]:
+    """Return the settings of a judge for which `auto` or `none` may stand, with what these stand for here.
+
+    Estimators come each once, in the order given: `auto` as the first in rank that serves, `none` as nothing. Raises
+    FlagError for `none` beside others.
+    """
+    asked = settings.evidence
+    if "none" in asked and len(asked) > 1:
+        raise FlagError(f"evidence 'none' excludes the others of {' '.join(asked)}; drop one of them")
+    chosen = (automatic(facts, settings) if name == "auto" else name for name in asked if name != "none")
+    values: dict[str, Any] = {"evidence": tuple(dict.fromkeys(chosen))}
+    for name, card in ESTIMATORS.items():
+        values |= card.settle(settings, name in values["evidence"])
+    return values
 
 
 def _parts(e: Experiment) -> dict[str, parts.Part]:
     """Return what comes from a file, by the field's name."""
-    return {kind: part for kind in parts.KINDS if isinstance(part := getattr(e, kind), parts.Part)}
+    return {kind: part for kind in (*parts.KINDS, "guide") if isinstance(part := getattr(e, kind), parts.Part)}

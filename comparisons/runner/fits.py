@@ -17,6 +17,8 @@ from comparisons.runner.experiment import Experiment, built
 from comparisons.runner.jobs import Job, run_cell
 from comparisons.runner.watching import line
 from inference.base import Array, Backend, Engine, Params, Posterior, State, arrays, numpys
+from inference.latents import latents
+from inference.rows import generative, widths
 from models.base import Model
 
 
@@ -55,12 +57,17 @@ class Fit(NamedTuple):
         return self.engine.array(x), None if indices is None else self.engine.array(indices)
 
 
-def decoded(fit: Fit, z: np.ndarray) -> np.ndarray:
-    """Return E[x | z] [n, n_x] of a fit, for z [n, n_latent]."""
-    engine, given = fit.engine, {"z": fit.engine.array(z)}
+def decoded(fit: Fit, z: np.ndarray, x: np.ndarray | None = None) -> np.ndarray:
+    """Return E[x | z] [n, n_x] of a fit, for coordinates z [n, k]; of the first of what a model observes.
+
+    Covariates are those of rows x [n, d], which a model that is given none does not need.
+    """
+    engine, sites = fit.engine, latents(fit.engine, fit.model)
     with engine.pinned():
-        sites = engine.sites(engine.key(0), fit.model.generative, given, fit.theta, len(z))
-        return np.asarray(engine.numpy(sites["x"].fn.mean))
+        like = engine.array(np.zeros((len(z), sum(widths(fit.model).values()))) if x is None else x)
+        told = sites.values(sites.at(fit.theta), engine.array(z))
+        said = engine.sites(engine.key(0), generative(fit.model, like), told, fit.theta)
+        return np.asarray(engine.numpy(said[fit.model.observed[0]].fn.mean))
 
 
 def fitted(experiment: Experiment, data: Data, out: Path, look_in: Sequence[Path] = ()) -> Fit:

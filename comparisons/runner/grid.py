@@ -24,7 +24,7 @@ from comparisons.runner.cell import on, points
 from comparisons.runner.experiment import Experiment, built
 from comparisons.runner.jobs import Job, work
 from comparisons.runner.watching import cost, display
-from inference.base import setting
+from inference.base import Engine, setting
 
 # Given all rows of a folder, the folder, and those rows that a command asked for: writes tables and figures there, and
 # returns what is to be printed.
@@ -250,7 +250,7 @@ def _look_ahead(request: Request, whole: Data) -> Looked:
 def _hold_models(request: Request, data: Loaded) -> None:
     """Hold models from files to their contract before any cell begins; every run holds its own. Raises FlagError."""
     own = [e for e in request.experiments if isinstance(e.model, parts.Part)]
-    for e in {(e.model, e.engine, e.n_train, e.n_latent, e.n_hidden): e for e in own}.values():
+    for e in {(e.model, e.guide, e.engine, e.n_train, e.n_latent, e.n_hidden): e for e in own}.values():
         try:
             engine = inference.engine(e.engine, e.device, e.threads)
         except (ImportError, RuntimeError, AssertionError):  # said when the engines start, or of no matter here
@@ -284,19 +284,7 @@ def _start_engines(jobs: list[Job], look_only: bool) -> None:
     """Import and build every engine that the jobs need, or see that it is there, before any runs. Raises FlagError."""
     first = jobs[0].cell.experiment
     for name in sorted({job.cell.experiment.engine for job in jobs}):
-        try:
-            if look_only and first.device == "cpu":
-                inference.look(name)
-            else:
-                inference.engine(name, first.device, first.threads)
-        except ImportError as error:
-            reason, packages = str(error).splitlines()[0], inference.ENGINES[name].packages
-            raise FlagError(
-                f"engine {name!r} is not installed ({reason}); install it: pip install {packages}"
-            ) from error
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise FlagError(f"engine {name!r} cannot use {first.device!r} ({reason}); choose --device cpu") from error
+        started(name, first.device, first.threads, look_only)
     for compiled in {e.engine: e for job in jobs if (e := job.cell.experiment).compiled and not look_only}.values():
         try:
             inference.engine(compiled.engine, compiled.device, compiled.threads, compiled=True)
@@ -305,3 +293,18 @@ def _start_engines(jobs: list[Job], look_only: bool) -> None:
             raise FlagError(
                 f"engine {compiled.engine!r}: {reason}; install a C++ compiler, or add --compile off"
             ) from error
+
+
+def started(name: str, device: str, threads: int, look_only: bool = False) -> Engine | None:
+    """Return an engine, or with `look_only` see that it is there, where that can be seen. Raises FlagError."""
+    try:
+        if not look_only or device != "cpu":
+            return inference.engine(name, device, threads)
+        inference.look(name)
+    except ImportError as error:
+        reason, packages = str(error).splitlines()[0], inference.ENGINES[name].packages
+        raise FlagError(f"engine {name!r} is not installed ({reason}); install it: pip install {packages}") from error
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise FlagError(f"engine {name!r} cannot use {device!r} ({reason}); choose --device cpu") from error
+    return None

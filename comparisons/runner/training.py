@@ -12,7 +12,8 @@ import numpy as np
 import inference
 from comparisons.checks.contract import hold
 from comparisons.cli import parts
-from comparisons.data import Data
+from comparisons.data import Data, Rows
+from comparisons.data.rows import HELD
 from comparisons.evidence.journal import Journal
 from comparisons.runner.cell import Cell, points
 from comparisons.runner.experiment import STEP_SIZES, built, refuse
@@ -107,7 +108,7 @@ class Trainer:
     model: Model
     backend: Backend
     steps: Any
-    x: Array  # train [n, n_x]
+    x: Any  # train [n, n_x]: on the device, or `Rows`
 
     @property
     def key(self) -> Key:
@@ -155,15 +156,9 @@ class Trainer:
         """Take the next chunk of steps, up to number `last`. Raises DivergedError."""
         passed = self.clock()
         count = min(self.chunk, last - standing.step)
-        rows = np.zeros((self.chunk, self.cell.rows_per_step), np.int64)  # of one size, whatever the count: one program
-        numbers = np.arange(standing.step, standing.step + self.chunk)
-        rows[:count] = [self.minibatch(int(number)) for number in numbers[:count]]
-        key, array = self.engine.fold_in(self.key, 2), self.engine.array
-        items = array(numbers), array(rows), array(count)
-        valued = self.reads(standing)
-        standing.state, info = self.steps(standing.state, self.x, key, *items, valued=valued)
-        info = Info(*(self.engine.numpy(column)[:count].astype(np.float64) for column in info))
-        standing.step += count
+        valued, size = self.reads(standing), self.size
+        infos = [self._steps(standing, min(size, count - taken), valued) for taken in range(0, count, size)]
+        info = Info(*map(np.concatenate, zip(*infos, strict=True)))
         standing.decoder_evals += int(info.decoder_evals.sum())
         error = float(info.acceptance.std(ddof=1) / math.sqrt(count)) if count > 1 else 0.0
         standing.acceptance = float(info.acceptance.mean()), error
@@ -177,6 +172,25 @@ class Trainer:
         if not all(np.isfinite(value).all() for value in read):
             raise DivergedError(f"the fit is not finite after step {standing.step}")
         standing.objective = float(info.objective.mean())
+
+    @property
+    def size(self) -> int:
+        """How many steps the compiled program takes, at most."""
+        held = HELD // (4 * self.cell.rows_per_step * self.cell.n_x) if isinstance(self.x, Rows) else self.chunk
+        return max(1, min(self.chunk, held))
+
+    def _steps(self, standing: Standing, count: int, valued: bool) -> Info:
+        """Take the next steps, at most `size`; return what each tells, in NumPy."""
+        rows = np.zeros((self.size, self.cell.rows_per_step), np.int64)  # of one size, whatever the count: one program
+        numbers = np.arange(standing.step, standing.step + len(rows))
+        rows[:count] = [self.minibatch(int(number)) for number in numbers[:count]]
+        key, array = self.engine.fold_in(self.key, 2), self.engine.array
+        x, items = self.x, [array(numbers), array(rows), array(count)]
+        if isinstance(x, Rows):
+            x, items = array(x[rows.ravel()]), [*items, array(np.arange(rows.size).reshape(rows.shape))]
+        standing.state, info = self.steps(standing.state, x, key, *items, valued=valued)
+        standing.step += count
+        return Info(*(self.engine.numpy(column)[:count].astype(np.float64) for column in info))
 
     def minibatch(self, step: int) -> np.ndarray:
         """Return the rows of one step, without repetition: from (seed, step) alone, the same for every engine.
@@ -233,9 +247,10 @@ def trainer(cell: Cell, data: Data) -> Trainer:
     model = built(e, cell.n_x)
     hold(engine, model, e.model, points(data, "train", e.eval_points)[0])
     compiling = inference.engine(e.engine, e.device, e.threads, e.compiled)
-    backend, steps = training(compiling, model, e.backend, e.settings, data.fresh)
+    large = isinstance(data.train, Rows)
+    backend, steps = training(compiling, model, e.backend, e.settings, data.fresh, cell.n_train if large else None)
     refuse(e, model, backend)
-    return Trainer(cell, data, engine, model, backend, steps, engine.array(data.train))
+    return Trainer(cell, data, engine, model, backend, steps, data.train if large else engine.array(data.train))
 
 
 class Loop(NamedTuple):
@@ -244,19 +259,21 @@ class Loop(NamedTuple):
     valued: Any
     silent: Any
 
-    def __call__(
-        self, state: State, x: Array, key: Key, steps: Array, indices: Array, count: Any = None, valued: bool = True
-    ) -> tuple[State, Info]:
-        return (self.valued if valued else self.silent)(state, x, key, steps, indices, count)
+    def __call__(self, *args: Any, valued: bool = True) -> tuple[State, Info]:
+        return (self.valued if valued else self.silent)(*args)
 
 
 @cache
-def training(engine: Engine, model: Model, backend: str, settings: Settings, fresh: bool) -> tuple[Backend, Any]:
+def training(
+    engine: Engine, model: Model, backend: str, settings: Settings, fresh: bool, n_train: int | None = None
+) -> tuple[Backend, Any]:
     """Build a backend and its training loop, compiled once for all seeds and step sizes.
 
     train(state, x [N, n_x], key, steps [s], indices [s, m], count [], valued=True) -> (state, Info of [s]) takes the
     first `count` of s steps, on minibatches that are rows of x, with noise from the key and the step's number. It gives
     up the memory of the state it is given. Unless `valued`, no objective is worked out, and it is NaN.
+
+    With `n_train`, N, x holds the rows of these minibatches alone, and one more argument says where: [s, m].
     """
     built = parts.backend(backend).build(engine, model, settings)
 
@@ -264,19 +281,19 @@ def training(engine: Engine, model: Model, backend: str, settings: Settings, fre
         ppl.sample("x", ppl.dist.Bernoulli(probs=x))
 
     def loop(
-        valued: bool, state: State, x: Array, key: Key, steps: Array, indices: Array, count: Array | None
+        valued: bool, state: State, x: Array, key: Key, steps: Array, indices: Array, count: Any = None, *places: Array
     ) -> tuple[State, Info]:
-        fraction = indices.shape[1] / x.shape[0]
+        fraction = indices.shape[1] / (n_train or x.shape[0])
 
-        def one(carry: tuple[State, Array], item: tuple[Array, Array]) -> tuple[tuple[State, Array], Info]:
+        def one(carry: tuple[State, Array], item: tuple[Array, ...]) -> tuple[tuple[State, Array], Info]:
             state, x = carry
-            step, rows = item
+            step, rows, place = item if places else (*item, item[1])
             noise_key, step_key = engine.split(engine.fold_in(key, step))
-            batch = engine.draw(noise_key, binarized, x[rows])["x"] if fresh else x[rows]
+            batch = engine.draw(noise_key, binarized, x[place])["x"] if fresh else x[place]
             state, info = built.step(step_key, state, Batch(batch, rows, fraction))
             return (state, x), info if valued else info._replace(objective=math.nan)
 
-        (state, _), info = engine.scan(one, (state, x), (steps, indices), count)
+        (state, _), info = engine.scan(one, (state, x), (steps, indices, *places), count)
         return state, info
 
     return built, Loop(*(engine.compile(partial(loop, valued), consumed=True) for valued in (True, False)))

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -92,19 +93,22 @@ def display(jobs: list[Job]) -> Iterator[Callable[[], None]]:
 def line() -> Iterator[Callable[..., None]]:
     """Show one line: a share, the time left, and words; yield what is given, now and then, what tells share and words.
 
-    Where nobody watches (a log file), it is a whole line every half minute.
+    Where nobody watches (a log file), it is a whole line every half minute; in a notebook, a text that is replaced.
     """
     watched, began, first, shown = sys.stderr.isatty(), time.monotonic(), -1.0, 0.0
+    replace = _notebook_s()
 
     def show(tell: Callable[[], tuple[float, str]], now: bool = False) -> None:
         nonlocal shown, first
-        if not now and shown and time.monotonic() - shown < (0.5 if watched else 30.0):
+        if not now and shown and time.monotonic() - shown < (0.5 if watched or replace else 30.0):
             return
         shown = time.monotonic()
         share, words = tell()
         first = share if first < 0 else first  # what was there before has taken none of this time
         text = f"{share:4.0%} {remaining(share - first, 1.0 - share, shown - began)}, {words}"
-        if watched:
+        if replace:
+            replace(text)
+        elif watched:
             print(f"\r{shortened(text, sys.stderr)}\x1b[K", end="", file=sys.stderr, flush=True)
         else:
             print(text, file=sys.stderr, flush=True)
@@ -114,6 +118,24 @@ def line() -> Iterator[Callable[..., None]]:
     finally:
         if watched:
             print(file=sys.stderr)
+
+
+def _notebook_s() -> Callable[[str], None] | None:
+    """Return what shows a text in a notebook's cell, in place of the one before; None where stderr is no kernel's."""
+    if not type(sys.stderr).__module__.startswith("ipykernel"):
+        return None
+    display = import_module("IPython.display").display
+    handle: Any = None
+
+    def replace(text: str) -> None:
+        nonlocal handle
+        shown = {"text/plain": text}
+        if handle is None:
+            handle = display(shown, raw=True, display_id=True)
+        else:
+            handle.update(shown, raw=True)
+
+    return replace
 
 
 def came_to(out: Path, cell: str) -> str:

@@ -29,6 +29,18 @@ NN = SimpleNamespace(
     linear=lambda x, w, b: jnp.matmul(x, w) + b,
 )
 
+PPL: Any = SimpleNamespace(
+    dist=distributions,
+    xp=jnp,
+    nn=NN,
+    sample=numpyro.sample,
+    plate=numpyro.plate,
+    condition=handlers.condition,
+    scale=handlers.scale,
+    factor=numpyro.factor,
+    biject_to=distributions.biject_to,
+)
+
 
 class NumpyroEngine:
     """See `inference.base.Engine`. It always compiles, `compiled` or not.
@@ -44,17 +56,7 @@ class NumpyroEngine:
             jax_settings.keep_programs(threads)
         self.device = jax.devices(device)[0]
         self._pins = Pins(partial(jax_settings.enter, device=self.device))
-        self.ppl: Any = SimpleNamespace(
-            dist=distributions,
-            xp=jnp,
-            nn=NN,
-            sample=numpyro.sample,
-            plate=numpyro.plate,
-            condition=handlers.condition,
-            scale=handlers.scale,
-            factor=numpyro.factor,
-            biject_to=distributions.biject_to,
-        )
+        self.ppl = PPL
 
     @property
     def compiling_seconds(self) -> float:

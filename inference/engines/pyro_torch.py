@@ -34,6 +34,18 @@ NN = SimpleNamespace(
     linear=lambda x, w, b: torch.matmul(x, w) + b,
 )
 
+PPL: Any = SimpleNamespace(
+    dist=distributions,
+    xp=torch,
+    nn=NN,
+    sample=pyro.sample,
+    plate=pyro.plate,
+    condition=poutine.condition,
+    scale=poutine.scale,
+    factor=pyro.factor,
+    biject_to=torch.distributions.biject_to,
+)
+
 
 class PyroEngine:
     """See `inference.base.Engine`. A key is an int, within a compiled function a tensor [].
@@ -58,17 +70,7 @@ class PyroEngine:
                 torch_graphs.require_compiler()
         cuda = self.device.type == "cuda"
         self.generator = torch.cuda.default_generators[self.device.index or 0] if cuda else torch.default_generator
-        self.ppl: Any = SimpleNamespace(
-            dist=distributions,
-            xp=torch,
-            nn=NN,
-            sample=pyro.sample,
-            plate=pyro.plate,
-            condition=poutine.condition,
-            scale=poutine.scale,
-            factor=pyro.factor,
-            biject_to=torch.distributions.biject_to,
-        )
+        self.ppl = PPL
 
     def pinned(self) -> Pins:
         return self._pins

@@ -358,7 +358,7 @@ def test_the_package_lists_its_comparisons() -> None:
     )
     listed = {line.split()[0] for line in ended.stdout.splitlines() if re.match("  [a-z]", line)}
     assert max(map(len, ended.stdout.splitlines())) <= 80
-    assert listed == {*COMPARISONS, *PLANS, "status"}
+    assert listed == {*COMPARISONS, *PLANS, "status", "export"}
 
 
 # Presets

@@ -41,7 +41,8 @@ BIASES = {
 # all ways and engines with two models, of which one is linear, and one way with each of the others.
 FULL = ("vae_bernoulli", "linear_gaussian")
 SEEN = [(model, *way, engine) for model in FULL for way in WAYS for engine in ENGINES]
-SEEN += [(model, *WAYS[0], engine) for model in MODELS if model not in FULL for engine in list(ENGINES)[-1:]]
+QUICK = next(name for name, card in ENGINES.items() if card.compiling_is_a_choice)
+SEEN += [(model, *WAYS[0], QUICK) for model in MODELS if model not in FULL]
 
 ways = pytest.mark.parametrize(("backend", "e_step"), WAYS)
 engines = pytest.mark.parametrize("engine", list(ENGINES))
@@ -111,6 +112,8 @@ def test_theta_sees_every_row_equally_often(
         train.advance(standing, steps)
         updates = float(train.engine.numpy(standing.state["optimizer"]["count"])) / steps
         total = train.engine.numpy(standing.state["optimizer"]["sum"][f"theta.{name}"])
+        each = total.reshape(N, -1)  # a column's one bias, or one for each of its levels 0, 1, ...
+        total = each[:, min(1, each.shape[1] - 1)]
         counts = (-total - unseen * M * updates * steps) / (seen - unseen)
         if e_step == "full":
             assert np.ptp(np.rint(counts)) <= 1 and np.rint(counts).sum() == M * updates * steps
