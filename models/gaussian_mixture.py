@@ -18,10 +18,11 @@ class GaussianMixture(OneHiddenLayer):
 
     c ~ Categorical(softmax(logits)),  z | c ~ N(mu_c, diag exp(2 s_c)),  x | z ~ N(z w + b, exp(log_scale)^2 I)
 
-    with logits [C], mu and s [C, n_latent], w [n_latent, n_x], b [n_x] and log_scale []. c is summed out. x is a mixture
-    of C normals in closed form, and `em` climbs its likelihood. Source: Baek, McLachlan & Flack (2010), "Mixtures of
-    Factor Analyzers with Common Factor Loadings", whose noise differs from column to column, and whose z | c may be
-    correlated. q(z | x) is one normal, `encoded` from x.
+    with logits [C], mu and s [C, n_latent], w [n_latent, n_x], b [n_x] and log_scale []. c is summed out. x is a
+    mixture of C normals in closed form, and `em` climbs its likelihood. q(z | x) is one normal, `encoded` from x.
+
+    Source: Baek, McLachlan & Flack (2010), "Mixtures of Factor Analyzers with Common Factor Loadings". There the noise
+    differs from column to column, and z | c may be correlated.
     """
 
     components: int = field(default=3, kw_only=True)

@@ -1,4 +1,4 @@
-"""Supervised learning with latent noise: the paper's future work, section 7 (iii), "complicated noise distributions"."""
+"""Supervised learning with latent noise: the paper's future work, section 7, "complicated noise distributions"."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -14,7 +14,7 @@ def float64(values: Values) -> dict[str, np.ndarray]:
 
 
 def log_joint(name: str, theta: Values, z: np.ndarray | Values, x: np.ndarray) -> np.ndarray:
-    """Return log p(x, z | theta) in nats [..., n], for z [..., n, k], or all latent sites by name, and rows x [n, d]."""
+    """Return log p(x, z | theta) in nats [..., n], for z [..., n, k] or all latent sites by name, and rows x [n, d]."""
     values = z if isinstance(z, Mapping) else {"z": z}
     return log_prior_of_z(name, theta, values) + LOG_LIKELIHOOD[name](theta, values[decoded_site(name)], x)
 

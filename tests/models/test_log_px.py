@@ -236,7 +236,7 @@ def test_em_ends_where_the_likelihood_is_flat_and_above_the_theta_that_made_the_
     assert model.log_px(theta, x).mean() < model.log_px(best, x).mean()
 
 
-STEPS = {"aevb": 1200, "mean_field": 200, "monte_carlo_em": 400, "wake_sleep": 1200}
+STEPS = {"aevb": 1200, "monte_carlo_em": 400}
 
 
 def trained(model: Model, backend: str, engine: Engine, x: np.ndarray, steps: int, **told: Any) -> tuple[Any, Any]:
@@ -259,13 +259,12 @@ def trained(model: Model, backend: str, engine: Engine, x: np.ndarray, steps: in
 
 @pytest.mark.parametrize("backend", STEPS)
 def test_methods_come_as_far_as_em(backend: str, engine: Engine) -> None:
-    """The truth is the best of EM's ends. A normal q of two modes costs the methods of a bound something."""
+    """The truth is where EM ends, from the theta that made the data; a few hundredths of a nat are the optimiser's."""
     model, theta, x = mixture(0)
     best = model.log_px(em(theta, x, 500), x).mean()
     built, state = trained(model, backend, engine, x, STEPS[backend])
     reached = model.log_px(numpys(engine, built.theta(state)), x).mean()
-    print(backend, engine.name, model.log_px(model.init(0)[0], x).mean(), best, reached)
-    assert best - 0.1 < reached < best + 1e-3
+    assert best - 0.05 < reached < best + 1e-3
 
 
 @pytest.mark.parametrize("backend", ["aevb", "mean_field"])
@@ -282,5 +281,4 @@ def test_the_population_of_groups_has_a_posterior(backend: str, engine: Engine) 
     assert abs(mean["mu"][0] - x.mean()) < 3 * error
     assert abs(mean["log_tau"][0] - np.log(0.8)) < 0.2 and np.abs(mean["log_sigma"] - np.log(0.6)).max() < 0.2
     # q(theta) and q(z) are independent: given all z, mu is as sure as n draws of N(mu, tau^2) make it.
-    print(backend, engine.name, np.exp(log_scale["mu"][0]), 0.8 / np.sqrt(n), error)
     assert 0.5 * 0.8 / np.sqrt(n) < np.exp(log_scale["mu"][0]) < 1.5 * error
