@@ -143,22 +143,20 @@ def blocks(rows: "pd.DataFrame", beside: "pd.DataFrame") -> list[Block]:
     body, far = [], []
     for (epoch, by), part in both.groupby(["epoch", "by"]):
         if epoch in PUBLISHED:
-            less = part.value.mean() - PUBLISHED[epoch]
+            less = round(part.value.mean() - PUBLISHED[epoch], 2) + 0.0  # no -0.00
             far += [less] if by != HAND else []
-            numbers = [_mean(part.value, 1), f"{PUBLISHED[epoch]}", f"{less:+.1f}", f"{part.seconds.mean():.0f}"]
+            numbers = [_mean(part.value), f"{PUBLISHED[epoch]}", f"{less:+.2f}", f"{part.seconds.mean():.0f}"]
             body.append([str(int(epoch)), by, *numbers])
     seconds = beside[beside.quantity == "epoch_s"].groupby("by")[["value", "core"]].median().sort_values("core")
     likely, least = beside[beside.quantity == "log_px"], seconds.core[HAND]
     last = [
-        [str(by), f"{one:.2f}", f"{core:.2f}", f"{core / least:.2f}", _mean(likely[likely.by == by].value, 2)]
+        [str(by), f"{one:.2f}", f"{core:.2f}", f"{core / least:.2f}", _mean(likely[likely.by == by].value)]
         for by, one, core in seconds.itertuples()
     ]
     near = f"{'Within' if np.abs(far).max() <= NEAR else 'Not within'} {NEAR} nats of every published number"
-    error = (
-        f"the estimate's own error is {likely.stderr.max():.2f} at most, its flagged share {likely.flagged.max():.1%}"
-    )
+    uneven = f"for {likely.flagged.mean():.0%} the weights are too uneven to trust, and log p(x) lies higher"
     return [
-        Paragraph(f"{near}: ours lie {min(far):+.1f} to {max(far):+.1f} nats from them."),
+        Paragraph(f"{near}: ours lie {min(far):+.2f} to {max(far):+.2f} nats from them."),
         Table(["epoch", "by", "minus the bound", "published", "difference", "seconds"], body),
         Paragraph(
             f"Nats an image, on {int(rows.n_points.max()):,} test images of {rows.data.iloc[0]}, with {n_train:,} to "
@@ -168,12 +166,12 @@ def blocks(rows: "pd.DataFrame", beside: "pd.DataFrame") -> list[Block]:
         Table(["by", "seconds an epoch", "of a core", "of the example's", f"log p(x) of {POINTS} test images"], last),
         Paragraph(
             f"Seconds: the median of {TURNS} epochs in turns with the others. log p(x): {DRAWS:,} draws from q(z | x) "
-            f"for each; {error}."
+            f"for each image; {uneven}."
         ),
     ]
 
 
-def _mean(values: "pd.Series", digits: int) -> str:
+def _mean(values: "pd.Series") -> str:
     """Return a mean with its standard error; one number has none, and no number is a dash."""
-    error = f" ± {values.sem():.{digits}f}" if len(values) > 1 else ""
-    return f"{values.mean():.{digits}f}{error}" if len(values) else "-"
+    error = f" ± {values.sem():.2f}" if len(values) > 1 else ""
+    return f"{values.mean():.2f}{error}" if len(values) else "-"

@@ -99,18 +99,18 @@ def made(far: float) -> tuple[pd.DataFrame, pd.DataFrame]:
 @pytest.mark.parametrize(("far", "verdict"), [(0.6, "Within"), (-0.6, "Within"), (0.8, "Not within")])
 def test_the_table_says_how_far_ours_are_and_whether_that_is_near(far: float, verdict: str) -> None:
     text = markdown.printed(blocks(*made(far)), "title")
-    assert f"{verdict} 0.7 nats of every published number: ours lie {far:+.1f} to {far:+.1f} nats from them." in text
+    assert f"{verdict} 0.7 nats of every published number: ours lie {far:+.2f} to {far:+.2f} nats from them." in text
     lines = pipes(text)
     assert [line[:2] for line in lines if line[0] in ("4", "7", "10")] == [
         [str(epoch), by] for epoch in PUBLISHED for by in ("numpyro", "pyro", HAND)
     ]
-    assert ["10", "pyro", f"{105.6 + far:.1f} ± 0.1", "105.6", f"{far:+.1f}", "9"] in lines
-    assert ["10", HAND, "105.6", "105.6", "+0.0", "3"] in lines
+    assert ["10", "pyro", f"{105.6 + far:.2f} ± 0.10", "105.6", f"{far:+.2f}", "9"] in lines
+    assert ["10", HAND, "105.60", "105.6", "+0.00", "3"] in lines
     assert [line for line in lines if line[0] in ("numpyro", "pyro", HAND)] == [
         ["numpyro", "4.50", "1.50", "0.75", "-"], [HAND, "6.00", "2.00", "1.00", "-"],
         ["pyro", "15.00", "5.00", "2.50", "-99.50 ± 0.50"],
     ]  # fmt: skip
-    assert "error is 0.02 at most, its flagged share 25.0%" in text
+    assert "for 25% the weights are too uneven to trust" in text
 
 
 def test_what_is_finished_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
