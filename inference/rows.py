@@ -23,7 +23,7 @@ def columns(model: Model, x: Array) -> dict[str, Array]:
     """Cut rows x [n, d] into the columns of each name, [n, d_name]."""
     each = widths(model)
     if len(each) == 1:
-        return {"x": x}
+        return dict.fromkeys(each, x)
     ends = pairwise([0, *accumulate(each.values())])
     return {name: x[:, start:end] for name, (start, end) in zip(each, ends, strict=True)}
 
@@ -46,7 +46,7 @@ def packed(ppl: Ppl, model: Model, drawn: Mapping[str, Array], x: Array) -> Arra
         cut = columns(model, x) | {name: drawn[name] for name in model.observed}
         rows = ppl.xp.concatenate([*cut.values()], -1)
     else:
-        rows = drawn["x"]
+        (rows,) = (drawn[name] for name in model.observed)
     return ppl.xp.where(ppl.xp.isnan(x), x, rows) if model.missing else rows
 
 
@@ -158,8 +158,7 @@ def summed(
     generative(model, x)(Saying(ppl, sample=sample), theta)
     score = sum(scores[1:], start=scores[0]) + ppl.xp.zeros_like(x[:, 0])
     score = score.reshape(-1, *score.shape[len(axes) :])
-    top = ppl.xp.amax(score, 0)
-    return top + ppl.xp.log(ppl.xp.exp(score - top).sum(0))
+    return ppl.nn.logsumexp(ppl.xp.moveaxis(score, 0, -1))
 
 
 def _marginal(ppl: Ppl, model: Model, theta: Params, x: Array) -> None:

@@ -57,6 +57,43 @@ class ThreeSites(_Linear):
             ppl.sample("middle", ppl.dist.Normal(loc[..., 2] + phi["r"] * top, scale[2]))
 
 
+@dataclass(frozen=True)
+class OfAnotherName(_Linear):
+    """One normal site, whose mean is a covariate where it is `given` one, behind y, which alone is observed."""
+
+    n_x: int = 0
+    n_latent: int = 2
+    n_hidden: int = 1
+    n_y: int = 3
+    observed = ("y",)
+
+    @property
+    def theta_shapes(self) -> dict[str, tuple[int, ...]]:
+        return {"w": (self.n_latent, self.n_y), "b": (self.n_y,), "log_scale": ()}
+
+    def init(self, seed: int) -> tuple[Params, Params]:
+        theta, _ = ThreeSites(self.n_y, self.n_latent).init(seed)
+        return theta, {"v": zeros(self.n_y, self.n_latent)}
+
+    def generative(self, ppl: Ppl, theta: Params, n: int, u: Array = None) -> None:
+        centre = 0.0 if u is None else 10.0 * u
+        with ppl.plate("data", n):
+            z = ppl.sample("z", ppl.dist.Normal(centre + 0.0 * theta["w"][:, 0], 2.0).to_event(1))
+            loc = ppl.xp.matmul(z, theta["w"]) + theta["b"]
+            ppl.sample("y", ppl.dist.Normal(loc, ppl.xp.exp(theta["log_scale"])).to_event(1))
+
+    def recognition(self, ppl: Ppl, phi: Params, y: Array, u: Array = None) -> None:
+        with ppl.plate("data", y.shape[0]):
+            ppl.sample("z", ppl.dist.Normal(ppl.xp.matmul(y, phi["v"]), 1.0).to_event(1))
+
+
+class OfCovariates(OfAnotherName):
+    """The same, given u."""
+
+    n_u = 1
+    given = ("u",)
+
+
 def three_sites_log_px(theta: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
     """Return log p(x): z = (top, low, middle) is normal, and x a linear map of it with noise."""
     w, b, noise = (np.asarray(theta[name], np.float64) for name in ("w", "b", "log_scale"))

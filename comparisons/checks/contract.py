@@ -53,7 +53,6 @@ NO_NOISE = "draw all noise with ppl.sample at z and x, and keep nothing from one
 NO_COUPLING = "let nothing go across datapoints or draws of z: no batch normalisation, no mean but over the last axis"
 POSITIVE = "use densities that are positive for every z and for the data, or other --data"
 SUPPORT = "give q a distribution of the same support as the prior's, such as a LogNormal for a positive site"
-IN_ORDER = "sample them in the order of generative, each given those before it, or choose --estimator A"
 BASE_PRIOR = "leave `prior` as models.base.Model has it"
 
 

@@ -271,7 +271,7 @@ def _run(
     part: _Part, number: int, z: Array, plan: _Plan, log_steps: Array, weigh_first: bool = True
 ) -> tuple[np.ndarray, _Path, np.ndarray]:
     """Lead chains from z; return log w [chains, n], the path, and where they end."""
-    (engine, model, _, x, q), adapt = part.target, plan.rates is not None
+    (engine, model, _, x, q, _), adapt = part.target, plan.rates is not None
     anneal = _anneal(engine, model, q.program if q else None, part.leapfrog, adapt, weigh_first)
     rates = plan.rates if adapt else np.zeros(len(plan.at))
     columns = (np.arange(len(plan.at)), plan.before, plan.after, plan.at, rates)

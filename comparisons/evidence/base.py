@@ -23,11 +23,13 @@ class Target(NamedTuple):
     theta: Params
     x: Array
     q: Posterior | None = None
+    placed: Any = None  # where its prior lies, of some datapoints of more: all have the coordinates of the whole
 
     def take(self, rows: np.ndarray) -> "Target":
         """Return some of the datapoints, with their q."""
         at = self.engine.array(rows)
-        return self._replace(x=self.x[at], q=self.q and self.q.take(at))
+        placed = None if self.latents.plain else self.place
+        return self._replace(x=self.x[at], q=self.q and self.q.take(at), placed=placed)
 
     def log_joint(self, z: Array) -> Array:
         """Return log p(x, z | theta) in nats [..., n], for coordinates z [..., n, k]."""
@@ -41,7 +43,9 @@ class Target(NamedTuple):
     @property
     def place(self) -> Any:
         """theta, and the coordinates that its prior gives, as compiled functions take them: theta alone where plain."""
-        return self.theta if self.latents.plain else _placed(self)
+        if self.latents.plain:
+            return self.theta
+        return self.placed if self.placed and self.placed.theta is self.theta else _placed(self)
 
     @property
     def posterior(self) -> Posterior:
@@ -63,15 +67,19 @@ def _log_joint(engine: Engine, model: Model) -> Any:
     return engine.compile(lambda place, z, x: sites.log_joint(place, x, z))
 
 
-_PLACES: list[tuple[Latents, Params, Any]] = []  # the latest few: a theta's prior is looked at once, not block by block
+_PLACES: list[
+    tuple[Latents, Params, Any, Any]
+] = []  # the latest few: a theta's prior is looked at once, not block by block
 
 
 def _placed(target: Target) -> Any:
-    for sites, theta, place in _PLACES:
-        if sites is target.latents and theta is target.theta:
+    # Covariates move a prior: then its place is that of these rows, whichever others were asked for before.
+    of = target.x if target.model.given else None
+    for sites, theta, x, place in _PLACES:
+        if sites is target.latents and theta is target.theta and x is of:
             return place
     place = target.latents.place(target.theta, target.x)
-    _PLACES[:] = [*_PLACES[-3:], (target.latents, target.theta, place)]
+    _PLACES[:] = [*_PLACES[-3:], (target.latents, target.theta, of, place)]
     return place
 
 

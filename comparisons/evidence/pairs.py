@@ -29,7 +29,7 @@ class Scorer:
     """
 
     def __init__(self, target: Target, max_memory: float) -> None:
-        engine, model, _, x, _ = target
+        engine, model, x = target.engine, target.model, target.x
         self.engine, self.place, self.x = engine, target.place, x
         self._table, self._pairs = _all_pairs(engine, model), _given_pairs(engine, model)
         self._within = pairs_within(max_memory, model)

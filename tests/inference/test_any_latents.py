@@ -5,7 +5,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from latent_models import SizeAndShares, ThreeSites, parameters, size_and_shares, three_sites_log_px
+from latent_models import (
+    OfAnotherName,
+    OfCovariates,
+    SizeAndShares,
+    ThreeSites,
+    parameters,
+    size_and_shares,
+    three_sites_log_px,
+)
+from scipy import stats
 
 from comparisons.cli import parts
 from comparisons.errors import UnfitError
@@ -92,6 +101,31 @@ def test_estimators_that_begin_at_q(name: str, engine: Engine) -> None:
     clear = ~of_q.doubtful
     assert (np.abs(of_q.value - truth) < 6 * of_q.stderr + 1e-2)[clear].all()
     assert 0 <= used.active.value <= 3 and (used.kl.value > -5 * used.kl.stderr).all()
+
+
+def test_what_alone_is_observed_may_have_any_name(engine: Engine) -> None:
+    model, (theta, _) = OfAnotherName(), OfAnotherName().init(0)
+    theta["w"] = np.random.default_rng(0).standard_normal(theta["w"].shape).astype(np.float32)
+    with engine.pinned():
+        x, _ = simulate(engine, model, arrays(engine, theta), N, engine.key(0))
+        found = ESTIMATORS["quadrature"].estimate(Target(engine, model, arrays(engine, theta), x), JudgeSettings(), 0)
+    normal = stats.multivariate_normal(theta["b"], 4.0 * theta["w"].T @ theta["w"] + np.eye(3))
+    np.testing.assert_allclose(found.value, normal.logpdf(engine.numpy(x)), atol=5e-3)
+
+
+def test_coordinates_are_those_of_the_rows_that_are_asked_for(engine: Engine) -> None:
+    """Whoever was asked for before; blocks of the rows have the coordinates of the whole."""
+    model = OfCovariates()
+    theta, rng = arrays(engine, model.init(0)[0]), np.random.default_rng(0)
+    each = (engine.array(np.concatenate([np.full((6, 1), u), rng.standard_normal((6, 3))], 1)) for u in (0.0, 5.0))
+    with engine.pinned():
+        near, far = (Target(engine, model, theta, x) for x in each)
+        for target, centre in ((near, 0.0), (far, 50.0), (near, 0.0)):
+            np.testing.assert_allclose(engine.numpy(target.place.loc), centre, atol=0.3)
+        block = far.take(np.array([4, 1]))
+        assert block.place is block.take(np.array([0])).place
+        np.testing.assert_array_equal(engine.numpy(block.place.loc), engine.numpy(far.place.loc))
+        assert block._replace(theta={**theta}).place is not block.place
 
 
 ROWS, STEPS = 100, {"aevb": 1200, "mean_field": 500, "monte_carlo_em": 300, "wake_sleep": 1200}

@@ -242,7 +242,7 @@ STEPS = {"aevb": 1200, "monte_carlo_em": 400}
 def trained(model: Model, backend: str, engine: Engine, x: np.ndarray, steps: int, **told: Any) -> tuple[Any, Any]:
     """Return a backend and its state after so many steps of Adam on all rows, from the model's own start."""
     method, rows = BACKENDS[backend], np.arange(len(x))
-    extra = {"local_steps": 5} if backend == "mean_field" else {}
+    extra: dict[str, Any] = {"local_steps": 5} if backend == "mean_field" else {}
     settings: Any = method.settings(optimizer="adam", warmup=0, minibatch=len(x), **extra, **{"theta": "ml", **told})
     built = method.build(engine, model, settings)
     theta, phi = (arrays(engine, group) for group in model.init(0))
