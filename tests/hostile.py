@@ -629,7 +629,7 @@ BREACHES: dict[str, tuple[str, str]] = {
     "KnownLatent": ("site z of generative with a value of its own", "its obs="),
     "NoX": ("no site x in generative", "sample it once"),
     "XByOtherName": ("no site x in generative", "sample it once"),
-    "TwoObserved": ("no site label in recognition", "`observed`"),
+    "TwoObserved": ("latent site label of generative that is discrete", "`observed`"),
     "Factor": ("site bonus of generative with a value of its own", "drop it"),
     "Deterministic": ("loc", "drop it"),
     "GuideOfTwo": ("site extra in recognition", "part of z"),

@@ -136,6 +136,8 @@ def _read(own: Own, stamp: tuple[int, int]) -> Read:
     _hold_together(own, taken, names)
     flat = {name: array.reshape(len(array), -1) for name, array in taken.items()}
     of_x = [flat[name][~np.isnan(flat[name])] for name in ("x", "x_test") if name in flat]
+    if not all(x.size for x in of_x):
+        raise DataError(next(_gaps(own, flat))[1])
     support = next(kind for kind in KINDS if all(SUPPORTS[kind][1](x).all() for x in of_x))
     train = np.concatenate([flat[name] for name in names], 1)
     if "x_test" in flat:

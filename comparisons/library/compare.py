@@ -51,7 +51,8 @@ def compare(
         return ""  # it is shown by whoever asks for it
 
     with redirect_stderr(io.StringIO()) if quiet else nullcontext():
-        (looked,) = looked_at([given.asked(settings, data, name, out)])
+        with given.taken_back(Path(out)):
+            (looked,) = looked_at([given.asked(settings, data, name, out)])
         run([looked], keep)
     return Comparison(looked, *kept)
 

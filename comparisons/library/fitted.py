@@ -53,8 +53,10 @@ class Fitted:
         key, sites = engine.key(self.fit.experiment.seed), latents(engine, self.fit.model)
         with engine.pinned():
             if sites.plain:
-                with suppress(AttributeError, NotImplementedError):
-                    return np.asarray(engine.numpy(engine.sites(key, q.program, {}, *q.args)["z"].fn.mean))
+                said = engine.sites(key, q.program, {}, *q.args)
+                if [name for name, site in said.items() if site.kind == "sample"] == ["z"]:
+                    with suppress(AttributeError, NotImplementedError):
+                        return np.asarray(engine.numpy(said["z"].fn.mean))
                 warnings.warn(f"the q(z | x) of {backend} has no mean: it is that of {DRAWS} draws", stacklevel=2)
             drawn = engine.draw(key, repeated(q.program, DRAWS), *q.args)
             return np.asarray(engine.numpy(sites.coordinates(sites.at(self.fit.theta), drawn))).mean(0)

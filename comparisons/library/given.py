@@ -3,7 +3,8 @@
 import hashlib
 import io
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from comparisons.cli.flags import flag
 from comparisons.data import check, own
 from comparisons.data.base import check_values
 from comparisons.data.own import NAME, table
-from comparisons.errors import DataError, FlagError, unknown
+from comparisons.errors import DataError, FlagError, UserError, unknown
 from comparisons.library import objects
 from comparisons.runner import store
 from comparisons.runner.experiment import Experiment
@@ -29,6 +30,21 @@ COMMAND = "marginal_likelihood"  # which makes the same cells
 SETTINGS = {f.name: flag(f) for kind in (Experiment, Running) for f in fields(kind)} | {"data_dir": "--data-dir"}
 for _argument in ("data", "dry_run"):  # which is one of its own; which is for a look before a command is typed
     del SETTINGS[_argument]
+
+
+@contextmanager
+def taken_back(out: Path) -> Iterator[None]:
+    """Remove what was written under `out` of data, where it is refused within."""
+    before = set((out / "data").glob("*"))
+    try:
+        yield
+    except UserError:
+        for file in set((out / "data").glob("*")) - before:
+            file.unlink()
+        with suppress(OSError):  # there before, or not empty
+            (out / "data").rmdir()
+            out.rmdir()
+        raise
 
 
 def asked(settings: Mapping[str, Any], data: Any, name: str, out: str | Path) -> Request:
@@ -52,14 +68,18 @@ def asked(settings: Mapping[str, Any], data: Any, name: str, out: str | Path) ->
     return request
 
 
-def numbers(name: str, given: Any) -> np.ndarray:
-    """Return an array of numbers, a table's or what NumPy makes of anything else. Raises DataError."""
+def numbers(name: str, given: Any, flat: bool = False) -> np.ndarray:
+    """Return an array of numbers, a table's or what NumPy makes of anything else. Raises DataError.
+
+    A `flat` one [n] may stand for one column.
+    """
     import pandas as pd
 
     try:
         array = table(name, given) if isinstance(given, pd.DataFrame) else plain(given)
     except (TypeError, ValueError) as error:  # ragged lists
         raise DataError(f"{name} is no array: {' '.join(str(error).split())[:100]}") from error
+    array = array[:, None] if flat and array.ndim == 1 else array
     if array.dtype.kind not in "biuf" or array.ndim not in (2, 3):
         raise DataError(f"{name} is {array.dtype} {list(array.shape)}; give numbers [n, d] or [n, rows, columns]")
     return array
@@ -84,8 +104,7 @@ def rows(given: Any, model: Model) -> np.ndarray:
         raise DataError(f"{', '.join(map(str, told))} is given, and the model takes {wanted}; give a dict of these")
     parts = []
     for name, width in each.items():
-        one = plain(told[name]) if not hasattr(told[name], "columns") else told[name]
-        x = numbers(name, one[:, None] if name != "x" and np.ndim(one) == 1 else one)
+        x = numbers(name, told[name], flat=name != "x")
         if x[:1].size != width:
             raise DataError(f"{name} has the shape {x.shape}; a row is a datapoint: [n, {width}]")
         x = x.reshape(len(x), -1).astype(np.float32)
@@ -152,9 +171,10 @@ def _kept(data: Any, name: str, out: Path) -> Path:
     if "x" not in given:
         raise DataError(f"{name} holds no array x, but {', '.join(map(str, given)) or 'nothing'}; name the data x")
     arrays: dict[str, Any] = {}
+    if "file" in given:  # which is what NumPy calls the file that it writes
+        raise DataError(f"the array 'file' of {name} would not be used; rename it")
     for key, one in given.items():
-        flat = key not in ("x", "x_test") and not hasattr(one, "columns") and np.ndim(one) == 1
-        arrays[str(key)] = numbers(f"{name} {key}", plain(one)[:, None] if flat else one)
+        arrays[str(key)] = numbers(f"{name} {key}", one, flat=key not in ("x", "x_test"))
     for key, array in arrays.items():
         if isinstance(data, np.memmap) and array.nbytes >= own.LARGE:  # it would be written once more, from memory
             raise DataError(f"{name} is a memory map; give its path, {data.filename}, and rows are read as needed")

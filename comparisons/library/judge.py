@@ -200,7 +200,7 @@ def _told(settings: dict[str, Any]) -> Any:
 def _widths(x: Any) -> dict[str, int]:
     """Return how many columns each array of x has, by name: x alone, or those of a dict. Raises DataError."""
     told = x if isinstance(x, Mapping) else {"x": x}
-    return {name: 1 if np.ndim(one) == 1 else numbers(name, one)[:1].size for name, one in told.items()}
+    return {str(name): numbers(name, one, flat=name != "x")[:1].size for name, one in told.items()}
 
 
 def _model(given: Any, params: Mapping[str, np.ndarray], widths: Mapping[str, int]) -> tuple[str, Model]:

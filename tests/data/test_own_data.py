@@ -3,6 +3,7 @@
 import gzip
 import os
 import pickle
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from comparisons import marginal_likelihood
+from comparisons import cli, marginal_likelihood
 from comparisons.data import DATA, Own, card_of, find, load
 from comparisons.data.own import READERS
 from comparisons.errors import DataError, FlagError, UnfitError
@@ -140,7 +141,6 @@ NAN[3, 2] = np.nan
 BAD: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "no x": ("a.npz", bad_npz(y=REAL), "holds no array x, but y"),
     "nothing": ("a.npz", bad_npz(), "but nothing"),
-    "unused": ("a.npz", bad_npz(x=REAL, y=REAL), "the array 'y' would not be used"),
     "other columns": ("a.npz", bad_npz(x=REAL, x_test=REAL[:, :2]), r"has the shape \(4,\), of x_test \(2,\)"),
     "objects": ("a.npz", bad_npz(x=np.array([[{}, 1]] * 5, object)), "Python objects are refused"),
     "object npy": ("a.npy", lambda path: np.save(path, np.array([[{}]] * 5, object)), "Python objects are refused"),
@@ -150,7 +150,6 @@ BAD: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "one axis": ("a.npy", lambda path: np.save(path, REAL[:, 0]), r"has the shape \(30,\); a row is a datapoint"),
     "four axes": ("a.npy", lambda path: np.save(path, REAL[:, :, None, None]), "has the shape"),
     "empty array": ("a.npy", lambda path: np.save(path, REAL[:0]), "has the shape"),
-    "nan": ("a.npy", lambda path: np.save(path, NAN), "row 3, column 2 is nan"),
     "infinite": ("a.npy", lambda path: np.save(path, REAL * 1e300), "is -?inf"),
     "large whole numbers": ("a.npy", lambda path: np.save(path, COUNTS + 2**25), "whole numbers above 16777216"),
     "few rows": ("a.npy", lambda path: np.save(path, REAL[:3]), "3 rows leave 1 to test on"),
@@ -163,7 +162,6 @@ BAD: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     ),
     "empty": ("a.csv", text(""), "cannot be read: No columns"),
     "ragged": ("a.csv", text("1,2\n3,4\n5,6,7\n"), "line 3"),
-    "ragged, short": ("a.csv", text("1,2\n3,4\n5\n6,7\n"), "row 2, column 1 is nan"),
     "a word": ("a.csv", text("a,b\n1,2\n3,four\n5,6\n"), "row 1, column b: 'four' is no number"),
     "not UTF-8": ("a.csv", text(b"1,2\n\xff\xfe,3\n"), "utf-8"),
     "not gzip": ("a.csv.gz", text("1,2\n"), "cannot be read: Not a gzipped file"),
@@ -183,6 +181,66 @@ def test_what_is_wrong_is_one_line_that_names_the_file(
     with pytest.raises(DataError, match=words) as caught:
         load(own(tmp_path / name))
     assert str(caught.value).startswith(name) and "\n" not in str(caught.value)
+
+
+GAPS = "a model of rows with gaps says missing = True"
+UNFIT: dict[str, tuple[str, Callable[[Path], Any], str]] = {
+    "unused": (
+        "a.npz",
+        bad_npz(x=REAL, y=REAL),
+        "the array 'y' of 'a.npz' would not be used by model 'linear_gaussian'",
+    ),
+    "nan": ("a.npy", lambda path: np.save(path, NAN), f"a.npy x: row 3, column 2 is nan.*{GAPS}"),
+    "ragged, short": ("a.csv", text("1,2\n3,4\n5\n" + "6,7\n" * 9), "x: row 2, column 1 is nan"),
+}
+
+
+@pytest.mark.parametrize("case", UNFIT)
+def test_what_its_model_does_not_take_is_refused(tmp_path: Path, case: str, capsys: pytest.CaptureFixture[str]) -> None:
+    name, write, words = UNFIT[case]
+    write(tmp_path / name)
+    with pytest.raises(SystemExit) as caught:
+        flags = ["--data", str(tmp_path / name), "--n-latent", "1", "--out", str(tmp_path / "out")]
+        cli.main(lambda: marginal_likelihood.main(flags))
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert caught.value.code == 3 and re.search(words, line), line
+
+
+HELD = {"x": REAL[:, :1], "y": REAL, "c": COUNTS[:, 0]}
+APART: dict[str, tuple[dict[str, Any], str]] = {
+    "fewer rows": ({**HELD, "c": COUNTS[:9, 0]}, "c has 9 rows, and x has 30"),
+    "no test": ({**HELD, "x_test": REAL[:5, :1]}, "holds no array [cy]_test; give each array one to test on"),
+    "no x_test": ({**HELD, "y_test": REAL[:5]}, "holds no array x_test"),
+    "other columns": (
+        {"x": REAL, "x_test": REAL, "y": REAL, "y_test": REAL[:, :2]},
+        r"a row of y has the shape \(4,\), of y_test \(2,\)",
+    ),
+    "no name of a site": ({"x": REAL, "my y": REAL}, "the array 'my y' is named as no site of a model can be"),
+    "words": ({"x": REAL, "y": np.array(["a"] * 30)}, "y holds <U1 and no numbers"),
+}
+
+
+@pytest.mark.parametrize("case", APART)
+def test_arrays_stand_beside_each_other_row_by_row(tmp_path: Path, case: str) -> None:
+    arrays, words = APART[case]
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(DataError, match=words) as caught:
+        load(own(tmp_path / "a.npz"))
+    assert str(caught.value).startswith("a.npz") and "\n" not in str(caught.value)
+
+
+def test_several_arrays_are_one_row(tmp_path: Path) -> None:
+    """x first, then the others by name, whatever their order in the file; the split is that of x alone."""
+    np.savez(tmp_path / "a.npz", y=HELD["y"], c=HELD["c"], x=HELD["x"])
+    np.savez(tmp_path / "x.npz", x=HELD["x"])
+    name: Any = own(tmp_path / "a.npz")
+    data, alone = load(name), load(own(tmp_path / "x.npz"))
+    assert data.columns == (("x", 1), ("c", 1), ("y", 4)) and not alone.columns
+    np.testing.assert_array_equal(data.train[:, :1], alone.train)
+    order = [int(np.flatnonzero(np.isclose(REAL[:, 0], row[0]))[0]) for row in data.train]
+    np.testing.assert_array_equal(data.train[:, 2:], REAL[order].astype(np.float32))
+    np.testing.assert_array_equal(data.train[:, 1], COUNTS[order, 0])
+    assert "beside c of 1, beside y of 4" in name.read.told
 
 
 @pytest.mark.parametrize(

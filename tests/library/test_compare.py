@@ -133,7 +133,7 @@ def test_a_setting_that_is_not_allowed_is_one_line(tmp_path: Path, settings: dic
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (X * np.nan, "data x: row 0, column 0 is nan"),
+        (X * np.nan, "data.npz x: row 0, column 0 is nan"),
         (X[:1], "data x: shape is .* not .* with at least 2 rows"),
         (X[0, 0], r"data x is float64 \[3\]; give numbers \[n, d\]"),
         (3.0, r"data x is float64 \[\]"),
@@ -142,7 +142,8 @@ def test_a_setting_that_is_not_allowed_is_one_line(tmp_path: Path, settings: dic
         (None, "data x is object"),
         (pd.DataFrame({"a": [1, 2], "b": ["c", "d"]}), "row 0, column b: 'c' is no number"),
         ("nothing.npz", "there is no such file"),
-        *(({"x": X, key: X}, f"the array '{key}' of data would not be used") for key in ("y", "file")),
+        ({"x": X, "y": X}, "the array 'y' of 'data.npz' would not be used by model 'vae_bernoulli'"),
+        ({"x": X, "file": X}, "the array 'file' of data would not be used"),
     ],
 )
 def test_bad_arrays_are_refused_in_a_line_and_leave_no_file(tmp_path: Path, data: Any, words: str) -> None:

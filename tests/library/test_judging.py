@@ -84,8 +84,11 @@ def test_theta_and_model_come_in_any_form(form: str, tmp_path: Path) -> None:
 def test_sizes_are_read_off_the_shapes_of_any_registered_model(name: str, sizes: tuple[int, int, int]) -> None:
     model = MODELS[name](*sizes)
     theta, phi = model.init(0)
-    assert sized(name, MODELS[name], join(theta=theta)) == model
-    assert sized(name, MODELS[name], join(theta=theta, phi=phi), sizes[0]) == model
+    # Of a size that no parameter has, nothing can be read off.
+    assert sized(name, MODELS[name], join(theta=theta)).theta_shapes == model.theta_shapes
+    found = sized(name, MODELS[name], join(theta=theta, phi=phi), sizes[0])
+    assert found.theta_shapes == model.theta_shapes and (found.n_x, found.n_latent) == sizes[:2]
+    assert {key: v.shape for key, v in found.init(0)[1].items()} == {key: v.shape for key, v in phi.items()}
 
 
 def test_a_length_that_is_a_size_twice_over_is_read_too() -> None:
@@ -147,10 +150,13 @@ def test_a_model_that_breaks_the_contract_is_refused_as_a_cell_refuses_it() -> N
     class Wide(LinearGaussian):
         def generative(self, ppl: Any, theta: Any, n: int) -> None:
             with ppl.plate("data", n):
-                z = ppl.sample("z", ppl.dist.Normal(0.0, 2.0).expand([2]).to_event(1))
+                with ppl.scale(scale=0.5):
+                    z = ppl.sample("z", ppl.dist.Normal(0.0, 1.0).expand([2]).to_event(1))
                 ppl.sample("x", ppl.dist.Normal(ppl.xp.matmul(z, theta["w"]), 1.0).to_event(1))
 
-    with pytest.raises(FlagError, match=r"^model 'Wide' on pyro cannot be compared. Found a score of the site z"):
+    with pytest.raises(
+        FlagError, match=r"^model 'Wide' on pyro cannot be compared. Found the site z of generative with a scaled score"
+    ):
         judge(Wide(5, 2), LINEAR, ROWS, engine="pyro")
 
 
