@@ -199,8 +199,8 @@ UNFIT: dict[str, tuple[str, Callable[[Path], Any], str]] = {
 def test_what_its_model_does_not_take_is_refused(tmp_path: Path, case: str, capsys: pytest.CaptureFixture[str]) -> None:
     name, write, words = UNFIT[case]
     write(tmp_path / name)
+    flags = ["--data", str(tmp_path / name), "--n-latent", "1", "--minibatch", "5", "--out", str(tmp_path / "out")]
     with pytest.raises(SystemExit) as caught:
-        flags = ["--data", str(tmp_path / name), "--n-latent", "1", "--out", str(tmp_path / "out")]
         cli.main(lambda: marginal_likelihood.main(flags))
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert caught.value.code == 3 and re.search(words, line), line

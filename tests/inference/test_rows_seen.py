@@ -24,8 +24,8 @@ from inference.base import Optimizer, Params, State, arrays, numpys
 N, M, UPDATES = 23, 3, 5  # no multiple of each other: the last block of an epoch is not a whole one
 WAYS = [(backend, "minibatch") for backend in BACKENDS] + [("monte_carlo_em", "full")]
 SEED, SOON = 831, 11  # with this seed, so few minibatches hold every row
-# Per model that has one for each column of its data: its bias, and the gradient there of a row that has a 1 in that
-# column, and of one that has a 0.
+# Per model with a bias for each column: that, and the gradient there of a row that has a 1 in that column, and of one
+# that has a 0.
 BIASES = {
     "vae_bernoulli": ("b2", 0.5, -0.5),
     "vae_gaussian": ("b2", 0.125, -0.125),
