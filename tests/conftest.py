@@ -5,8 +5,10 @@ table there (`make torture`).
 """
 
 import os
+import platform
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,7 +48,8 @@ def engines() -> dict[str, Engine]:
     return {name: inference.engine(name, "cpu", 1) for name in ENGINES}
 
 
-# What jax compiled once serves the whole session: tests that empty its memory, commands of their own, both workers.
+# What jax compiled once serves the whole session, and the next: tests that empty its memory, commands of their own,
+# both workers. jax knows a program by its text, its versions and the compiler's flags: none is taken for another.
 
 JAX_CACHE = "JAX_COMPILATION_CACHE_DIR"
 JAX_CACHES_ALL = {
@@ -54,6 +57,7 @@ JAX_CACHES_ALL = {
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     "TF_CPP_MIN_LOG_LEVEL": "3",  # else each program that is read back is called foreign, for two flags of the compiler
 }
+DAYS = 30  # that a program is kept
 CACHE = pytest.StashKey[str]()
 
 
@@ -67,7 +71,13 @@ def pytest_configure(config: pytest.Config) -> None:
     # Of a program that another process is just writing down; it is then compiled here.
     config.addinivalue_line("filterwarnings", "ignore:Error reading persistent compilation cache entry:UserWarning")
     if JAX_CACHE not in os.environ:  # workers find it set
-        config.stash[CACHE] = os.environ[JAX_CACHE] = tempfile.mkdtemp(prefix="jax-")
+        if kept := getattr(config, "cache", None):
+            os.environ[JAX_CACHE] = str(kept.mkdir(f"jax-{platform.node()}"))  # code for its processor
+            for path in Path(os.environ[JAX_CACHE]).iterdir():
+                if path.stat().st_mtime < time.time() - 86_400 * DAYS:
+                    path.unlink(missing_ok=True)
+        else:  # -p no:cacheprovider
+            config.stash[CACHE] = os.environ[JAX_CACHE] = tempfile.mkdtemp(prefix="jax-")
         os.environ |= JAX_CACHES_ALL
 
 
