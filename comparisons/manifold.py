@@ -21,7 +21,6 @@ from comparisons.data import load
 from comparisons.paper import pictures
 from comparisons.reporting.folder import where
 from comparisons.runner import store
-from comparisons.runner.fits import fitted
 from inference.base import setting
 
 SETS = ("mnist", "frey")
@@ -48,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     for name in dict.fromkeys(plan.data):
         data = load(name, data_dir)
         experiment = pictures.experiment(plan, name, 2, getattr(plan, f"{name}_hidden"))
-        fit = fitted(experiment, data, out, pictures.FOLDERS)
+        fit = pictures.drawn(experiment, data, out)
         pixels = pictures.sheet(pictures.decoder_means(fit, manifold(plan.grid)), data.shape, plan.grid)
         latents = (
             f"{plan.grid} x {plan.grid} values of z: the normal's inverse distribution function at the centres of an "

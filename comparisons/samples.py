@@ -20,7 +20,6 @@ from comparisons.data import load
 from comparisons.paper import pictures
 from comparisons.reporting.folder import where
 from comparisons.runner import store
-from comparisons.runner.fits import fitted
 from inference.base import setting
 
 
@@ -51,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     data = load(plan.data, data_dir)
     for k in dict.fromkeys(plan.latents):
         experiment = pictures.experiment(plan, plan.data, k, plan.n_hidden)
-        fit = fitted(experiment, data, out, pictures.FOLDERS)
+        fit = pictures.drawn(experiment, data, out)
         pixels = pictures.sheet(pictures.decoder_means(fit, prior(plan.seed, k, plan.grid**2)), data.shape, plan.grid)
         latents = f"{plan.grid**2} draws of z from the prior N(0, I), by NumPy from the seeds {plan.seed} and {k}"
         title = f"Random samples, {k} latent variables"

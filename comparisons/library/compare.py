@@ -33,7 +33,7 @@ def compare(
 ) -> "Comparison":
     """Run what `python -m comparisons.marginal_likelihood` runs with the same flags, and return what it came to.
 
-    `data` is a name, a path, an array [n, d] or [n, rows, columns], a dict of such by the names x and x_test, or a
+    `data` is a name, a path, an array [n, d] or [n, rows, columns], a dict of such by name (x, x_test), or a
     DataFrame. Arrays are kept in `<out>/data/<name>.npz`. Each of `settings` is a flag by its name, which may be a
     plural: `backends=["aevb", "mean_field"], seeds=range(3), samples=1e5, workers=2`. Cells that are finished in `out`
     are reused, one that was interrupted goes on. `quiet` does without the status line. `model` and `backend` take

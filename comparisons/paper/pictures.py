@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 
 from comparisons.data import Data, digest
-from comparisons.errors import StorageError
+from comparisons.errors import StorageError, UnfitError
 from comparisons.paper.panels import FIGURE2
 from comparisons.reporting import markdown
 from comparisons.reporting.blocks import Block, Figure, Heading, Table
 from comparisons.runner import store
-from comparisons.runner.experiment import Experiment, numbers_version
-from comparisons.runner.fits import Fit, decoded, earlier
+from comparisons.runner.experiment import Experiment, built, numbers_version
+from comparisons.runner.fits import Fit, decoded, earlier, fitted
+from comparisons.runner.grid import started
+from inference.latents import latents
 
 FOLDERS = earlier("lower_bound", "manifold", "samples")
 Sheet = tuple[Path, dict[str, Any]]  # a PNG, and the facts beside it
@@ -33,6 +35,20 @@ def experiment(plan: Any, data: str, n_latent: int, n_hidden: int) -> Experiment
     planned = {name: getattr(plan, name) for name in ("model", "backend", "engine", "seed", "samples", "threads")}
     judged: dict[str, Any] = {"eval_points": 10_000, "evidence": ("none",), **FIGURE2}
     return Experiment(data=data, n_latent=n_latent, n_hidden=n_hidden, **planned, **judged)
+
+
+def drawn(experiment: Experiment, data: Data, out: Path) -> Fit:
+    """Return the fit to draw, from where an earlier command left it or trained here. Raises UserError.
+
+    A picture is laid over z ~ N(0, I): what has other latent sites is refused before it is trained.
+    """
+    engine: Any = started(experiment.engine, experiment.device, experiment.threads)
+    if not latents(engine, built(experiment, data.train.shape[1])).plain:
+        raise UnfitError(
+            f"model {str(experiment.model)!r} has other latent sites than one z ~ N(0, I), over which these pictures "
+            "are laid; comparisons.compare has fit.sample(16, mean=True)"
+        )
+    return fitted(experiment, data, out, FOLDERS)
 
 
 def decoder_means(fit: Fit, z: np.ndarray) -> np.ndarray:

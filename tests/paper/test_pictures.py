@@ -13,7 +13,7 @@ from PIL import Image
 from comparisons import lower_bound, manifold, samples
 from comparisons.cli import parse_plan
 from comparisons.data import Data
-from comparisons.errors import FlagError, StorageError
+from comparisons.errors import FlagError, StorageError, UnfitError
 from comparisons.paper import pictures
 from comparisons.runner.experiment import identity
 from comparisons.runner.grid import parse_preset
@@ -163,3 +163,11 @@ def test_descriptions_are_escaped(tmp_path: Path) -> None:
     }
     text = pictures.table("Sheets", [(tmp_path / "a.png", facts)])
     assert "<" not in text and "&lt;script&gt;" in text and "&lt;b&gt;\\|" in text
+
+
+@pytest.mark.parametrize("door", [manifold, samples])
+def test_other_latents_are_refused_before_any_training(door: Any, tmp_path: Path) -> None:
+    flags = ["--data", "digits", "--model", "hierarchical_vae", "--engine", "pyro", "--out", str(tmp_path)]
+    with pytest.raises(UnfitError, match=r"'hierarchical_vae' has other latent sites than one z.*fit\.sample"):
+        door.main(flags)
+    assert not list(tmp_path.rglob("rows.csv"))
