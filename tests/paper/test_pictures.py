@@ -165,9 +165,8 @@ def test_descriptions_are_escaped(tmp_path: Path) -> None:
     assert "<" not in text and "&lt;script&gt;" in text and "&lt;b&gt;\\|" in text
 
 
-@pytest.mark.parametrize("door", [manifold, samples])
-def test_other_latents_are_refused_before_any_training(door: Any, tmp_path: Path) -> None:
+def test_other_latents_are_refused_before_any_training(tmp_path: Path) -> None:
     flags = ["--data", "digits", "--model", "hierarchical_vae", "--engine", "pyro", "--out", str(tmp_path)]
     with pytest.raises(UnfitError, match=r"'hierarchical_vae' has other latent sites than one z.*fit\.sample"):
-        door.main(flags)
+        samples.main(flags)
     assert not list(tmp_path.rglob("rows.csv"))
