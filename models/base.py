@@ -118,7 +118,10 @@ class Model(ABC):
 
     @property
     def n_coordinates(self) -> int:
-        """How many real numbers a datapoint's latent sites are: what choosing an estimator before any run goes by."""
+        """How many real numbers a datapoint's latent sites are, by which an estimator is chosen before any run.
+
+        Where it is not said that is n_latent; what a run finds is what counts.
+        """
         return self.n_latent
 
     def refusal(self) -> str:

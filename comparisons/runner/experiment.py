@@ -219,10 +219,11 @@ def _hold_columns(e: Experiment, model: Model, columns: Mapping[str, int]) -> No
         raise FlagError(f"model {str(e.model)!r} {verb} {name}, and {str(e.data)!r} holds no array {name}; add it")
 
 
-def refuse(e: Experiment, model: Model | None = None, backend: Backend | None = None) -> None:
+def refuse(e: Experiment, model: Model | None = None, backend: Backend | None = None, size: int | None = None) -> None:
     """Raise UnfitError for what its model, data, backend and estimators cannot do together, as far as that is known.
 
-    Registered ones are known before they are built; a file's when they are given here.
+    Registered ones are known before they are built; a file's when they are given here. `size` is how many coordinates
+    the latent sites have, where that has been looked at.
     """
     if e.guide != parts.NONE and not isinstance(e.model, parts.Part):
         raise UnfitError(f"guide {str(e.guide)!r} is for a model(x) of yours; add --model {parts.FORM}")
@@ -237,6 +238,7 @@ def refuse(e: Experiment, model: Model | None = None, backend: Backend | None = 
             f"model {str(e.model)!r} cannot score the {card.support} values of {str(e.data)!r}; choose {card.model}"
         )
     facts = _facts(e, model, backend)
+    facts = facts if size is None else facts._replace(n_latent=size)
     for name in e.evidence:
         if refusal := ESTIMATORS[name].refuses(facts, e):
             raise UnfitError(refusal)
@@ -311,7 +313,7 @@ def _facts(e: Experiment, model: Model | None = None, backend: Backend | None = 
     card = parts.known(e.backend)
     has_q = backend.posterior is not None if backend else card and card.has_q
     closed_form = model.log_px is not None if model else None
-    return Facts(str(e.model), e.n_latent, closed_form, has_q, str(e.backend))
+    return Facts(str(e.model), model.n_coordinates if model else e.n_latent, closed_form, has_q, str(e.backend))
 
 
 def _at_a_size(e: Experiment) -> Model | None:

@@ -19,6 +19,7 @@ from comparisons.runner.cell import Cell, points
 from comparisons.runner.experiment import STEP_SIZES, built, refuse
 from comparisons.runner.rows import Row
 from inference.base import Array, Backend, Batch, Engine, Info, Key, Params, Settings, State, arrays, numpys
+from inference.latents import latents
 from models.base import Model
 
 CHUNK = 100  # steps between looks at the progress and at non-finite numbers, of at most so many datapoints in all:
@@ -249,7 +250,7 @@ def trainer(cell: Cell, data: Data) -> Trainer:
     compiling = inference.engine(e.engine, e.device, e.threads, e.compiled)
     large = isinstance(data.train, Rows)
     backend, steps = training(compiling, model, e.backend, e.settings, data.fresh, cell.n_train if large else None)
-    refuse(e, model, backend)
+    refuse(e, model, backend, latents(engine, model).size)
     return Trainer(cell, data, engine, model, backend, steps, data.train if large else engine.array(data.train))
 
 

@@ -97,6 +97,9 @@ def test_the_defaults_are_a_valid_experiment_with_everything_decided() -> None:
         ({"data": "digits", "model": "linear_gaussian", "n_latent": 10}, "linear_gaussian", ("exact",)),
         ({"data": "synthetic", "evidence": ("quadrature",)}, "linear_gaussian", ("quadrature",)),
         ({"data": "synthetic", "model": "vae_gaussian"}, "vae_gaussian", ("quadrature",)),
+        # Of two latent sites each variable counts twice.
+        ({"data": "mnist", "model": "hierarchical_vae", "n_latent": 1}, "hierarchical_vae", ("quadrature",)),
+        ({"data": "mnist", "model": "hierarchical_vae", "n_latent": 2}, "hierarchical_vae", ("importance",)),
     ],
 )
 def test_auto_takes_what_fits(settings: dict[str, Any], model: str, evidence: tuple[str, ...]) -> None:
