@@ -44,7 +44,7 @@ class Hostile(Model):
         return {"rotation": (k, k), "shape": (k, len(SHAPES)), "scale": (k,), "spread": (k,), "df": (k,)}
 
     def init(self, seed: int) -> tuple[Params, Params]:
-        raise NotImplementedError
+        return {name: np.ones(shape, np.float32) for name, shape in self.theta_shapes.items()}, {}
 
     def recognition(self, ppl: Ppl, phi: Params, x: Array) -> None:
         raise NotImplementedError

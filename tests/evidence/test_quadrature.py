@@ -189,7 +189,7 @@ class Shaped(Model):
         return {"turn": (self.n_latent, self.n_latent), "scale": ()}
 
     def init(self, seed: int) -> tuple[Params, Params]:
-        raise NotImplementedError
+        return {name: np.ones(shape, np.float32) for name, shape in self.theta_shapes.items()}, {}
 
     def recognition(self, ppl: Ppl, phi: Params, x: Array) -> None:
         raise NotImplementedError
