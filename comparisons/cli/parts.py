@@ -158,13 +158,11 @@ def backend(name: str) -> Method:
 
     Raises FlagError; so does the `build` of a Part's, where it cannot be built.
     """
-    return _backend(name) if isinstance(name, Part) else _registered(name)
+    return _backend(name) if isinstance(name, Part) else _registered(name, named("backend", name))
 
 
 @cache
-def _registered(name: str) -> Method:
-    card = named("backend", name)
-
+def _registered(name: str, card: Method) -> Method:
     def build(engine: Engine, model: Model, settings: Settings) -> Backend:
         try:
             built: Backend = card.build(engine, model, settings)

@@ -72,7 +72,7 @@ def test_what_only_looks_like_a_breach_is_none(name: str, engine: Engine) -> Non
 
 @pytest.mark.parametrize("sizes", [(10, 1, 5), (64, 3, 100), (784, 20, 50)])
 @pytest.mark.parametrize("name", MODELS)
-def test_registered_models_keep_it_in_under_a_second(name: str, sizes: tuple[int, int, int], engine: Engine) -> None:
+def test_registered_models_keep_it_in_seconds(name: str, sizes: tuple[int, int, int], engine: Engine) -> None:
     if name == "state_space":  # whose covariances over times are for some hundred of them
         sizes = min(sizes[0], 100), sizes[1], sizes[2]
     model = MODELS[name](*sizes)
@@ -82,8 +82,9 @@ def test_registered_models_keep_it_in_under_a_second(name: str, sizes: tuple[int
     assert type(model) in SHIPPED  # a comparison takes this test's word for it
     start = time.process_time()
     assert breach(engine, model, x) == ""
-    # 0.1 (pyro) and 0.6 (numpyro, which compiles), on a busy machine too; NumPyro runs what has other latents op by op.
-    assert time.process_time() - start < (3.0 if latents(engine, model).plain else 20.0)
+    # 0.1 (pyro) and 0.6 (numpyro, which compiles), on a busy machine too; 3 for levels, which are a mixture of points.
+    # What has other latents NumPyro runs op by op, to find them.
+    assert time.process_time() - start < (8.0 if latents(engine, model).plain else 20.0)
 
 
 def test_the_example_of_other_latents_keeps_it(tmp_path: Path, engine: Engine) -> None:
