@@ -108,6 +108,7 @@ def test_step_sizes_are_numbers_or_auto() -> None:
 def test_every_field_is_a_flag_that_reaches_the_experiment() -> None:
     values: dict[str, Any] = {"n_train": 1000, "step_size": 0.5, "evidence": ("none",), "model": "vae_gaussian"}
     values["theta"] = "ml"  # vb is not for every backend
+    values |= {"hidden": (20, 10), "stops": (1000,)}  # of which there are none by default
     for f in fields(Experiment):
         value = values.get(f.name)
         if value is None:
@@ -120,7 +121,7 @@ def test_every_field_is_a_flag_that_reaches_the_experiment() -> None:
                 experiments("--" + f.name.replace("_", "-"), str(value))
             continue
         asked = ("--evidence", "appendix_d") if f.name == "chains" else ()  # else it is no setting
-        cells = experiments(*asked, flag, *(value if isinstance(value, tuple) else (str(value),)))
+        cells = experiments(*asked, flag, *(map(str, value) if isinstance(value, tuple) else (str(value),)))
         assert {getattr(e, f.name) for e in cells} == {() if f.name == "evidence" else value}, flag
 
 
