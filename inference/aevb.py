@@ -8,12 +8,10 @@ estimated from L reparameterised draws (equation 6, or 7 with the KL term in clo
 With a normal guide over theta it is the paper's full VB, algorithm 2 (see `theta`).
 """
 
-import numpy as np
-
 from inference.amortized import amortized_posterior
 from inference.base import Array, Backend, Batch, Engine, Info, Key, Method, Params, Settings, State, arrays, join, pick
-from inference.latents import latents
-from inference.rows import recognition, widths
+from inference.latents import latents, ones
+from inference.rows import recognition
 from inference.theta import svi, theta, theta_guide, theta_posterior, with_scales
 from models.base import Model, Ppl
 
@@ -51,8 +49,8 @@ def _hold_order(engine: Engine, model: Model) -> None:
     if len(names) == 1:
         return
     with engine.pinned():
-        x = engine.array(np.ones((2, sum(widths(model).values()))))
-        said = engine.sites(engine.key(0), recognition(model), {}, arrays(engine, model.init(0)[1]), x)
+        phi = arrays(engine, model.init(0)[1])
+        said = engine.sites(engine.key(0), recognition(model), {}, phi, ones(engine, model, 2))
     drawn = [name for name in said if name in names]
     if drawn != names:
         raise ValueError(

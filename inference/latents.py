@@ -112,13 +112,13 @@ class Latents:
             self.plain = said or _is_plain(self, theta)
             if not self.plain:
                 _hold_fixed(self, theta)
-                self._initial = self.place(theta, _ones(engine, model, 2))
+                self._initial = self.place(theta, ones(engine, model, 2))
 
     def place(self, theta: Params, x: Array) -> Any:
         """Return where theta puts the prior, for rows like x; of a plain model that is theta itself."""
         if self.plain:
             return theta
-        like = x[:100] if self.model.given else _ones(self.engine, self.model, 1)
+        like = x[:100] if self.model.given else ones(self.engine, self.model, 1)
         count = -(-DRAWS // len(like))
         program = repeated(rows.generative(self.model, like), count)
         drawn = self.engine.draw(self.engine.key(0), program, theta)
@@ -211,7 +211,7 @@ def latents(engine: Engine, model: Model) -> Latents:
 
 def _found(engine: Engine, model: Model, theta: Params, level: float) -> tuple[LatentSite, ...]:
     """Run the generative program, with covariates that are all `level`, and return its latent sites."""
-    program = rows.generative(model, _ones(engine, model, 2) * level)
+    program = rows.generative(model, ones(engine, model, 2) * level)
     found = []
     for name, site in engine.sites(engine.key(0), program, {}, theta).items():
         if site.kind != "sample" or site.observed or name in (*model.observed, *model.summed):
@@ -262,7 +262,7 @@ def _is_plain(sites: Latents, theta: Params) -> bool:
     expected = -0.5 * (z**2 + np.log(2 * np.pi)).sum(-1)
     score = engine.compile(partial(sites.score, only=("z",)))
     for changed, level in ((theta, 1.0), (_other(engine, theta), 2.0)):
-        x = _ones(engine, model, 4) * level
+        x = ones(engine, model, 4) * level
         scores = engine.numpy(score(changed, x, {"z": engine.array(z)}))
         if scores.shape != (4,) or not np.allclose(scores, expected, rtol=2e-5, atol=1e-4):
             return False
@@ -284,9 +284,9 @@ def _hold_fixed(sites: Latents, theta: Params) -> None:
             )
 
 
-def _ones(engine: Engine, model: Model, n: int) -> Array:
+def ones(engine: Engine, model: Model, n: int) -> Array:
     """Return rows whose every column is 1, which any covariate may be."""
-    return engine.array(np.ones((n, sum(rows.widths(model).values()))))
+    return engine.array(np.ones((n, rows.width(model))))
 
 
 def _other(engine: Engine, theta: Params) -> Params:

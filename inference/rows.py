@@ -19,6 +19,11 @@ def widths(model: Model) -> dict[str, int]:
     return {name: getattr(model, f"n_{name}") for name in names}
 
 
+def width(model: Model) -> int:
+    """Return d, how many columns a row has."""
+    return sum(widths(model).values())
+
+
 def columns(model: Model, x: Array) -> dict[str, Array]:
     """Cut rows x [n, d] into the columns of each name, [n, d_name]."""
     each = widths(model)

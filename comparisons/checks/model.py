@@ -15,7 +15,7 @@ from comparisons.errors import in_one_line
 from inference import ENGINES
 from inference.base import Array, Engine, Params, Posterior, Program, arrays, numpys, repeated
 from inference.latents import Latents, latents
-from inference.rows import generative, packed, recognition, widths
+from inference.rows import generative, packed, recognition, width, widths
 from models.base import Model
 
 Factory = Callable[[int, int, int], Model]
@@ -48,8 +48,7 @@ class Sized:
 
     def like(self, n: int) -> np.ndarray:
         """Return rows [n, d] with covariates at random, which are positive."""
-        d = sum(widths(self.model).values())
-        return np.random.default_rng(7).uniform(0.5, 1.5, (n, d)).astype(np.float32)
+        return np.random.default_rng(7).uniform(0.5, 1.5, (n, width(self.model))).astype(np.float32)
 
     def shapes(self, n: int) -> dict[str, tuple[int, ...]]:
         """Return what generative draws for n datapoints, by name."""

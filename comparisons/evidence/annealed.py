@@ -25,7 +25,7 @@ from comparisons.evidence.means import log_mean_exp, skewed_error
 from inference.base import Engine, Key, Params, Posterior, Program, setting
 from inference.hmc import hmc
 from inference.latents import latents
-from inference.rows import generative, packed, widths
+from inference.rows import generative, packed, width
 from models.base import Array, Model
 
 PILOT_CHAINS = 2  # tune the step sizes, of each datapoint at each temperature, and are thrown away
@@ -145,7 +145,7 @@ def simulate(engine: Engine, model: Model, theta: Params, n: int, key: Key, like
 
     Covariates and gaps are those of the rows `like` [n, d], where the model has some.
     """
-    x = engine.array(np.zeros((n, sum(widths(model).values())))) if like is None else like
+    x = engine.array(np.zeros((n, width(model)))) if like is None else like
     drawn = engine.draw(key, generative(model, x), theta)
     x = packed(engine.ppl, model, drawn, x)
     target = Target(engine, model, theta, x)

@@ -17,7 +17,7 @@ from comparisons.library.given import rows
 from comparisons.runner.fits import Fit, decoded
 from inference.base import numpys, pick, repeated
 from inference.latents import latents
-from inference.rows import generative, widths
+from inference.rows import generative, width
 
 DRAWS = 100  # that stand for the mean of a q that has none
 
@@ -74,7 +74,7 @@ class Fitted:
         model = self.fit.model
         if x is None and model.given:
             raise FlagError(f"the model is given {', '.join(model.given)}; give rows x that have them")
-        return np.zeros((n, sum(widths(model).values())), np.float32) if x is None else rows(x, model)
+        return np.zeros((n, width(model)), np.float32) if x is None else rows(x, model)
 
     def sample(self, n: int, seed: int = 0, mean: bool = False, x: Any = None) -> Any:
         """Return x ~ p(x | z) p(z) [n, n_x], or a dict of all that a model observes, where that is more than x.

@@ -18,7 +18,7 @@ from comparisons.runner.jobs import Job, run_cell
 from comparisons.runner.watching import line
 from inference.base import Array, Backend, Engine, Params, Posterior, State, arrays, numpys
 from inference.latents import latents
-from inference.rows import generative, widths
+from inference.rows import generative, width
 from models.base import Model
 
 
@@ -64,7 +64,7 @@ def decoded(fit: Fit, z: np.ndarray, x: np.ndarray | None = None) -> np.ndarray:
     """
     engine, sites = fit.engine, latents(fit.engine, fit.model)
     with engine.pinned():
-        like = engine.array(np.zeros((len(z), sum(widths(fit.model).values()))) if x is None else x)
+        like = engine.array(np.zeros((len(z), width(fit.model))) if x is None else x)
         told = sites.values(sites.at(fit.theta), engine.array(z))
         said = engine.sites(engine.key(0), generative(fit.model, like), told, fit.theta)
         return np.asarray(engine.numpy(said[fit.model.observed[0]].fn.mean))

@@ -23,7 +23,7 @@ from comparisons.runner.run import run as run_experiment
 from inference import ENGINES
 from inference.base import Engine
 from inference.latents import latents
-from inference.rows import widths
+from inference.rows import width
 from models import MODELS
 
 FILE = Path(hostile.__file__)
@@ -76,7 +76,7 @@ def test_registered_models_keep_it_in_seconds(name: str, sizes: tuple[int, int, 
     if name == "state_space":  # whose covariances over times are for some hundred of them
         sizes = min(sizes[0], 100), sizes[1], sizes[2]
     model = MODELS[name](*sizes)
-    x = np.random.default_rng(1).random((2, sum(widths(model).values())), dtype=np.float32)
+    x = np.random.default_rng(1).random((2, width(model)), dtype=np.float32)
     if model.support == "count":
         x[:, : model.n_x] = np.floor(10 * x[:, : model.n_x])
     assert type(model) in SHIPPED  # a comparison takes this test's word for it

@@ -17,7 +17,7 @@ from comparisons.evidence.elbo import elbo
 from comparisons.evidence.judge import ESTIMATORS, JudgeSettings
 from inference import BACKENDS
 from inference.base import Batch, Engine, Posterior, arrays, join, numpys
-from inference.rows import recognition, widths
+from inference.rows import recognition, width
 from inference.theta import joint_program
 from models import MODELS
 from models.base import Model
@@ -99,7 +99,7 @@ def problem(name: str, engine: Engine, seed: int = 0) -> tuple[Target, np.ndarra
         {key: np.asarray(0.6 * rng.standard_normal(np.shape(v)), np.float32) for key, v in group.items()}
         for group in model.init(0)
     )
-    placed, like = arrays(engine, theta), engine.array(rng.uniform(2.0, 9.0, (N, sum(widths(model).values()))))
+    placed, like = arrays(engine, theta), engine.array(rng.uniform(2.0, 9.0, (N, width(model))))
     with engine.pinned():
         x, _ = simulate(engine, model, placed, N, engine.key(seed), like)
     target = Target(engine, model, placed, x, Posterior(recognition(model), (arrays(engine, phi), x)))

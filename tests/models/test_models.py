@@ -11,7 +11,7 @@ from scipy import special, stats
 
 from inference.base import Engine, arrays, numpys
 from inference.latents import latents
-from inference.rows import generative, recognition, widths
+from inference.rows import generative, recognition, width
 from models import MODELS
 from models.base import Model
 from models.linear_gaussian import LinearGaussian, log_px, maximum_likelihood, posterior
@@ -37,7 +37,7 @@ def case(name: str, scale: float = 0.5, seed: int = 0) -> Case:
     if model.support == "count":
         x = np.minimum(np.floor(10.0 * x), 9.0)  # of as many levels as `vae_categorical` has
     sites = {site: _normal(rng, 1.0, (N, *event)) for site, event in SITES.get(name, {"z": (K,)}).items()}
-    beside = rng.uniform(0.5, 5.0, (N, sum(widths(model).values()) - D)).astype(np.float32)
+    beside = rng.uniform(0.5, 5.0, (N, width(model) - D)).astype(np.float32)
     return model, theta, phi, sites, np.concatenate([x, beside], 1)
 
 
