@@ -105,7 +105,7 @@ def keep_the_contract(engine: Engine, model: Model, x: np.ndarray) -> None:
     _compiled(engine, partial(_hold_programs, engine, model))(key, theta, phi, x[[0, 1, 0, 1]])
 
     # Each datapoint stands twice, under two z, the last of which is far out.
-    sites = _latents(engine, model)
+    sites = latent_sites(engine, model)
     z = np.array([[1], [1], [2], [3]]) * np.random.default_rng(3).standard_normal((4, sites.size))
     twice = x[[0, 1, 0, 1]]
     scores = score(key, theta, phi, z, twice)
@@ -126,8 +126,8 @@ def keep_the_contract(engine: Engine, model: Model, x: np.ndarray) -> None:
         _hold_scores(_label(sites, program), scores[program], again[program], moved[program])
 
 
-def _latents(engine: Engine, model: Model) -> Latents:
-    """Return the latent sites of a model whose programs say what they should."""
+def latent_sites(engine: Engine, model: Model) -> Latents:
+    """Return the latent sites of a model whose programs say what they should. Raises BrokenError."""
     try:
         return latents(engine, model)
     except ValueError as error:
