@@ -78,6 +78,9 @@ class Model(ABC):
     `summed` names discrete latent sites [n] of finitely many values, which are summed out exactly: recognition does
     not sample them, and nobody ever draws one but the model.
 
+    A class of the suite that is `standard` has the one latent site z ~ N(0, I), and no run spends seconds on finding
+    that out. It counts for the class that says it alone; of a user's it is looked at all the same.
+
     `support` is what it can score x in: "unit", numbers in [0, 1]; "count", whole numbers from 0 on; or "real".
     `columns` is what a column of x is given z, where that is none of the usual Bernoulli, Poisson and normal with a
     variance of its own: "negative binomial", "categorical", or "unit normal". `engines` are those that it runs on: none

@@ -19,6 +19,7 @@ class VaeCategorical(OneHiddenLayer):
 
     support = "count"
     columns = "categorical"
+    standard = True
     levels: int = field(default=10, kw_only=True)
 
     @property

@@ -31,6 +31,7 @@ class VaeDeep(LogVarianceWeights):
     hidden: tuple[int, ...] = field(default=(), kw_only=True)
     activation: str = field(default="tanh", kw_only=True)
     support = "unit"
+    standard = True
 
     def __post_init__(self) -> None:
         if self.activation not in ACTIVATIONS:

@@ -26,6 +26,8 @@ from comparisons.evidence.judge import ESTIMATORS, JudgeSettings
 from comparisons.evidence.latents import use
 from inference import BACKENDS
 from inference.base import Batch, Engine, Posterior, arrays, numpys
+from inference.latents import latents
+from models import MODELS
 from models.base import Array, Model, Params, Ppl
 
 N = 8
@@ -177,6 +179,20 @@ def test_every_backend_learns_what_made_the_data(name: str, backend: str, engine
     assert reached > best - short, (
         f"{start:.2f} before, {reached:.2f} after, {best:.2f} of the theta that made the data"
     )
+
+
+MARKED = [name for name, build in MODELS.items() if "standard" in vars(type(build(6, 2, 5)))]
+
+
+@pytest.mark.parametrize("name", MARKED)
+def test_a_model_that_is_not_looked_at_is_what_it_says(name: str, engine: Engine) -> None:
+    """Of a class of another name, which has not said it, it is found: one site z ~ N(0, I)."""
+    model = MODELS[name](6, 2, 5)
+    twin: Any = object.__new__(type("Twin", (type(model),), {}))
+    vars(twin).update(vars(model))
+    found, said = latents(engine, twin), latents(engine, model)
+    assert found.plain and said.plain and found.size == said.size == 2
+    assert [site.name for site in found.sites] == [site.name for site in said.sites] == ["z"]
 
 
 class BottomUp(ThreeSites):
