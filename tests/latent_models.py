@@ -11,7 +11,7 @@ from models.base import Array, Model, Params, Ppl, small_normal, zeros
 MEANS, SCALES, PULL = (1.0, -2.0), (2.0, 0.3, 0.7), 0.5
 
 
-class _Linear(Model):
+class Linear(Model):
     """x ~ N(z w + b, exp(log_scale)^2 I) of some z [..., n, k]."""
 
     n_x: int
@@ -34,7 +34,7 @@ class _Linear(Model):
 
 
 @dataclass(frozen=True)
-class ThreeSites(_Linear):
+class ThreeSites(Linear):
     """A normal prior as three sites, of which one depends on another: top, low, and middle given top."""
 
     n_x: int = 5
@@ -58,7 +58,7 @@ class ThreeSites(_Linear):
 
 
 @dataclass(frozen=True)
-class OfAnotherName(_Linear):
+class OfAnotherName(Linear):
     """One normal site, whose mean is a covariate where it is `given` one, behind y, which alone is observed."""
 
     n_x: int = 0
@@ -109,7 +109,7 @@ CONCENTRATION, SIZE = (2.0, 1.0, 1.5), (0.3, 0.5)
 
 
 @dataclass(frozen=True)
-class SizeAndShares(_Linear):
+class SizeAndShares(Linear):
     """A log-normal size times shares from a simplex: x ~ N(size shares w + b, .)."""
 
     n_x: int = 4

@@ -12,6 +12,7 @@ import numpy as np
 import pyro
 import pytest
 import torch
+from factories import hold_compiled_step
 from foreign import Tied, filled, renamed
 from foreign_pyro import Modelled, written
 from numpyro.infer import Trace_ELBO as NumpyroElbo
@@ -138,16 +139,7 @@ def test_every_check_holds(pair: tuple[Engine, Pair, Any]) -> None:
 
 
 def test_a_compiled_step_is_the_same() -> None:
-    (model, _), found = on_pyro(), []
-    for compiled in (False, True):
-        engine = inference.engine("pyro", "cpu", 1, compiled=compiled)
-        backend = BACKENDS["aevb"].build(engine, model, AllSettings(warmup=0))
-        x, rows = engine.array(x_of()), engine.array(np.arange(N))
-        state = backend.init(engine.key(0), *(arrays(engine, one) for one in model.init(0)), x, engine.array(0.05))
-        state, _ = engine.compile(backend.step)(engine.key(1), state, Batch(x, rows, 1.0))
-        found.append(numpys(engine, state["params"]))
-    for name, value in found[0].items():
-        np.testing.assert_allclose(found[1][name], value, rtol=1e-4, atol=1e-5)
+    hold_compiled_step(on_pyro()[0], x_of())
 
 
 # Parameters

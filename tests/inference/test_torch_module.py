@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from factories import hold_compiled_step
 from foreign import FOLDER, Bdmc, BitsBackDecoder, BitsBackEncoder, Tied, filled, loaded, renamed, tanh_pair
 from torch import Tensor, nn
 
@@ -22,7 +23,7 @@ from comparisons.evidence.elbo import elbo
 from comparisons.evidence.importance import k_sample_bound
 from comparisons.runner.training import training
 from inference import BACKENDS, AllSettings
-from inference.base import Batch, Engine, Posterior, arrays, numpys, pick
+from inference.base import Engine, Posterior, arrays, numpys, pick
 from inference.engines.torch_module import torch_model
 from models.base import Model
 from models.networks import Networks
@@ -141,16 +142,7 @@ def test_every_method_takes_the_steps_that_it_takes_on_the_suites_own_model(pyro
 
 
 def test_a_compiled_step_is_the_same() -> None:
-    model, found = twin(), []
-    for compiled in (False, True):
-        engine = inference.engine("pyro", "cpu", 1, compiled=compiled)
-        backend = BACKENDS["aevb"].build(engine, model, AllSettings(warmup=0))
-        x, rows = engine.array(x_of()), engine.array(np.arange(N))
-        state = backend.init(engine.key(0), *(arrays(engine, one) for one in model.init(0)), x, engine.array(0.05))
-        state, _ = engine.compile(backend.step)(engine.key(1), state, Batch(x, rows, 1.0))
-        found.append(numpys(engine, state["params"]))
-    for name, value in found[0].items():
-        np.testing.assert_allclose(found[1][name], value, rtol=1e-4, atol=1e-5)
+    hold_compiled_step(twin(), x_of())
 
 
 def test_every_check_holds(pyro: Engine) -> None:
