@@ -67,9 +67,8 @@ def _log_joint(engine: Engine, model: Model) -> Any:
     return engine.compile(lambda place, z, x: sites.log_joint(place, x, z))
 
 
-_PLACES: list[
-    tuple[Latents, Params, Any, Any]
-] = []  # the latest few: a theta's prior is looked at once, not block by block
+# The latest few: a theta's prior is looked at once, not block by block.
+_PLACES: list[tuple[Latents, Params, Any, Any]] = []
 
 
 def _placed(target: Target) -> Any:
