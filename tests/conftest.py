@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import pytest
 import reliability
 
@@ -84,6 +85,24 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     if CACHE in config.stash:
         shutil.rmtree(config.stash[CACHE], ignore_errors=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def programs_are_compiled_quickly() -> None:
+    """Tests compile far more than they run: this level halves the one and hardly slows the other.
+
+    The compiler reads the variable once. Commands that tests start do not see it, nor do the names of results.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XLA_FLAGS", f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=1".strip())
+        jax.block_until_ready(jax.jit(lambda x: x + 1.0)(0.0))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs_are_let_go() -> Iterator[None]:
+    """A program that jax holds takes some ten of the 65,530 maps that Linux lets a process have: else it is killed."""
+    yield
+    jax.clear_caches()
 
 
 # Up to two minutes each: they come first, so that no worker is left with one of them while the other has nothing to do.

@@ -70,7 +70,7 @@ def test_what_only_looks_like_a_breach_is_none(name: str, engine: Engine) -> Non
     assert breach(engine, getattr(hostile, name)(*SIZES), X) == ""
 
 
-@pytest.mark.parametrize("sizes", [(10, 1, 5), (64, 3, 100), (784, 20, 50)])
+@pytest.mark.parametrize("sizes", [(10, 1, 5), (784, 20, 50)])
 @pytest.mark.parametrize("name", MODELS)
 def test_registered_models_keep_it_in_seconds(name: str, sizes: tuple[int, int, int], engine: Engine) -> None:
     if name == "state_space":  # whose covariances over times are for some hundred of them

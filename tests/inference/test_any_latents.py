@@ -130,7 +130,7 @@ def test_coordinates_are_those_of_the_rows_that_are_asked_for(engine: Engine) ->
         assert block._replace(theta={**theta}).place is not block.place
 
 
-ROWS, STEPS = 100, {"aevb": 1200, "mean_field": 500, "monte_carlo_em": 300, "wake_sleep": 1200}
+ROWS, STEPS = 100, {"aevb": 1200, "mean_field": 200, "monte_carlo_em": 300, "wake_sleep": 1200}
 
 
 @both
@@ -138,7 +138,8 @@ ROWS, STEPS = 100, {"aevb": 1200, "mean_field": 500, "monte_carlo_em": 300, "wak
 def test_every_backend_learns_what_made_the_data(name: str, backend: str, engine: Engine) -> None:
     """Oracle: log p(x) of the fitted theta on its own rows. The best theta is above the true one, and no bound is.
 
-    What a factorised q costs keeps the fits of a bound below it.
+    What a factorised q costs keeps the fits of a bound below it. Mean-field VI needs a q that is fitted well: of five
+    noisy steps of it theta learns that noise, and loses a nat.
     """
     build, truth = TRUTHS[name]
     model: Model = build()
@@ -153,12 +154,12 @@ def test_every_backend_learns_what_made_the_data(name: str, backend: str, engine
         warmup=0,
         minibatch=ROWS,
         estimator="A",
-        **({"local_steps": 5} if backend == "mean_field" else {}),
+        **({"local_steps": 40} if backend == "mean_field" else {}),
     )
     built = method.build(engine, model, settings)
     initial, phi = (arrays(engine, group) for group in model.init(0))
     with engine.pinned():
-        state = built.init(engine.key(0), initial, phi, x, engine.array(0.02))
+        state = built.init(engine.key(0), initial, phi, x, engine.array(0.1 if backend == "mean_field" else 0.02))
         rows = engine.array(np.arange(ROWS))
 
         def step(state: Any, key: tuple[Any]) -> tuple[Any, None]:
@@ -168,17 +169,11 @@ def test_every_backend_learns_what_made_the_data(name: str, backend: str, engine
         state = engine.compile(lambda state, keys: engine.scan(step, state, (keys,))[0])(state, keys)
         start = truth(numpys(engine, initial), engine.numpy(x)).mean()
         reached = truth(numpys(engine, built.theta(state)), engine.numpy(x)).mean()
-        print(name, backend, engine.name, start, best, reached)
         if built.posterior is not None:
             q = built.posterior(engine.key(2), state, x, rows)
             bound = elbo(Target(engine, model, built.theta(state), x, q), engine.key(3), 50).mean()
-            print(bound)
             assert bound[0] < reached + 5 * bound[1] + 1e-3
-    # Mean-field's steps, each of them dear, are too few to say more than that it learns; its q factorises besides.
-    short = best - start - 0.5 if backend == "mean_field" else 0.3
-    assert reached > best - short, (
-        f"{start:.2f} before, {reached:.2f} after, {best:.2f} of the theta that made the data"
-    )
+    assert reached > best - 0.3, f"{start:.2f} before, {reached:.2f} after, {best:.2f} of the theta that made the data"
 
 
 MARKED = [name for name, build in MODELS.items() if "standard" in vars(type(build(6, 2, 5)))]
