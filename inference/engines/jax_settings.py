@@ -140,6 +140,24 @@ PROCESSOR = (
 )
 
 
+MAPS, MAPS_AT_MOST = Path("/proc/self/maps"), Path("/proc/sys/vm/max_map_count")
+
+
+def let_go_of_programs() -> None:
+    """Have jax forget its programs where this process holds over half of the maps of memory that Linux lets it have.
+
+    A program takes some ten maps of 65,530, and a process that is refused one is killed: a notebook or a worker that
+    runs hundreds of different cells came to it. What is asked for again is compiled or read from disk again.
+    """
+    try:
+        with MAPS.open("rb") as maps:
+            crowded = sum(1 for _ in maps) > int(MAPS_AT_MOST.read_text()) / 2
+    except (OSError, ValueError):  # a system that has no such limit, or does not tell
+        return
+    if crowded:
+        jax.clear_caches()
+
+
 def keep_programs(threads: int) -> None:
     """Have jax keep what it compiles on disk, for other processes; not where the user has told it otherwise.
 

@@ -109,6 +109,7 @@ class NumpyroEngine:
         return jax.lax.fori_loop(0, count, turn, (carry, ys))
 
     def compile(self, function: Callable[..., Any], consumed: bool = False) -> Callable[..., Any]:
+        jax_settings.let_go_of_programs()
         return self._pins.around(jax.jit(function, donate_argnums=0 if consumed else ()))
 
     @verb

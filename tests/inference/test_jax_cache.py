@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import inference
 from inference.engines import jax_settings
 
 ROOT = Path(__file__).parents[2]
@@ -118,3 +119,29 @@ def test_programs_of_long_ago_go(asked: Callable[..., Told], tmp_path: Path) -> 
     (other / "old-notes").touch()
     asked()
     assert sorted(path.name for path in folder.parent.glob("*/*-*")) == ["new-cache", "new-cache", "old-notes"]
+
+
+def test_programs_are_let_go_of_before_the_system_kills_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Past half of the maps that it may hold; not before, nor where the system does not tell."""
+    engine = inference.engine("numpyro", "cpu", 1)
+    cleared: list[int] = []
+    monkeypatch.setattr(jax_settings.jax, "clear_caches", lambda: cleared.append(1))
+    for held, limit, expected in ((10, "21\n", 0), (11, "21\n", 1), (11, "many", 1), (11, None, 1)):
+        (tmp_path / "maps").write_text("a map\n" * held)
+        (tmp_path / "limit").write_text(limit or "")
+        monkeypatch.setattr(jax_settings, "MAPS", tmp_path / "maps")
+        monkeypatch.setattr(jax_settings, "MAPS_AT_MOST", tmp_path / ("limit" if limit else "none"))
+        twice = engine.compile(lambda x: 2.0 * x)
+        assert engine.numpy(twice(engine.array(3.0))) == 6.0 and len(cleared) == expected
+
+
+def test_what_was_let_go_of_gives_the_same_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = inference.engine("numpyro", "cpu", 1)
+    root = engine.compile(lambda x: x**0.5)
+    before = engine.numpy(root(engine.array([2.0, 3.0])))
+    monkeypatch.setattr(jax_settings, "MAPS_AT_MOST", Path("/dev/null"))
+    engine.compile(lambda x: x)  # nothing is told: all stay
+    jax_settings.jax.clear_caches()
+    assert (engine.numpy(root(engine.array([2.0, 3.0]))) == before).all()
