@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from itertools import cycle
 from typing import Any
@@ -31,7 +32,19 @@ def svg(size: tuple[float, float], draw: Callable[[Any], None], style: Mapping[s
         drawn.savefig(text, format="svg", metadata={"Date": None})
 
     figure(size, save, style)
-    return text.getvalue()
+    return numbered(text.getvalue())
+
+
+NAMED = re.compile(r'(id="|#)([mph])([0-9a-f]{10})(?=["\)])')
+
+
+def numbered(svg: str) -> str:
+    """Return a drawing whose marks, clips and hatches are numbered: it is the same whatever processor drew it.
+
+    Matplotlib names them by a hash of their coordinates, of which the last bits are the processor's.
+    """
+    numbers: dict[str, int] = {}
+    return NAMED.sub(lambda found: f"{found[1]}{found[2]}{numbers.setdefault(found[3], len(numbers) + 1)}", svg)
 
 
 def figure(size: tuple[float, float], draw: Callable[[Any], None], style: Mapping[str, Any] = SMALL) -> Any:

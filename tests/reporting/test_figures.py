@@ -1,5 +1,6 @@
 """Learning curves of any number of runs: no text over another, and a scale that one run gone astray does not set."""
 
+import re
 from itertools import combinations
 from typing import Any
 
@@ -121,3 +122,21 @@ def test_a_logarithmic_axis_has_its_ticks_at_decades(monkeypatch: pytest.MonkeyP
     (axis,) = drawn(curves({"aevb": -25.0}), monkeypatch).axes
     low, high = axis.get_xlim()
     assert [tick for tick in axis.get_xticks() if low <= tick <= high] == [1e2, 1e3, 1e4, 1e5, 1e6]
+
+
+def test_a_drawing_is_the_same_where_the_last_bits_of_its_coordinates_are_others() -> None:
+    """As another processor has them: a clip and a mark are named by their place in the drawing, not by their bits."""
+
+    def picture(shift: float) -> str:
+        def draw(figure: Any) -> None:
+            figure.set_layout_engine("none")
+            axis = figure.add_axes((0.1 + shift, 0.1, 0.8, 0.8))
+            axis.plot([0.0, 1.0], [0.0, 1.0], "o-")
+            axis.set_title('#m0123456789 and "p0123456789"')
+
+        return drawing.svg((3.0, 2.0), draw)
+
+    assert picture(0.0) == picture(1e-16) == picture(1e-15)
+    names = re.findall(r'id="([mph]\d+)"', picture(0.0))
+    assert len(names) == len({*names}) >= 3 and set(re.findall(r"#([mph]\d+)[\")]", picture(0.0))) == {*names}
+    assert "#m0123456789 and" in picture(0.0)
