@@ -100,7 +100,7 @@ def programs_are_compiled_quickly() -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def programs_are_let_go() -> Iterator[None]:
-    """A program that jax holds takes some ten of the 65,530 maps that Linux lets a process have: else it is killed."""
+    """What a file compiled is not held for the rest of the session: of all files it came to several GB a worker."""
     yield
     jax.clear_caches()
 

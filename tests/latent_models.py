@@ -133,10 +133,8 @@ class SizeAndShares(Linear):
 
     def recognition(self, ppl: Ppl, phi: Params, x: Array) -> None:
         hidden = ppl.xp.tanh(ppl.xp.matmul(x, phi["v"]) + phi["c"])
-        loc, scale = (
-            ppl.xp.matmul(hidden, phi["m"]) + phi["mc"],
-            ppl.xp.exp(ppl.xp.matmul(hidden, phi["s"]) + phi["sc"]),
-        )
+        loc = ppl.xp.matmul(hidden, phi["m"]) + phi["mc"]
+        scale = ppl.xp.exp(ppl.xp.matmul(hidden, phi["s"]) + phi["sc"])
         with ppl.plate("data", x.shape[0]):
             ppl.sample("size", ppl.dist.LogNormal(loc[..., 0], scale[..., 0]))
             normal = ppl.dist.Normal(loc[..., 1:], scale[..., 1:]).to_event(1)

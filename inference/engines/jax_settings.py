@@ -146,7 +146,7 @@ MAPS, MAPS_AT_MOST = Path("/proc/self/maps"), Path("/proc/sys/vm/max_map_count")
 def let_go_of_programs() -> None:
     """Have jax forget its programs where this process holds over half of the maps of memory that Linux lets it have.
 
-    A program takes some ten maps of 65,530, and a process that is refused one is killed: a notebook or a worker that
+    A small program takes six maps of 65,530, and a process that is refused one is killed: a notebook or a worker that
     runs hundreds of different cells came to it. What is asked for again is compiled or read from disk again.
     """
     try:

@@ -137,11 +137,9 @@ def test_programs_are_let_go_of_before_the_system_kills_the_process(
         assert engine.numpy(twice(engine.array(3.0))) == 6.0 and len(cleared) == expected
 
 
-def test_what_was_let_go_of_gives_the_same_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_let_go_of_gives_the_same_again() -> None:
     engine = inference.engine("numpyro", "cpu", 1)
     root = engine.compile(lambda x: x**0.5)
     before = engine.numpy(root(engine.array([2.0, 3.0])))
-    monkeypatch.setattr(jax_settings, "MAPS_AT_MOST", Path("/dev/null"))
-    engine.compile(lambda x: x)  # nothing is told: all stay
     jax_settings.jax.clear_caches()
     assert (engine.numpy(root(engine.array([2.0, 3.0]))) == before).all()
