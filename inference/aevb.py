@@ -50,7 +50,7 @@ def _hold_order(engine: Engine, model: Model) -> None:
         return
     with engine.pinned():
         phi = arrays(engine, model.init(0)[1])
-        said = engine.sites(engine.key(0), recognition(model), {}, phi, ones(engine, model, 2))
+        said = engine.outline(engine.key(0), recognition(model), phi, ones(engine, model, 2))
     drawn = [name for name in said if name in names]
     if drawn != names:
         raise ValueError(

@@ -87,6 +87,12 @@ class Engine(Protocol):
     def sites(self, key: Key, program: Program, values: Mapping[str, Array], *args: Any) -> dict[str, Site]:
         """Run a program with values for some of its sites; return all that it said, plates apart, by name, in order."""
 
+    def outline(self, key: Key, program: Program, *args: Any) -> dict[str, Site]:
+        """Return what `sites` says of a program's names, kinds, shapes and supports; other numbers may not be there.
+
+        Where they need not be worked out for it, they are not: in jax each operation would be compiled by itself.
+        """
+
     def value_and_grad(self, function: Callable[..., Any], has_aux: bool = False) -> Callable[..., Any]:
         """Differentiate a scalar function with respect to its first argument, an array or a flat dict of arrays."""
 
@@ -102,6 +108,12 @@ class Engine(Protocol):
         """Return the function, compiled for the shapes of its arguments where the engine can.
 
         Where the first argument is `consumed`, its arrays may not be read any more: their memory may hold the result.
+        """
+
+    def at_once(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Return function(*args), for the few calls that are not worth a graph of torch's.
+
+        In jax it is one program: there each operation by itself would be compiled by itself.
         """
 
     def put(self, array: Array, indices: Array, rows: Array) -> Array:

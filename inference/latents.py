@@ -104,7 +104,7 @@ class Latents:
         with engine.pinned():
             theta = {} if said else arrays(engine, model.init(0)[0])
             k = (model.n_latent,)
-            self.sites = (LatentSite("z", k, k, None, None),) if said else _found(engine, model, theta, 1.0)
+            self.sites = (LatentSite("z", k, k, None, None),) if said else _found(engine, model, theta, 1)
             if not self.sites and not model.summed:
                 raise ValueError("no latent site in generative; sample one inside the plate over datapoints")
             self.layout = Layout(self.sites, engine.ppl.xp)
@@ -119,12 +119,14 @@ class Latents:
         if self.plain:
             return theta
         like = x[:100] if self.model.given else ones(self.engine, self.model, 1)
-        count = -(-DRAWS // len(like))
-        program = repeated(rows.generative(self.model, like), count)
-        drawn = self.engine.draw(self.engine.key(0), program, theta)
-        u = self.engine.numpy(self.layout.unconstrained(drawn)).reshape(-1, self.size)
+        u = self.engine.numpy(self.engine.at_once(self._prior, self.engine.key(0), theta, like)).reshape(-1, self.size)
         low, middle, high = np.quantile(u.astype(np.float64), (0.1587, 0.5, 0.8413), axis=0)
         return Place(theta, *map(self.engine.array, (middle, np.maximum((high - low) / 2, 1e-6))))
+
+    def _prior(self, key: Key, theta: Params, like: Array) -> Array:
+        """Draw u [DRAWS / m, m, k] from the prior, for m rows like these."""
+        program = repeated(rows.generative(self.model, like), -(-DRAWS // len(like)))
+        return self.layout.unconstrained(self.engine.draw(key, program, theta))
 
     def at(self, theta: Params) -> Any:
         """Return theta with the coordinates of the model's initial one, which training keeps to."""
@@ -209,11 +211,11 @@ def latents(engine: Engine, model: Model) -> Latents:
     return Latents(engine, model)
 
 
-def _found(engine: Engine, model: Model, theta: Params, level: float) -> tuple[LatentSite, ...]:
-    """Run the generative program, with covariates that are all `level`, and return its latent sites."""
+def _found(engine: Engine, model: Model, theta: Params, level: int) -> tuple[LatentSite, ...]:
+    """Run the generative program, with covariates and a key that are all `level`, and return its latent sites."""
     program = rows.generative(model, ones(engine, model, 2) * level)
     found = []
-    for name, site in engine.sites(engine.key(0), program, {}, theta).items():
+    for name, site in engine.outline(engine.key(level), program, theta).items():
         if site.kind != "sample" or site.observed or name in (*model.observed, *model.summed):
             continue
         support = site.fn.support
@@ -228,7 +230,7 @@ def _found(engine: Engine, model: Model, theta: Params, level: float) -> tuple[L
             bijection = engine.ppl.biject_to(support)
             shape = tuple(bijection.inverse_shape(event))
             like = engine.array(np.linspace(-1.0, 1.0, 2 * int(np.prod(shape, dtype=int))).reshape(2, *shape))
-            value = bijection(like)
+            value = engine.at_once(partial(_image, bijection), like)
         except (NotImplementedError, TypeError, RuntimeError, ValueError, AttributeError) as error:
             raise ValueError(
                 f"the latent site {name} has the support {support}, to which the library has no bijection from real "
@@ -237,6 +239,10 @@ def _found(engine: Engine, model: Model, theta: Params, level: float) -> tuple[L
         same = tuple(value.shape) == tuple(like.shape) and np.array_equal(*map(engine.numpy, (value, like)))
         found.append(LatentSite(name, event, shape, None if same else bijection, support))
     return tuple(found)
+
+
+def _image(bijection: Any, u: Array) -> Array:
+    return bijection(u)
 
 
 def images(sites: Latents, site: LatentSite, z: Array, support: Any) -> Array:
@@ -272,12 +278,14 @@ def _is_plain(sites: Latents, theta: Params) -> bool:
 def _hold_fixed(sites: Latents, theta: Params) -> None:
     """Raise ValueError for a support that changes with theta, with covariates or with other sites."""
     engine, rng = sites.engine, np.random.default_rng(4)
-    others = _found(engine, sites.model, _other(engine, theta), 2.0)
+    others = _found(engine, sites.model, _other(engine, theta), 2)
     for site, other in zip(sites.sites, others, strict=True):
-        u = engine.array(rng.standard_normal((3, *site.shape)))
-        images = [u if one.bijection is None else one.bijection(u) for one in (site, other)]
         same = site.name == other.name and site.event == other.event
-        if not same or not np.array_equal(*map(engine.numpy, images)):
+        if same and site.support is not other.support:
+            u = engine.array(rng.standard_normal((3, *site.shape)))
+            images = [u if one.bijection is None else one.bijection(u) for one in (site, other)]
+            same = np.array_equal(*map(engine.numpy, images))
+        if not same:
             raise ValueError(
                 f"the support of the latent site {site.name} changes with theta, covariates or other sites; sample it "
                 "on a fixed one, and shift or scale the value"

@@ -88,6 +88,21 @@ class NumpyroEngine:
         trace = handlers.trace(conditioned).get_trace(self.ppl, *args)
         return {name: _site(site) for name, site in trace.items() if site["type"] != "plate"}
 
+    @verb
+    def outline(self, key: Key, program: Program, *args: Any) -> dict[str, Site]:
+        found: dict[str, Site] = {}
+
+        def run(*args: Any) -> None:
+            found.update(self.sites(key, program, {}, *args))
+
+        try:
+            jax.eval_shape(run, *args)
+        except jax.errors.JAXTypeError:  # it looks at numbers
+            return self.sites(key, program, {}, *args)
+        supports = [site.fn.support for site in found.values() if site.fn is not None]
+        abstract = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(supports))
+        return self.sites(key, program, {}, *args) if abstract else found
+
     def value_and_grad(self, function: Callable[..., Any], has_aux: bool = False) -> Callable[..., Any]:
         return self._pins.around(jax.value_and_grad(function, has_aux=has_aux))
 
@@ -111,6 +126,10 @@ class NumpyroEngine:
     def compile(self, function: Callable[..., Any], consumed: bool = False) -> Callable[..., Any]:
         jax_settings.let_go_of_programs()
         return self._pins.around(jax.jit(function, donate_argnums=0 if consumed else ()))
+
+    @verb
+    def at_once(self, function: Callable[..., Any], *args: Any) -> Any:
+        return jax.jit(function)(*args)
 
     @verb
     def put(self, array: Array, indices: Array, rows: Array) -> Array:

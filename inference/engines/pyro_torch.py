@@ -100,6 +100,9 @@ class PyroEngine:
         said = {name: site for name, site in trace.nodes.items() if site["type"] not in ("args", "return")}
         return {name: _site(site) for name, site in said.items() if not poutine.util.site_is_subsample(site)}
 
+    def outline(self, key: Key, program: Program, *args: Any) -> dict[str, Site]:
+        return self.sites(key, program, {}, *args)
+
     def value_and_grad(self, function: Callable[..., Any], has_aux: bool = False) -> Callable[..., Any]:
         return self._pins.around(_differentiated(function, has_aux))
 
@@ -112,6 +115,10 @@ class PyroEngine:
 
     def compile(self, function: Callable[..., Any], consumed: bool = False) -> Callable[..., Any]:
         return self._pins.around(Compiled(function) if self.compiled else function)
+
+    @verb
+    def at_once(self, function: Callable[..., Any], *args: Any) -> Any:
+        return function(*args)
 
     @verb
     def put(self, array: Array, indices: Array, rows: Array) -> Array:

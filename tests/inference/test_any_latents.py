@@ -209,3 +209,31 @@ def test_the_analytic_kl_wants_the_generative_order(engine: Engine) -> None:
         method.build(engine, BottomUp(), method.settings(estimator="B"))
     method.build(engine, BottomUp(), method.settings(estimator="A"))
     method.build(engine, ThreeSites(), method.settings(estimator="B"))
+
+
+class Bounded(ThreeSites):
+    """Sites of bounded supports; the upper end of the second is one of what a subclass says."""
+
+    top: Any = staticmethod(lambda ppl, theta, first: 2.0)
+
+    def generative(self, ppl: Ppl, theta: Params, n: int) -> None:
+        dist = ppl.dist
+        with ppl.plate("data", n):
+            first = ppl.sample("first", dist.Uniform(0.5, 2.0))
+            second = ppl.sample("second", dist.Uniform(0.0, self.top(ppl, theta, first)))
+            third = ppl.sample("third", dist.HalfNormal(1.0))
+            self.observe(ppl, theta, ppl.xp.stack([first, second, third], -1))
+
+
+MOVING: dict[str, Any] = {
+    "theta": lambda ppl, theta, first: ppl.xp.exp(theta["log_scale"]),
+    "another site": lambda ppl, theta, first: first,
+}
+
+
+@pytest.mark.parametrize("what", MOVING)
+def test_a_support_that_moves_is_refused(what: str, engine: Engine) -> None:
+    moving: Any = type("Moving", (Bounded,), {"top": staticmethod(MOVING[what])})
+    with pytest.raises(ValueError, match="the support of the latent site second changes with"):
+        latents(engine, moving())
+    assert [site.name for site in latents(engine, Bounded()).sites] == ["first", "second", "third"]

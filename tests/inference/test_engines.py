@@ -186,6 +186,32 @@ def test_conditional_is_the_librarys_distribution(engine: Engine) -> None:
 # Calculus, loops and arrays
 
 
+def test_an_outline_is_what_the_sites_say(engine: Engine) -> None:
+    """Also of a program that looks at its numbers, which are then worked out."""
+
+    def looking(ppl: Ppl, x: Array) -> None:
+        normals(ppl, x)
+        if float(x[0, 0]) > 0:
+            ppl.sample("third", ppl.dist.LogNormal(0.0, 1.0))
+
+    x = engine.array(np.ones((N, D)))
+    for program in (normals, looking):
+        outline, sites = (
+            verb(engine.key(0), program, *no, x) for verb, no in ((engine.outline, ()), (engine.sites, ({},)))
+        )
+        assert list(outline) == list(sites) and ("third" in sites) == (program is looking)
+        for name, site in outline.items():
+            assert (site.kind, site.observed, site.plates) == (sites[name].kind, False, sites[name].plates)
+            assert tuple(site.value.shape) == tuple(sites[name].value.shape)
+            assert site.fn.support is sites[name].fn.support or str(site.fn.support) == str(sites[name].fn.support)
+
+
+def test_at_once_is_step_by_step(engine: Engine) -> None:
+    x = engine.array(np.linspace(-1.0, 1.0, N))
+    found = engine.at_once(lambda x, y: engine.ppl.xp.exp(x) * y, x, x)
+    np.testing.assert_allclose(engine.numpy(found), np.exp(engine.numpy(x)) * engine.numpy(x), rtol=1e-6)
+
+
 def test_value_and_grad_of_an_array(engine: Engine) -> None:
     z = engine.array([1.0, 2.0, 3.0])
     value, gradient = engine.value_and_grad(lambda z, factor: (factor * z**2).sum())(z, 3.0)
