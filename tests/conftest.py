@@ -68,6 +68,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "fault(injection, expected): does some harm; a row of reports/reliability")
+    config.addinivalue_line("markers", "thorough(**params): what the other cases show too; make torture runs them")
     config.addinivalue_line("markers", "gpu: needs an engine that has a GPU; skipped where there is none")
     # Of a program that another process is just writing down; it is then compiled here.
     config.addinivalue_line("filterwarnings", "ignore:Error reading persistent compilation cache entry:UserWarning")
@@ -119,7 +120,18 @@ LONG = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not os.environ.get("TORTURE"):
+        skip = pytest.mark.skip(reason="other cases show it too; make torture runs it")
+        for item in items:
+            if any(_is(item, marker.kwargs) for marker in item.iter_markers("thorough")):
+                item.add_marker(skip)
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
+def _is(item: Any, params: dict[str, Any]) -> bool:
+    """Say whether a test is one of the cases that a marker names by their parameters."""
+    told = item.callspec.params
+    return all(told[name] in (values if isinstance(values, tuple) else (values,)) for name, values in params.items())
 
 
 # What becomes of each fault

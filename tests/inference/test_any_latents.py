@@ -68,6 +68,7 @@ def test_coordinates_are_the_sites_and_back(name: str, engine: Engine) -> None:
         np.testing.assert_allclose(engine.numpy(moved), np.log(scale), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.thorough(engine="pyro", name="three sites")
 @both
 def test_every_estimator_reaches_the_truth(name: str, engine: Engine) -> None:
     target, z, truth = problem(name, engine)
@@ -134,6 +135,7 @@ ROWS, STEPS = 100, {"aevb": 1200, "mean_field": 100, "monte_carlo_em": 300, "wak
 LONGER = {("three sites", "mean_field"): 200}
 
 
+@pytest.mark.thorough(engine="pyro", name="three sites")
 @both
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_every_backend_learns_what_made_the_data(name: str, backend: str, engine: Engine) -> None:
