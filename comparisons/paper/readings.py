@@ -65,8 +65,7 @@ def readings(figure3: pd.DataFrame, papers: tuple[Curve, ...]) -> list[Reading]:
                 last = kept[-1]
                 for axis in AXES:
                     each = {s: _distance(rows[rows.split == s], _papers(papers, n_train, s), axis) for s in SPLITS}
-                    far = {split: pair[0] for split, pair in each.items()}
-                    reached = {split: pair[1] for split, pair in each.items()}
+                    far, reached = ({split: pair[i] for split, pair in each.items()} for i in (0, 1))
                     place = n_train, one, metric, axis
                     found.append(Reading(*place, last.seeds, words.steps(last), last.n_seen, far, reached))
     return found
@@ -185,14 +184,13 @@ def _papers(papers: tuple[Curve, ...], n_train: int, split: str) -> Curve:
 
 
 def places(rows: pd.DataFrame, axis: str) -> dict[int, float]:
-    """Return x by points seen. Decoder evaluations are those of training: what a pilot took before it is left out."""
-    evals = rows.groupby("n_seen").decoder_evals.mean()
-    if axis == "n_seen" or len(evals) < 2:
-        return {int(n): float(n if axis == "n_seen" else value) for n, value in evals.items()}
-    a, b = evals.index[-2], evals.index[-1]
-    each = (evals[b] - evals[a]) / (b - a)  # the same for every point seen
-    before = max(0.0, evals[b] - each * b) if each > 0 else 0.0
-    return {int(n): float(value - before) for n, value in evals.items()}
+    """Return a column by points seen. Decoder evaluations are those of training: a pilot's before it are left out."""
+    at = rows.groupby("n_seen")[axis].mean()
+    if axis == "decoder_evals" and len(at) > 1:
+        (a, before), (b, end) = at.iloc[-2:].items()
+        each = (end - before) / (b - a)  # the same for every point seen
+        at -= max(0.0, end - each * b) if each > 0 else 0.0
+    return {int(n): float(value) for n, value in at.items()}
 
 
 def _along(rows: pd.DataFrame, axis: str) -> tuple[np.ndarray, list[runs.Point]]:

@@ -51,8 +51,7 @@ def lines(part: pd.DataFrame, metrics: Iterable[str], splits: Iterable[str], x: 
         ours = runs.standing(part, backend, split, metric)
         kept = [point for point in runs.points(ours) if np.isfinite(point.value)]
         if kept:
-            places = ours.groupby("n_seen")[x].mean() if x != "n_seen" else None
-            at = np.array([p.n_seen if places is None else places[p.n_seen] for p in kept], dtype=float)
+            at = ours.groupby("n_seen")[x].mean()[[point.n_seen for point in kept]].to_numpy(float)
             found.append(Line(at, kept, str(backend), split if by == "split" else metric))
     return found
 
