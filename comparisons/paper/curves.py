@@ -38,11 +38,11 @@ def read(text: str) -> tuple[Curve, ...]:
         raise ValueError("it holds no curve")
     rows = rows.astype({"n_latent": int, "n_train": int, "n_seen": float, "value": float})
     found = []
-    for (figure, data, n_latent, n_train, *rest), along in rows.groupby(names, sort=False):
+    for (figure, data, n_latent, n_train, backend, split, metric), along in rows.groupby(names, sort=False):
         if not along.n_seen.is_monotonic_increasing or not along.n_seen.is_unique:
-            raise ValueError(f"points seen do not rise along {figure} {data} {n_latent} {' '.join(rest)}")
-        vertices = along.n_seen.to_numpy(), along.value.to_numpy()
-        found.append(Curve(figure, data, n_latent, n_train or WHOLE[data], *rest, *vertices))
+            raise ValueError(f"points seen do not rise along {figure} {data} {n_latent} {backend} {split} {metric}")
+        place = figure, data, n_latent, n_train or WHOLE[data], backend, split, metric
+        found.append(Curve(*place, along.n_seen.to_numpy(), along.value.to_numpy()))
     return tuple(found)
 
 
