@@ -18,12 +18,11 @@ import pandas as pd
 
 from comparisons.paper import runs
 from comparisons.paper.found import Found
-from comparisons.paper.runs import FULL, PAPERS, SIZES, TRUTH, Configuration, Point
+from comparisons.paper.runs import FULL, PAPERS, SIZES, SPLITS, TRUTH, Point
 from comparisons.paper.words import NAMES, compared, count
 from comparisons.reporting.blocks import Block, Figures, Fold, Items, Paragraph, Table, not_run
 
 EVALS = "appendix_d_evals"  # decoder evaluations that kept chains have taken up to a stop
-SPLITS = ("test", "train")
 NEAR = {"monte_carlo_em": 3.0}  # nats within which the estimator's mean error is held to be small,
 ELSE_NEAR = 1.0  # and for the other methods
 READINGS = {True: "kept", False: "started anew"}  # what becomes of the chains
@@ -49,7 +48,6 @@ class Contestant(NamedTuple):
     name: str  # as people read it
     backend: str
     kept: bool
-    configuration: Configuration
     rows: pd.DataFrame  # of the split, both metrics, all seeds
 
 
@@ -79,7 +77,7 @@ def contestants(figure3: pd.DataFrame, n_train: int, split: str, kept: bool) -> 
             chosen = runs.main(both, told)
             if chosen:
                 name = NAMES[backend] + (", all chains moved" if told else "")
-                found.append(Contestant(n_train, split, name, backend, kept, chosen, runs.of(mine, chosen)))
+                found.append(Contestant(n_train, split, name, backend, kept, runs.of(mine, chosen)))
     return found
 
 

@@ -16,18 +16,14 @@ from comparisons.paper import reproduction_figures as figures
 from comparisons.paper import runs, words
 from comparisons.paper.curves import Curve, curves
 from comparisons.paper.found import Found
-from comparisons.paper.runs import PAPERS, SIZES, TRUTH, Configuration
+from comparisons.paper.runs import PAPERS, SIZES, SPLITS, TRUTH, Configuration
 from comparisons.paper.verdicts import NATS
 from comparisons.paper.words import ESTIMATORS, count
 from comparisons.reporting.blocks import Block, Figures, Fold, Items, Paragraph, Table, not_run
-from comparisons.reporting.drawing import BLUE, GREEN, OTHERS, PURPLE, VERMILION
 from inference.monte_carlo_em import MonteCarloEMSettings
 
 AXES = {"n_seen": "training points", "decoder_evals": "decoder evaluations"}  # what the paper's axis may count
 WIDTH = 48  # characters of a legend's line
-SPLITS = ("test", "train")
-COLOURS = (BLUE, VERMILION, GREEN, PURPLE, *OTHERS)
-DASHES = ("-", (0, (5, 2)), (0, (1, 1.4)))  # where there are more readings than colours
 HEAD = ["test, nats from the paper's", "train", "training points", "E-step", "weight updates", "other settings"]
 HEAD += ["engine", "step size", "seeds", "points seen", "judged by", "axis", "vertices, test and train"]
 CURVES = "Each reading of the paper's axis beside the paper's curves, in grey: the nearer, the more likely it is meant."
@@ -65,7 +61,8 @@ def readings(figure3: pd.DataFrame, papers: tuple[Curve, ...]) -> list[Reading]:
                 last = kept[-1]
                 for axis in AXES:
                     each = {s: _distance(rows[rows.split == s], _papers(papers, n_train, s), axis) for s in SPLITS}
-                    far, reached = ({split: pair[i] for split, pair in each.items()} for i in (0, 1))
+                    far = {split: pair[0] for split, pair in each.items()}
+                    reached = {split: pair[1] for split, pair in each.items()}
                     place = n_train, one, metric, axis
                     found.append(Reading(*place, last.seeds, words.steps(last), last.n_seen, far, reached))
     return found
@@ -151,7 +148,7 @@ def drawing(figure3: pd.DataFrame, papers: tuple[Curve, ...], n_train: int, axis
         (textwrap.fill(label, WIDTH), figures.Line(*along, "monte_carlo_em", "test"))
         for label, along in zip(_told_apart([*ours]), ours.values(), strict=True)
     ]
-    return figures.several(named, [_papers(papers, n_train, "test")], f"N = {n_train:,}, test", axis, COLOURS, DASHES)
+    return figures.several(named, [_papers(papers, n_train, "test")], f"N = {n_train:,}, test", axis)
 
 
 def _told_apart(found: list[Configuration]) -> list[str]:

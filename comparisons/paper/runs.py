@@ -25,6 +25,7 @@ from comparisons.runner.experiment import Experiment
 from comparisons.runner.rows import trained
 
 HIDDEN = {("figure2", "mnist"): 500, ("figure2", "frey"): 200, ("figure3", "mnist"): 100}  # the paper's section 5
+SPLITS = ("test", "train")
 SIZES = (1000, 50_000)  # training points of Figure 3
 MODEL_OF = {"mnist": "vae_bernoulli", "frey": "vae_gaussian"}
 TRUTH, PAPERS = "log_px_quadrature_nats", "log_px_appendix_d_nats"  # the estimators of Figure 3
