@@ -4,7 +4,7 @@ A finding is a function from `Rows` to sentences, none where its rows are missin
 standard errors of each other are called so, and are never put in an order.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import wraps
 from itertools import pairwise
 
@@ -24,11 +24,6 @@ from comparisons.reporting.agreement import PAIR, agreement, verdict
 from comparisons.reporting.tables import over_seeds, summary
 
 Finding = Callable[[Rows], list[str]]
-
-
-def said(findings: Iterable[Finding], rows: Rows) -> list[str]:
-    """Return the sentences of some findings, in order."""
-    return [sentence for finding in findings for sentence in finding(rows)]
 
 
 def of_comparison(name: str, rows: Rows) -> list[str]:

@@ -58,7 +58,7 @@ def _blocks(
         yield b.Figures(drawn, caption=CAPTIONS[figure])
     else:
         yield from b.not_run(f"python -m comparisons.{folder} --help")
-    if said := findings.said(asked, found.rows):
+    if said := [sentence for finding in asked for sentence in finding(found.rows)]:
         yield b.Long([b.Heading("What the rows say")])
         yield b.Items(said) if len(said) <= LEAD else b.Fold(f"{len(said)} findings", [b.Items(said)])
     yield from _verdicts(found, figure)
@@ -124,8 +124,9 @@ def _engines(found: Found, figure: str) -> Iterator[b.Block]:
         body = []
         for c in compared.itertuples():
             panel = [TITLES.get(c.data, c.data), f"{c.n_train:,}", count(c.samples), NAMES.get(c.backend, c.backend)]
+            quantity = c.quantity.replace("log_px_", "log p(x), ").replace("lower_bound_", "lower bound, ")
             off = [f"{c.difference:+.2f} ± {c.stderr:.2f}", f"{c.z:+.1f}", str(c.seeds)]
-            body.append([*panel, c.method or "defaults", _quantity(c.quantity), *off])
+            body.append([*panel, c.method or "defaults", quantity, *off])
         numbers = ["training points", f"{one} - {other}", "in standard errors", "runs"]
         head = ["data", numbers[0], "points seen", "method", "settings", "quantity", *numbers[1:]]
         yield b.Fold("Each difference", [b.Table(head, body, numbers, caption=f"{one} minus {other}, nats.")])
@@ -202,12 +203,6 @@ def experiments(found: Found, figure: str) -> list[list[b.Text]]:
                 made = end.command and b.Typed(end.command)
                 body.append([number(end), there, *place, count(end.n_seen), off, doubt(end), *run, made])
     return body
-
-
-def _quantity(column: str) -> str:
-    """Return what a column of a summary holds, as people read it."""
-    name, _, split = column.rpartition("_")
-    return f"{'log p(x)' if name == 'log_px' else 'lower bound'}, {split}"
 
 
 def causes(found: Found, figure: str) -> list[str]:
