@@ -55,7 +55,7 @@ def summary(rows: pd.DataFrame, known: Baselines | None = None) -> pd.DataFrame:
     used = [f"{short}_{split}" for short, m in USED.items() if (rows.metric == m).any() for split in ("train", "test")]
     columns += [f"{name}{error}" for name in (*QUANTITIES, *used) for error in ("", "_stderr", "_judge")]
     columns += ["baseline_train", "baseline_test", "n_seen", "decoder_evals", "seconds", "step_size"]
-    table = pd.DataFrame(lines).reindex(columns=columns).merge(standings(rows), how="left", on=CELL)
+    table = pd.DataFrame(lines, columns=columns).merge(standings(rows), how="left", on=CELL)
     return table.assign(unused=table.log_px_test.fillna(table.lower_bound_test) <= table.baseline_test + UNUSED)
 
 
