@@ -11,19 +11,18 @@ and does not turn.
 
 from collections.abc import Iterator
 from itertools import combinations, product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from comparisons.paper import runs
 from comparisons.paper.found import Found
-from comparisons.paper.runs import FULL, PAPERS, SIZES, TRUTH, Configuration, Point
+from comparisons.paper.runs import FULL, PAPERS, SIZES, SPLITS, TRUTH, Point
 from comparisons.paper.words import NAMES, compared, count
 from comparisons.reporting.blocks import Block, Figures, Fold, Items, Paragraph, Table, not_run
 
 EVALS = "appendix_d_evals"  # decoder evaluations that kept chains have taken up to a stop
-SPLITS = ("test", "train")
 NEAR = {"monte_carlo_em": 3.0}  # nats within which the estimator's mean error is held to be small,
 ELSE_NEAR = 1.0  # and for the other methods
 READINGS = {True: "kept", False: "started anew"}  # what becomes of the chains
@@ -49,7 +48,6 @@ class Contestant(NamedTuple):
     name: str  # as people read it
     backend: str
     kept: bool
-    configuration: Configuration
     rows: pd.DataFrame  # of the split, both metrics, all seeds
 
 
@@ -79,7 +77,7 @@ def contestants(figure3: pd.DataFrame, n_train: int, split: str, kept: bool) -> 
             chosen = runs.main(both, told)
             if chosen:
                 name = NAMES[backend] + (", all chains moved" if told else "")
-                found.append(Contestant(n_train, split, name, backend, kept, chosen, runs.of(mine, chosen)))
+                found.append(Contestant(n_train, split, name, backend, kept, runs.of(mine, chosen)))
     return found
 
 
@@ -94,21 +92,17 @@ def errors(one: Contestant) -> list[Error]:
 
     The difference is taken within each fit, so that what seeds have in common in both estimates drops out.
     """
-    wide = {
-        metric: one.rows[one.rows.metric == metric].set_index(["n_seen", "seed"]) for metric in (TRUTH, PAPERS, EVALS)
-    }
-    truth, papers = wide[TRUTH], wide[PAPERS]
+    papers, truth, evals = (one.rows[one.rows.metric == metric] for metric in (PAPERS, TRUTH, EVALS))
+    costs = evals.groupby("n_seen").value.mean()
+    judged = papers[papers.n_seen.isin(truth.n_seen)]
+    fits = judged.merge(truth, how="left", on=["n_seen", "seed"], suffixes=("", "_truth"))
     found = []
-    for n_seen in sorted({*truth.index.get_level_values(0)} & {*papers.index.get_level_values(0)}):
-        a, b = papers.loc[n_seen], truth.loc[n_seen]
-        off = (a.value - b.value.reindex(a.index)).to_numpy(dtype=float)
-        if len(off) > 1:
-            stderr = float(off.std(ddof=1) / len(off) ** 0.5)
-        else:
-            stderr = float(np.hypot(a.stderr.iloc[0], b.stderr.iloc[0]))
-        evals = wide[EVALS].value.get(n_seen, pd.Series(dtype=float))
-        cost = float(evals.mean()) if len(evals) else np.nan
-        found.append(Error(int(n_seen), float(off.mean()), stderr, len(off), float(a.flagged.fillna(0).mean()), cost))
+    for n_seen, at in fits.groupby("n_seen"):
+        off = (at.value - at.value_truth).to_numpy()
+        both = np.hypot(at.stderr, at.stderr_truth).iloc[0]
+        stderr = off.std(ddof=1) / len(off) ** 0.5 if len(off) > 1 else both
+        flagged = at.flagged.fillna(0).mean()
+        found.append(Error(int(n_seen), off.mean(), stderr, len(off), flagged, costs.get(n_seen, np.nan)))
     return found
 
 
@@ -132,25 +126,22 @@ def table(figure3: pd.DataFrame, n_train: int, split: str) -> tuple[list[str], l
 
 def error_sentences(figure3: pd.DataFrame) -> list[str]:
     """Say over which range the estimator's mean error goes, and at which stops it is not small: a line a reading."""
-    found = []
-    for kept, name in READINGS.items():
-        mine = [(one, error.value) for one in everyone(figure3) if one.kept == kept for error in errors(one)]
-        if not mine:
-            continue
-        beyond = [
-            f"{one.name}, N = {one.n_train:,}, {one.split}"
-            for one, value in mine
-            if not abs(value) <= NEAR.get(one.backend, ELSE_NEAR)
-        ]
-        values = np.array([value for _, value in mine if np.isfinite(value)])
-        low, high = (values.min(), values.max()) if len(values) else (np.nan, np.nan)
-        where = "; ".join(f"{who} ({beyond.count(who)})" for who in dict.fromkeys(beyond))
-        found.append(
-            f"With chains {name}, the mean error of the paper's estimator lies between {low:+.1f} and {high:+.1f} "
+    lines = [
+        (one.kept, f"{one.name}, N = {one.n_train:,}, {one.split}", error.value, NEAR.get(one.backend, ELSE_NEAR))
+        for one in everyone(figure3)
+        for error in errors(one)
+    ]
+    said = []
+    for kept, mine in pd.DataFrame(lines, columns=["kept", "who", "value", "near"]).groupby("kept", sort=False):
+        beyond = mine[~(mine.value.abs() <= mine.near)].who.value_counts(sort=False)  # what diverged is beyond
+        where = "; ".join(f"{who} ({stops})" for who, stops in beyond.items())
+        said.append(
+            f"With chains {READINGS[kept]}, the mean error of the paper's estimator lies between "
+            f"{mine.value.min():+.1f} and {mine.value.max():+.1f} "
             f"nats; it is within {ELSE_NEAR:g} nat ({NEAR['monte_carlo_em']:g} for Monte Carlo EM) at "
-            f"{len(mine) - len(beyond)} of {len(mine)} stops{f'. The others: {where}' if where else ''}."
+            f"{len(mine) - beyond.sum()} of {len(mine)} stops{f'. The others: {where}' if where else ''}."
         )
-    return found
+    return said
 
 
 class Pair(NamedTuple):
@@ -200,36 +191,28 @@ def turned_table(figure3: pd.DataFrame) -> list[list[str]]:
 
     Which they are is said of chains that are kept: of others too many turn to be listed.
     """
-    groups: dict[tuple[bool, int, str, int], list[Pair]] = {}
-    for one in pairs(figure3):
-        groups.setdefault((one.kept, one.n_train, one.split, one.n_seen), []).append(one)
+    every = pd.DataFrame(pairs(figure3), columns=Pair._fields)
     body = []
-    for (kept, n_train, split, n_seen), group in groups.items():
-        counts = [len(group), sum(one.decided for one in group), sum(one.turned for one in group)]
-        which = "; ".join(_told(one) for one in group if one.turned) or "-"
-        body.append(
-            [READINGS[kept], f"{n_train:,}", split, count(n_seen), *map(str, counts), which if kept else "(not listed)"]
-        )
+    for (kept, n_train, split, n_seen), group in every.groupby(["kept", "n_train", "split", "n_seen"], sort=False):
+        which = "; ".join(map(_told, group[group.turned].itertuples())) or "-"
+        counts = map(str, (len(group), group.decided.sum(), group.turned.sum()))
+        place = READINGS[kept], f"{n_train:,}", split, count(n_seen)
+        body.append([*place, *counts, which if kept else "(not listed)"])
     return body
 
 
 def turn_sentences(figure3: pd.DataFrame) -> list[str]:
     """Say for each reading how many pairs turn."""
-    found = []
-    every = list(pairs(figure3))
-    for kept, name in READINGS.items():
-        mine = [one for one in every if one.kept == kept]
-        if mine:
-            turned, decided = sum(one.turned for one in mine), sum(one.decided for one in mine)
-            found.append(
-                f"With chains {name}, the paper's estimator turns {turned or 'none'} of the {decided} pairs of "
-                f"methods, over all stops, that it and quadrature both tell apart; {len(mine) - decided} more "
-                "are undecided."
-            )
-    return found
+    every = pd.DataFrame(pairs(figure3), columns=Pair._fields)
+    return [
+        f"With chains {READINGS[kept]}, the paper's estimator turns {mine.turned.sum() or 'none'} of the "
+        f"{mine.decided.sum()} pairs of methods, over all stops, that it and quadrature both tell apart; "
+        f"{(~mine.decided).sum()} more are undecided."
+        for kept, mine in every.groupby("kept", sort=False)
+    ]
 
 
-def _told(one: Pair) -> str:
+def _told(one: Any) -> str:
     first, second = one.names
     return (
         f"{first} - {second}: {one.truth:+.2f} ± {one.truth_stderr:.2f}, "

@@ -8,7 +8,7 @@ of seconds on the embedded digits: it shows that the machinery works, and says n
 import hashlib
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ class Attempt:
     plain: str = ""
     data: str = "as it is"
     judged: tuple[tuple[str, str, str], ...] = ()
-    scales: tuple[float, ...] = field(default=())
+    scales: tuple[float, ...] = ()
 
     @property
     def file(self) -> str:

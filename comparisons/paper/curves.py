@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from comparisons.errors import StorageError
 
@@ -31,20 +32,18 @@ class Curve(NamedTuple):
 
 def read(text: str) -> tuple[Curve, ...]:
     """Return the curves of a CSV file's text, in its order. Raises KeyError, ValueError where it is none."""
-    points: dict[tuple[str, ...], list[tuple[float, float]]] = {}
-    names = ("figure", "dataset", "n_latent", "n_train", "backend", "split", "metric")
-    for row in csv.DictReader(io.StringIO(text)):
-        points.setdefault(tuple(row[name] for name in names), []).append((float(row["n_seen"]), float(row["value"])))
-    if not points:
+    names = ["figure", "dataset", "n_latent", "n_train", "backend", "split", "metric"]
+    rows = pd.DataFrame(csv.DictReader(io.StringIO(text)))
+    if rows.empty:
         raise ValueError("it holds no curve")
-    curves = []
-    for (figure, data, n_latent, n_train, *rest), vertices in points.items():
-        n_seen, value = np.array(vertices).T
-        if not (np.diff(n_seen) > 0).all():
-            raise ValueError(f"points seen do not rise along {figure} {data} {n_latent} {' '.join(rest)}")
-        size = int(n_train) or WHOLE[data]
-        curves.append(Curve(figure, data, int(n_latent), size, rest[0], rest[1], rest[2], n_seen, value))
-    return tuple(curves)
+    rows = rows.astype({"n_latent": int, "n_train": int, "n_seen": float, "value": float})
+    found = []
+    for (figure, data, n_latent, n_train, backend, split, metric), along in rows.groupby(names, sort=False):
+        if not along.n_seen.is_monotonic_increasing or not along.n_seen.is_unique:
+            raise ValueError(f"points seen do not rise along {figure} {data} {n_latent} {backend} {split} {metric}")
+        place = figure, data, n_latent, n_train or WHOLE[data], backend, split, metric
+        found.append(Curve(*place, along.n_seen.to_numpy(), along.value.to_numpy()))
+    return tuple(found)
 
 
 @cache

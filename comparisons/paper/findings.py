@@ -4,7 +4,7 @@ A finding is a function from `Rows` to sentences, none where its rows are missin
 standard errors of each other are called so, and are never put in an order.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import wraps
 from itertools import pairwise
 
@@ -24,11 +24,6 @@ from comparisons.reporting.agreement import PAIR, agreement, verdict
 from comparisons.reporting.tables import over_seeds, summary
 
 Finding = Callable[[Rows], list[str]]
-
-
-def said(findings: Iterable[Finding], rows: Rows) -> list[str]:
-    """Return the sentences of some findings, in order."""
-    return [sentence for finding in findings for sentence in finding(rows)]
 
 
 def of_comparison(name: str, rows: Rows) -> list[str]:
@@ -61,9 +56,9 @@ def gaps(rows: Rows) -> list[str]:
     for data in MODEL_OF:
         each = {}
         for _, k, part in runs.figure2_panels(rows.figure2, [data]):
-            train, test = (curve_of(part, "aevb", split, "elbo_nats") for split in ("train", "test"))
-            if stops := shared(train, test):
-                each[k] = train[stops[-1]], test[stops[-1]]
+            both = {split: curve_of(part, "aevb", split, "elbo_nats") for split in ("train", "test")}
+            if len(last := runs.ends(both)) == 2:
+                each[k] = last["train"], last["test"]
         if len(each) > 1:
             told = ", and ".join(
                 f"with {k} latent variables it is at {number(test)} on test at {count(test.n_seen)} points, on train "
@@ -144,9 +139,8 @@ def at_each_size(sentence: Callable[[int, pd.DataFrame], str]) -> Finding:
 @at_each_size
 def ranking(n_train: int, part: pd.DataFrame) -> str:
     """The methods in the order of their log p(x) on test, each with its relation to the best of them."""
-    along = {NAMES[b]: curve for b in NAMES if (curve := curve_of(part, b, "test", TRUTH))}
-    stops = shared(*along.values())[-1:]
-    ends = {name: curve[n] for name, curve in along.items() for n in stops if np.isfinite(curve[n].value)}
+    ends = runs.ends({name: curve_of(part, backend, "test", TRUTH) for backend, name in NAMES.items()})
+    ends = {name: point for name, point in ends.items() if np.isfinite(point.value)}
     if len(ends) < 2:
         return ""
     (first, best), *others = sorted(ends.items(), key=lambda item: -item[1].value)
@@ -187,7 +181,7 @@ def work(n_train: int, part: pd.DataFrame) -> str:
         return ""
     end, told = shared(aevb, em)[-1], []
     for x, name in (("decoder_evals", "decoder evaluations"), ("seconds", "seconds")):
-        of_aevb, of_em = (_cost(one, x) for one in mine.values())
+        of_aevb, of_em = (places(one, x) for one in mine.values())
         stops = [n for n in em if np.isfinite(em[n].value)]
         at = np.log([of_em[n] for n in stops])
         value = np.interp(np.log(of_aevb[end]), at, [em[n].value for n in stops], left=np.nan)
@@ -199,27 +193,20 @@ def work(n_train: int, part: pd.DataFrame) -> str:
     )
 
 
-def _cost(rows: pd.DataFrame, x: str) -> dict[int, float]:
-    if x == "decoder_evals":
-        return places(rows, x)
-    return {int(n): float(value) for n, value in rows.groupby("n_seen")[x].mean().items()}
-
-
 @at_each_size
 def overfitting(n_train: int, part: pd.DataFrame) -> str:
     """AEVB's bound below log p(x) on train and on test: what the recognition network loses, and where it was best."""
     both = {(m, s): curve_of(part, "aevb", s, m) for m in ("elbo_nats", TRUTH) for s in ("train", "test")}
-    stops = shared(*both.values())
-    if not stops:
+    last = runs.ends(both)
+    if len(last) < len(both):
         return ""
-    end = stops[-1]
-    train, test = (both[TRUTH, s][end].value - both["elbo_nats", s][end].value for s in ("train", "test"))
-    bound = both["elbo_nats", "test"]
-    best, since = runs.best(bound.values()), "It has not fallen on test."
-    if compared(bound[end], best) < 0:
+    train, test = (last[TRUTH, s].value - last["elbo_nats", s].value for s in ("train", "test"))
+    bound = last["elbo_nats", "test"]
+    best, since = runs.best(both["elbo_nats", "test"].values()), "It has not fallen on test."
+    if compared(bound, best) < 0:
         since = f"It was best after {count(best.n_seen)} points, at {number(best)}."
     return (
-        f"N = {n_train:,}, AEVB after {count(end)} points: its bound lies {train:.1f} nats below log p(x) on "
+        f"N = {n_train:,}, AEVB after {count(bound.n_seen)} points: its bound lies {train:.1f} nats below log p(x) on "
         f"train and {test:.1f} on test. {since}"
     )
 

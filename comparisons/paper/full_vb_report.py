@@ -10,16 +10,17 @@ import pandas as pd
 from comparisons.reporting import drawing, markdown, outcomes, terminal
 from comparisons.reporting.blocks import Block, Heading, Paragraph, Table
 from comparisons.reporting.folder import where
-from comparisons.reporting.standings import BOUND, CELL, EVIDENCE
-from comparisons.reporting.tables import note, or_word, over_seeds, plus_minus, summary
+from comparisons.reporting.standings import CELL, EVIDENCE
+from comparisons.reporting.tables import note, number, or_word, over_seeds, plus_minus, summary, values
 from comparisons.runner import store
 from comparisons.runner.rows import PANEL
 
 ABOUT = "Maximum likelihood, MAP and full variational Bayes are one model with three answers for theta."
 FIGURE = "log p(x) by points seen. The distance from train, solid, to test, dashed, is the overfitting."
 TITLE = "A point or a distribution over theta"
-KINDS = ("ml", "map", "vb")
 TITLES = {"ml": "ml, a point", "map": "map, a point", "vb": "vb, at the mean of q"}
+KINDS = (*TITLES,)
+OF_Q = ("kl_theta_nats", "theta_at_prior", "elbo_full_nats")
 OF_DRAWS = {"vb, one draw of q": "log_px_expected_nats", "vb, averaged over q": "log_px_predictive_nats"}
 COLOURS = {"ml": drawing.VERMILION, "map": drawing.BLUE, "vb": drawing.SKY, "vb, averaged over q": drawing.GREEN}
 
@@ -58,11 +59,13 @@ def _of_panel(panel: pd.DataFrame) -> Iterator[Block]:
         names = [value or "defaults" for name, value in zip(ways, way, strict=True) if name in shown]
         for kind in [k for k in KINDS if group.theta.eq(k).any()]:
             fit = group[group.theta == kind]
-            body.append([*names, TITLES[kind], *_numbers(fit, _evidence(fit)), *_cost(fit)])
+            body.append([*names, TITLES[kind], *_line(fit)])
             if kind == "vb":
                 for title, metric in OF_DRAWS.items():
-                    if fit.metric.eq(metric).any():
-                        body.append([*names, title, *_numbers(fit, metric, bound=False), "", ""])
+                    draws = fit[fit.metric == metric].assign(metric=EVIDENCE[0])
+                    if len(draws):
+                        _, _, *numbers, _, _ = _line(draws)
+                        body.append([*names, title, "", "", *numbers, "", ""])
                 sentences.append(_sentence(fit, names))
     head = [*shown, "theta", "lower bound, train", "lower bound, test", "log p(x), train", "log p(x), test"]
     yield Table([*head, "train - test", "step size", "seconds"], body)
@@ -103,41 +106,28 @@ def _evidence(fit: pd.DataFrame) -> str:
     return next((name for name in EVIDENCE if fit.metric.eq(name).any()), "")
 
 
-def _numbers(fit: pd.DataFrame, metric: str, bound: bool = True) -> list[str]:
-    """Return a line's cells: the bound and log p(x) on train and test, and how much better it is on train."""
-    cells = [_cell(fit, name, split) for name in (BOUND, metric) for split in ("train", "test")]
-    (train, one), (test, other) = (_value(fit, metric, split) for split in ("train", "test"))
-    gap = plus_minus(train - test, float(np.hypot(one, other)))
-    return [*(cells if bound else ["", "", *cells[2:]]), gap]
-
-
-def _cost(fit: pd.DataFrame) -> list[str]:
-    cells = outcomes.ran(fit).groupby("cell").first()
-    if cells.empty:
-        return ["", "-"]
-    return [" ".join(f"{s:g}" for s in sorted(cells.step_size.dropna().unique())), f"{cells.seconds.mean():.0f}"]
+def _line(fit: pd.DataFrame) -> list[str]:
+    """Return a line's cells: bound and log p(x) on train and test, how much better that is on train, and the cost."""
+    (line,) = summary(fit).itertuples()
+    error = float(np.hypot(line.log_px_train_stderr, line.log_px_test_stderr))
+    gap = plus_minus(line.log_px_train - line.log_px_test, error)
+    return [*values(line), gap, line.step_size, number(line.seconds, ".0f")]
 
 
 def _sentence(fit: pd.DataFrame, names: list[str]) -> str:
     """Say what the bound on log p(X) is, what of it q(theta) costs, and whether to trust the predictive number."""
-    kl, _ = _value(fit, "kl_theta_nats", "train")
-    at_prior, _ = _value(fit, "theta_at_prior", "train")
+    (kl, *_), (at_prior, *_), bound = (_of_train(fit, metric) for metric in OF_Q)
     if np.isnan(kl):
         return f"{' '.join([*names, 'vb'])}: {outcomes.word(fit)}."
     doubtful = fit[fit.metric == "log_px_predictive_nats"].flagged.mean()
-    text = f"{' '.join([*names, 'vb'])}: log p(X) / N is at least {_cell(fit, 'elbo_full_nats', 'train')}, of which "
+    text = f"{' '.join([*names, 'vb'])}: log p(X) / N is at least {or_word(*bound)}, of which "
     text += f"KL(q(theta) || p(theta)) / N takes {kl:.2f}; {at_prior:.0%} of the weights stayed at the prior."
     if doubtful > 0:
         text += f" For {doubtful:.0%} of the datapoints one draw of theta has more than half of the average over q."
     return text
 
 
-def _value(fit: pd.DataFrame, metric: str, split: str) -> tuple[float, float]:
-    part = outcomes.ran(fit[(fit.metric == metric) & (fit.split == split)])
-    return over_seeds(part) if len(part) else (np.nan, np.nan)
-
-
-def _cell(fit: pd.DataFrame, metric: str, split: str) -> str:
-    mine = fit[(fit.metric == metric) & (fit.split == split)]
-    value, error = _value(fit, metric, split)
-    return or_word(value, error, outcomes.word(fit if np.isnan(value) else mine))
+def _of_train(fit: pd.DataFrame, metric: str) -> tuple[float, float, str]:
+    """Return the mean over seeds of a metric on train, its error, and what became of it."""
+    mine = outcomes.ran(fit[(fit.metric == metric) & (fit.split == "train")])
+    return (*over_seeds(mine), outcomes.word(mine)) if len(mine) else (np.nan, np.nan, outcomes.word(fit))

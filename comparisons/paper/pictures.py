@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import struct
 import zlib
 from dataclasses import asdict
@@ -92,7 +93,7 @@ def keep(out: Path, name: str, title: str, pixels: np.ndarray, latents: str, fit
 def read(out: Path) -> list[Sheet]:
     """Return the sheets in a folder, by name: each one's PNG, and the facts beside it. Raises StorageError."""
     found = []
-    for path in sorted(out.glob("*.json"), key=lambda path: [int(c) if c.isdigit() else c for c in _split(path.stem)]):
+    for path in sorted(out.glob("*.json"), key=_by_number):
         try:
             facts = json.loads(path.read_text())
             image = path.with_suffix(".png")
@@ -153,6 +154,6 @@ def _fit(out: Path, cell: str) -> dict[str, Any]:
     return {}
 
 
-def _split(name: str) -> list[str]:
-    """Split a name into words and numbers, so that 10 comes after 2."""
-    return "".join(f" {c} " if not c.isalnum() else c for c in name).split()
+def _by_number(path: Path) -> list[str | int]:
+    """Return the words and numbers of a file's name, so that 10 comes after 2."""
+    return [int(word) if word.isdigit() else word for word in re.findall(r"[^\W_]+|[\W_]", path.stem)]

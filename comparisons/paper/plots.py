@@ -1,6 +1,6 @@
 """The panels of Figures 2 and 3 that were run: ours over the paper's, each with words for those who do not see it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -8,52 +8,54 @@ from comparisons.paper import reproduction_figures as figures
 from comparisons.paper import runs
 from comparisons.paper.curves import Curve, curves, value_at
 from comparisons.paper.found import Found
+from comparisons.paper.reproduction_figures import Line
 from comparisons.paper.words import ESTIMATORS, NAMES, TITLES, count, number
 from comparisons.reporting.blocks import Figure
 
+Labels = dict[str, str]
 SPLITS = {"train": "train", "test": "test"}
+JUDGES = {runs.TRUTH: "quadrature", runs.PAPERS: "appendix D"}
 
 
 def figure2(found: Found) -> list[Figure]:
     """Return a plot for each panel of Figure 2 that was run: the lower bound against points seen."""
-    drawn = []
+    drawn: list[Figure] = []
     for data, k, part in runs.figure2_panels(found.rows.figure2):
         ours = figures.lines(part, ["elbo_nats"], SPLITS, "n_seen")
-        if ours:
-            papers = [c for c in curves() if c[:3] == ("figure2", data, k)]
-            title = f"{TITLES[data]}, {k} latent variables"
-            alt = f"{title}: lower bound against training points seen. {_ends(ours, papers)}"
-            svg = figures.panel(ours, papers, title, "n_seen", SPLITS, "lower bound")
-            drawn.append(figures.plot(f"figure2-{data}-{k}", alt, svg))
+        papers = [c for c in curves() if c[:3] == ("figure2", data, k)]
+        title = f"{TITLES[data]}, {k} latent variables"
+        drawn += _drawn(f"figure2-{data}-{k}", title, "lower bound", ours, papers, SPLITS)
     return drawn
 
 
 def figure3(found: Found) -> list[Figure]:
     """Return the plots of Figure 3 that were run: log p(x) against points seen, decoder evaluations and seconds."""
-    drawn = []
+    drawn: list[Figure] = []
     for n in runs.SIZES:
         part = runs.figure3_panel(found.rows.figure3, n)
         for split in ("test", "train"):
             ours = figures.lines(part, ESTIMATORS, [split], "n_seen", "metric")
-            if ours:
-                papers = [c for c in curves() if (c.figure, c.n_train, c.split) == ("figure3", n, split)]
-                title = f"N = {n:,}, {split}"
-                alt = f"{title}: log p(x) against training points seen. {_ends(ours, papers)}"
-                labels = {runs.TRUTH: "quadrature", runs.PAPERS: "appendix D"}
-                labels = {metric: text for metric, text in labels.items() if metric in {one.dash for one in ours}}
-                svg = figures.panel(ours, papers, title, "n_seen", labels, "log p(x)")
-                drawn.append(figures.plot(f"figure3-{n}-{split}", alt, svg))
+            papers = [c for c in curves() if (c.figure, c.n_train, c.split) == ("figure3", n, split)]
+            judges = {one.dash for one in ours}
+            labels = {metric: text for metric, text in JUDGES.items() if metric in judges}
+            drawn += _drawn(f"figure3-{n}-{split}", f"N = {n:,}, {split}", "log p(x)", ours, papers, labels)
         for x in ("decoder_evals", "seconds"):
             ours = figures.lines(part, [runs.TRUTH], SPLITS, x)
-            if ours:
-                title = f"N = {n:,}"
-                alt = f"{title}: log p(x) by quadrature against {figures.AXES[x]}. {_ends(ours, [])}"
-                svg = figures.panel(ours, [], title, x, SPLITS, "log p(x)")
-                drawn.append(figures.plot(f"figure3-{n}-{x}", alt, svg))
+            drawn += _drawn(f"figure3-{n}-{x}", f"N = {n:,}", "log p(x)", ours, [], SPLITS, x)
     return drawn
 
 
-def _ends(ours: list[figures.Line], papers: Sequence[Curve]) -> str:
+def _drawn(
+    name: str, title: str, quantity: str, ours: list[Line], papers: list[Curve], labels: Labels, x: str = "n_seen"
+) -> Iterator[Figure]:
+    """Yield the plot of a panel that was run; `labels` says what each dash means. By costs there is one judge."""
+    if ours:
+        judge = "" if x == "n_seen" else " by quadrature"
+        alt = f"{title}: {quantity}{judge} against {figures.AXES[x]}. {_ends(ours, papers)}"
+        yield figures.plot(name, alt, figures.panel(ours, papers, title, x, labels, quantity))
+
+
+def _ends(ours: list[Line], papers: Sequence[Curve]) -> str:
     """Return where each curve of a panel ends: ours, those after as many points together, and the paper's there."""
     together: dict[int, list[str]] = {}
     for one in ours:

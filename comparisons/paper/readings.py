@@ -16,18 +16,14 @@ from comparisons.paper import reproduction_figures as figures
 from comparisons.paper import runs, words
 from comparisons.paper.curves import Curve, curves
 from comparisons.paper.found import Found
-from comparisons.paper.runs import PAPERS, SIZES, TRUTH, Configuration
+from comparisons.paper.runs import PAPERS, SIZES, SPLITS, TRUTH, Configuration
 from comparisons.paper.verdicts import NATS
 from comparisons.paper.words import ESTIMATORS, count
 from comparisons.reporting.blocks import Block, Figures, Fold, Items, Paragraph, Table, not_run
-from comparisons.reporting.drawing import BLUE, GREEN, OTHERS, PURPLE, VERMILION
 from inference.monte_carlo_em import MonteCarloEMSettings
 
 AXES = {"n_seen": "training points", "decoder_evals": "decoder evaluations"}  # what the paper's axis may count
 WIDTH = 48  # characters of a legend's line
-SPLITS = ("test", "train")
-COLOURS = (BLUE, VERMILION, GREEN, PURPLE, *OTHERS)
-DASHES = ("-", (0, (5, 2)), (0, (1, 1.4)))  # where there are more readings than colours
 HEAD = ["test, nats from the paper's", "train", "training points", "E-step", "weight updates", "other settings"]
 HEAD += ["engine", "step size", "seeds", "points seen", "judged by", "axis", "vertices, test and train"]
 CURVES = "Each reading of the paper's axis beside the paper's curves, in grey: the nearer, the more likely it is meant."
@@ -152,7 +148,7 @@ def drawing(figure3: pd.DataFrame, papers: tuple[Curve, ...], n_train: int, axis
         (textwrap.fill(label, WIDTH), figures.Line(*along, "monte_carlo_em", "test"))
         for label, along in zip(_told_apart([*ours]), ours.values(), strict=True)
     ]
-    return figures.several(named, [_papers(papers, n_train, "test")], f"N = {n_train:,}, test", axis, COLOURS, DASHES)
+    return figures.several(named, [_papers(papers, n_train, "test")], f"N = {n_train:,}, test", axis)
 
 
 def _told_apart(found: list[Configuration]) -> list[str]:
@@ -185,14 +181,13 @@ def _papers(papers: tuple[Curve, ...], n_train: int, split: str) -> Curve:
 
 
 def places(rows: pd.DataFrame, axis: str) -> dict[int, float]:
-    """Return x by points seen. Decoder evaluations are those of training: what a pilot took before it is left out."""
-    evals = rows.groupby("n_seen").decoder_evals.mean()
-    if axis == "n_seen" or len(evals) < 2:
-        return {int(n): float(n if axis == "n_seen" else value) for n, value in evals.items()}
-    a, b = evals.index[-2], evals.index[-1]
-    each = (evals[b] - evals[a]) / (b - a)  # the same for every point seen
-    before = max(0.0, evals[b] - each * b) if each > 0 else 0.0
-    return {int(n): float(value - before) for n, value in evals.items()}
+    """Return a column by points seen. Decoder evaluations are those of training: a pilot's before it are left out."""
+    at = rows.groupby("n_seen")[axis].mean()
+    if axis == "decoder_evals" and len(at) > 1:
+        (a, before), (b, end) = at.iloc[-2:].items()
+        each = (end - before) / (b - a)  # the same for every point seen
+        at -= max(0.0, end - each * b) if each > 0 else 0.0
+    return {int(n): float(value) for n, value in at.items()}
 
 
 def _along(rows: pd.DataFrame, axis: str) -> tuple[np.ndarray, list[runs.Point]]:

@@ -106,12 +106,12 @@ def _named(name: str) -> Text:
 def _ends(rows: pd.DataFrame, n_train: int) -> dict[str, Point]:
     """Return by method its log p(x) on test at the last stop that all of them have."""
     part = runs.figure3_panel(rows, n_train)
-    along = {
-        name: runs.curve_of(part, backend, "test", TRUTH, told, marked=True)
-        for name, (backend, told) in METHODS.items()
-    }
-    along = {name: curve for name, curve in along.items() if curve}
-    return {name: curve[n] for name, curve in along.items() for n in runs.shared(*along.values())[-1:]}
+    return runs.ends(
+        {
+            name: runs.curve_of(part, backend, "test", TRUTH, told, marked=True)
+            for name, (backend, told) in METHODS.items()
+        }
+    )
 
 
 def _cells(n_train: int, ends: dict[str, Point], name: str) -> tuple[Text, Text]:

@@ -40,41 +40,44 @@ EXPERIMENTS = f"{CAUSE}: the same curves under other settings, engines or length
 
 def figure2(found: Found) -> list[b.Block]:
     """Return the section on the lower bound against points seen, ours over the paper's."""
-    return _blocks(found, "figure2", FIGURE2, plots.figure2(found), findings.FIGURE2)
+    return [*_blocks(found, "figure2", FIGURE2, plots.figure2(found), findings.FIGURE2)]
 
 
 def figure3(found: Found) -> list[b.Block]:
     """Return the section on log p(x) against points seen, ours over the paper's, and against the work it took."""
-    return _blocks(found, "figure3", FIGURE3, plots.figure3(found), findings.FIGURE3)
+    return [*_blocks(found, "figure3", FIGURE3, plots.figure3(found), findings.FIGURE3)]
 
 
 def _blocks(
     found: Found, figure: str, text: str, drawn: list[b.Figure], asked: Iterable[findings.Finding]
-) -> list[b.Block]:
-    """Return the section on a figure: its panels, what the rows say, verdicts, experiments, engines and commands."""
+) -> Iterator[b.Block]:
+    """Yield the section on a figure: its panels, what the rows say, verdicts, experiments, engines and commands."""
     folder = FIGURES[figure]
-    panels = b.Figures(drawn, caption=CAPTIONS[figure])
-    shown = [panels] if drawn else b.not_run(f"python -m comparisons.{folder} --help")
-    rows, table = b.Link(f"{folder}/rows.csv", "every row"), b.Link(f"{folder}/table.md", "all runs as a table")
-    data = ("Data: ", rows, ", ", table, ", ", b.Link("verdicts.csv", "the verdicts"), ".")
-    return [
-        b.Long([b.Paragraph(text)]),
-        *shown,
-        *_said(findings.said(asked, found.rows)),
-        *_verdicts(found, figure),
-        *_status(found, figure, bool(drawn)),
-        *_experiments(found, figure),
-        *_causes(found, figure),
-        *_engines(found, figure),
-        *made.blocks(_manifests(found, figure)),
-        *([b.Long([b.Paragraph(data, "note")])] if drawn else []),
-    ]
-
-
-def _said(said: list[str]) -> Iterator[b.Block]:
-    if said:
+    yield b.Long([b.Paragraph(text)])
+    if drawn:
+        yield b.Figures(drawn, caption=CAPTIONS[figure])
+    else:
+        yield from b.not_run(f"python -m comparisons.{folder} --help")
+    if said := [sentence for finding in asked for sentence in finding(found.rows)]:
         yield b.Long([b.Heading("What the rows say")])
         yield b.Items(said) if len(said) <= LEAD else b.Fold(f"{len(said)} findings", [b.Items(said)])
+    yield from _verdicts(found, figure)
+    yield from _status(found, figure, bool(drawn))
+    if others := experiments(found, figure):
+        head = ["ours, test", "paper", "panel", "method", "data", *JUDGED_BY[figure], "points seen", "ours - paper"]
+        head += ["flagged", "settings", "engine", "step size", "seeds", "command"]
+        yield b.Long([b.Heading(CAUSE)])
+        yield b.Table(head, others, NUMBERS, caption=EXPERIMENTS)
+    if worse := causes(found, figure):
+        yield b.Short([b.Paragraph("Where ours is below the paper's or not trusted, and what is known there:")])
+        summary = f"Below the paper, or not trusted, at {len(worse)} points of its curves: what is known there"
+        yield b.Fold(summary, [b.Items(worse)])
+    yield from _engines(found, figure)
+    yield from made.blocks(_manifests(found, figure))
+    if drawn:
+        rows, table = b.Link(f"{folder}/rows.csv", "every row"), b.Link(f"{folder}/table.md", "all runs as a table")
+        data = ("Data: ", rows, ", ", table, ", ", b.Link("verdicts.csv", "the verdicts"), ".")
+        yield b.Long([b.Paragraph(data, "note")])
 
 
 def _verdicts(found: Found, figure: str) -> Iterator[b.Block]:
@@ -106,23 +109,6 @@ def _status(found: Found, figure: str, drawn: bool) -> Iterator[b.Block]:
         yield b.Long([b.Fold(f"Not run: {len(missing)} panels have gaps", [b.Items(missing)])])
 
 
-def _experiments(found: Found, figure: str) -> Iterator[b.Block]:
-    others = experiments(found, figure)
-    if others:
-        yield b.Long([b.Heading(CAUSE)])
-        head = ["ours, test", "paper", "panel", "method", "data", *JUDGED_BY[figure], "points seen", "ours - paper"]
-        head += ["flagged", "settings", "engine", "step size", "seeds", "command"]
-        yield b.Table(head, others, NUMBERS, caption=EXPERIMENTS)
-
-
-def _causes(found: Found, figure: str) -> Iterator[b.Block]:
-    worse = causes(found, figure)
-    if worse:
-        yield b.Short([b.Paragraph("Where ours is below the paper's or not trusted, and what is known there:")])
-        summary = f"Below the paper, or not trusted, at {len(worse)} points of its curves: what is known there"
-        yield b.Fold(summary, [b.Items(worse)])
-
-
 def _engines(found: Found, figure: str) -> Iterator[b.Block]:
     """Yield for each two engines how far they are apart, wherever several seeds of both were run."""
     differences = agreement(tables.summary(getattr(found.rows, figure)))
@@ -138,8 +124,9 @@ def _engines(found: Found, figure: str) -> Iterator[b.Block]:
         body = []
         for c in compared.itertuples():
             panel = [TITLES.get(c.data, c.data), f"{c.n_train:,}", count(c.samples), NAMES.get(c.backend, c.backend)]
+            quantity = c.quantity.replace("log_px_", "log p(x), ").replace("lower_bound_", "lower bound, ")
             off = [f"{c.difference:+.2f} ± {c.stderr:.2f}", f"{c.z:+.1f}", str(c.seeds)]
-            body.append([*panel, c.method or "defaults", _quantity(c.quantity), *off])
+            body.append([*panel, c.method or "defaults", quantity, *off])
         numbers = ["training points", f"{one} - {other}", "in standard errors", "runs"]
         head = ["data", numbers[0], "points seen", "method", "settings", "quantity", *numbers[1:]]
         yield b.Fold("Each difference", [b.Table(head, body, numbers, caption=f"{one} minus {other}, nats.")])
@@ -216,12 +203,6 @@ def experiments(found: Found, figure: str) -> list[list[b.Text]]:
                 made = end.command and b.Typed(end.command)
                 body.append([number(end), there, *place, count(end.n_seen), off, doubt(end), *run, made])
     return body
-
-
-def _quantity(column: str) -> str:
-    """Return what a column of a summary holds, as people read it."""
-    name, _, split = column.rpartition("_")
-    return f"{'log p(x)' if name == 'log_px' else 'lower bound'}, {split}"
 
 
 def causes(found: Found, figure: str) -> list[str]:

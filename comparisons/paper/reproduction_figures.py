@@ -4,8 +4,8 @@ Each panel is a figure of its own, narrow enough to be read on a phone. Train is
 standard error over seeds.
 """
 
-from collections.abc import Iterable, Sequence
-from itertools import product
+from collections.abc import Iterable
+from itertools import cycle, product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +28,8 @@ STYLE = {
 }
 GREYS = {"aevb": "0.35", "wake_sleep": "0.6", "monte_carlo_em": "0.5"}  # of the paper's curves
 DASHES: dict[str, Any] = {"train": "-", "test": (0, (4, 2)), TRUTH: "-", PAPERS: (0, (1, 1.4))}
+COLOURS = (drawing.BLUE, drawing.VERMILION, drawing.GREEN, drawing.PURPLE, *drawing.OTHERS)
+SEVERAL = ("-", (0, (5, 2)), (0, (1, 1.4)))  # dashes where there are more curves than colours
 SHORT = {"monte_carlo_em": "MC EM"}  # where there is little room
 AXES = {"n_seen": "training points seen", "decoder_evals": "decoder evaluations", "seconds": "seconds of training"}
 
@@ -51,8 +53,7 @@ def lines(part: pd.DataFrame, metrics: Iterable[str], splits: Iterable[str], x: 
         ours = runs.standing(part, backend, split, metric)
         kept = [point for point in runs.points(ours) if np.isfinite(point.value)]
         if kept:
-            places = ours.groupby("n_seen")[x].mean() if x != "n_seen" else None
-            at = np.array([p.n_seen if places is None else places[p.n_seen] for p in kept], dtype=float)
+            at = ours.groupby("n_seen")[x].mean()[[point.n_seen for point in kept]].to_numpy(float)
             found.append(Line(at, kept, str(backend), split if by == "split" else metric))
     return found
 
@@ -89,9 +90,7 @@ def panel(ours: list[Line], papers: list[Curve], title: str, x: str, labels: dic
     return svg(SIZE, draw, STYLE)
 
 
-def several(
-    ours: list[tuple[str, Line]], papers: list[Curve], title: str, x: str, colours: Sequence[str], dashes: Sequence[Any]
-) -> str:
+def several(ours: list[tuple[str, Line]], papers: list[Curve], title: str, x: str) -> str:
     """Draw named curves of one backend, each in its own colour and dash, over the paper's. Returns SVG."""
 
     def draw(figure: Any) -> None:
@@ -100,8 +99,7 @@ def several(
             look: dict[str, Any] = {"color": GREYS[curve.backend], "linewidth": 1.6}
             axis.plot(curve.n_seen, curve.value, zorder=1.5, **look)
             handles.append(key("the paper", **look))
-        for number, (label, line) in enumerate(ours):
-            colour, dash = colours[number % len(colours)], dashes[number // len(colours) % len(dashes)]
+        for (label, line), (dash, colour) in zip(ours, cycle(product(SEVERAL, COLOURS)), strict=False):
             _curve(axis, line, colour, dash)
             handles.append(key(label, color=colour, linestyle=dash, lw=2))
         _axes(axis, [line for _, line in ours], papers, title, x, "log p(x)")

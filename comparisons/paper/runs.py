@@ -13,7 +13,7 @@ are experiments on the cause of a difference. `main` chooses, by these rules:
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -25,6 +25,7 @@ from comparisons.runner.experiment import Experiment
 from comparisons.runner.rows import trained
 
 HIDDEN = {("figure2", "mnist"): 500, ("figure2", "frey"): 200, ("figure3", "mnist"): 100}  # the paper's section 5
+SPLITS = ("test", "train")
 SIZES = (1000, 50_000)  # training points of Figure 3
 MODEL_OF = {"mnist": "vae_bernoulli", "frey": "vae_gaussian"}
 TRUTH, PAPERS = "log_px_quadrature_nats", "log_px_appendix_d_nats"  # the estimators of Figure 3
@@ -33,6 +34,7 @@ TRUTH, PAPERS = "log_px_quadrature_nats", "log_px_appendix_d_nats"  # the estima
 ALLOWED = {*JudgeSettings.__dataclass_fields__, "chains", "step_size", "pilot_steps", "warmup", "compile"}
 FULL = ("e_step=full",)  # what the authors' Monte Carlo EM does: each E-step moves the chains of all training points
 ENGINES = ("numpyro", "pyro")
+Key = TypeVar("Key")
 
 
 class Configuration(NamedTuple):
@@ -72,8 +74,7 @@ def panel(rows: pd.DataFrame, figure: str, data: str, n_latent: int, n_train: in
 
 def configurations(rows: pd.DataFrame) -> list[Configuration]:
     """Return the configurations that rows hold, in order."""
-    columns = rows[["method", "engine", "samples"]].drop_duplicates().sort_values(["method", "engine", "samples"])
-    return [Configuration(str(method), str(engine), int(samples)) for method, engine, samples in columns.to_numpy()]
+    return [Configuration(*key) for key in rows.groupby([*Configuration._fields]).groups]
 
 
 def of(rows: pd.DataFrame, configuration: Configuration) -> pd.DataFrame:
@@ -138,8 +139,7 @@ def points(rows: pd.DataFrame) -> list[Point]:
     gone = np.isnan(value)  # diverged there
     seed = rows.seed.to_numpy()
     lost = [n_seen[gone & (seed == one)].min() for one in np.unique(seed[gone])]
-    columns = ("seed", "value", "stderr", "step_size", "flagged", "status")
-    told = {name: rows[name].to_numpy() for name in columns if name in rows}
+    told = {name: rows[name].to_numpy() for name in ("seed", "value", "stderr", "step_size", "flagged", "status")}
     found, command = [], outcomes.command(rows)
     for n in sorted({*n_seen}):
         there = (n_seen == n) & ~gone
@@ -151,17 +151,16 @@ def points(rows: pd.DataFrame) -> list[Point]:
 def _point(told: dict[str, np.ndarray], n_seen: int, lost: int) -> Point:
     seeds = [told["value"][told["seed"] == one].mean() for one in np.unique(told["seed"])]
     count = len(seeds) + lost
-    sizes = told["step_size"].astype(float)
-    sizes_seen = tuple(float(size) for size in np.unique(sizes[~np.isnan(sizes)]))
-    flagged = np.nan_to_num(told["flagged"].astype(float)) if "flagged" in told else np.zeros(0)
     if lost:  # a mean over the seeds that happened to survive would flatter the method
         value = error = np.nan
     else:
         value = float(np.mean(seeds))
         error = float(np.std(seeds, ddof=1)) if count > 1 else float(told["stderr"][0])
-    doubted = float(flagged.mean()) if len(flagged) else 0.0
-    contradicted = "status" in told and bool((told["status"] == "contradicted").any())
-    return Point(n_seen, value, error, error / count**0.5, count, sizes_seen, doubted, contradicted)
+    sizes = np.unique(told["step_size"].astype(float))
+    sizes_seen = tuple(map(float, sizes[~np.isnan(sizes)]))
+    flagged = float(np.nan_to_num(told["flagged"].astype(float)).mean()) if seeds else 0.0
+    contradicted = bool((told["status"] == "contradicted").any())
+    return Point(n_seen, value, error, error / count**0.5, count, sizes_seen, flagged, contradicted)
 
 
 def each(rows: pd.DataFrame) -> list[tuple[Configuration, list[Point]]]:
@@ -206,6 +205,12 @@ def curve_of(
 def shared(*along: Mapping[int, Point]) -> list[int]:
     """Return the points seen at which all of some curves were judged, in order; none of no curve."""
     return sorted(set.intersection(*map(set, along))) if along else []
+
+
+def ends(along: Mapping[Key, Mapping[int, Point]]) -> dict[Key, Point]:
+    """Return each curve's point at the last stop at which all of them were judged; a curve without points is none."""
+    judged = {name: curve for name, curve in along.items() if curve}
+    return {name: curve[n] for name, curve in judged.items() for n in shared(*judged.values())[-1:]}
 
 
 def figure2_panels(rows: pd.DataFrame, sets: Iterable[str] = MODEL_OF) -> Iterator[tuple[str, int, pd.DataFrame]]:

@@ -154,14 +154,12 @@ def small_sets(rows: pd.DataFrame) -> Claim:
     part = runs.figure3_panel(rows, 1000)
     held, evidence = [], []
     for metric in METRICS["figure3"]:
-        lines = {b: curve_of(part, b, "test", metric) for b in ("monte_carlo_em", "aevb", "wake_sleep")}
-        lines = {b: along for b, along in lines.items() if along}
-        stops = shared(*lines.values())
-        if "monte_carlo_em" not in lines or len(lines) < 2 or not stops:
+        last = runs.ends({b: curve_of(part, b, "test", metric) for b in ("monte_carlo_em", "aevb", "wake_sleep")})
+        if "monte_carlo_em" not in last or len(last) < 2:
             continue
-        end = stops[-1]
-        each = ", ".join(f"{NAMES[b]} {number(along[end])}" for b, along in lines.items())
-        em, *rivals = (along[end] for along in lines.values())
+        em, *rivals = last.values()
+        end = em.n_seen
+        each = ", ".join(f"{NAMES[backend]} {number(point)}" for backend, point in last.items())
         held.append(all(compared(em, rival) > 0 for rival in rivals))
         evidence.append(f"By {ESTIMATORS[metric]}, at {count(end)} points: {each}.")
         full = curve_of(part, "monte_carlo_em", "test", TRUTH, FULL) if metric == TRUTH else {}
@@ -183,19 +181,17 @@ def large_sets(rows: pd.DataFrame) -> Claim:
     tied, evidence = False, []
     aevb = curve_of(part, "aevb", "test", TRUTH)
     for name, told in (("the chains of a minibatch moved", ()), ("all chains moved (e_step=full)", FULL)):
-        along = curve_of(part, "monte_carlo_em", "test", TRUTH, told)
-        stops = shared(along, aevb)
-        if not stops:
+        last = runs.ends({"em": curve_of(part, "monte_carlo_em", "test", TRUTH, told), "aevb": aevb})
+        if len(last) < 2:
             evidence.append(f"With {name}: not run.")
             continue
-        end = stops[-1]
-        higher = compared(along[end], aevb[end])
+        higher = compared(last["em"], last["aevb"])
         held.append(higher < 0)
         tied |= higher == 0
         tie = "" if higher else ", which is within two standard errors"
         evidence.append(
-            f"With {name}, at {count(end)} points: Monte Carlo EM {number(along[end])}, AEVB {number(aevb[end])} "
-            f"on test by quadrature{tie}."
+            f"With {name}, at {count(last['em'].n_seen)} points: Monte Carlo EM {number(last['em'])}, "
+            f"AEVB {number(last['aevb'])} on test by quadrature{tie}."
         )
     if held == [False, True]:
         evidence.append("So it is the full E-step, not the method.")
@@ -219,13 +215,8 @@ def to_csv(found: Iterable[Verdict]) -> str:
     """Return verdicts, one point of one curve a line; a number that is missing is an empty field."""
     lines = []
     for v in found:
-        p, run = v.point, v.configuration or ("", "", "")
-        ours = [_plain(p.value), _plain(p.stderr), p.seeds] if p else ["", "", ""]
+        ours = [v.point.value, v.point.stderr, v.point.seeds] if v.point else [np.nan, np.nan, ""]
         place = [*v.curve[:6], v.metric, v.at, v.n_seen]
-        lines.append([*place, *ours, _plain(v.paper), _plain(v.difference), v.word, *run])
+        lines.append([*place, *ours, v.paper, v.difference, v.word, *(v.configuration or ("", "", ""))])
     columns = [*PLACE, *NUMBERS, *Configuration._fields]
-    return pd.DataFrame(lines, columns=columns).to_csv(index=False, lineterminator="\n")
-
-
-def _plain(value: float) -> str:
-    return repr(round(float(value), 4)) if np.isfinite(value) else ""
+    return pd.DataFrame(lines, columns=columns).round(4).to_csv(index=False, lineterminator="\n")

@@ -31,10 +31,8 @@ def relation(one: Point, other: Point, name: str) -> str:
     return f"{abs(off):.1f} nats {'above' if off > 0 else 'below'} {name}"
 
 
-def count(n_seen: int | None) -> str:
+def count(n_seen: int) -> str:
     """Return points seen as people read them: 1e6 is `1 million`."""
-    if n_seen is None:
-        return "-"
     return f"{n_seen / 1e6:g} million" if n_seen >= 1e6 else f"{n_seen:,}"
 
 

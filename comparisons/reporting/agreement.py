@@ -1,7 +1,5 @@
 """Do the engines agree? One program, one backend, several libraries: the difference of each two over seeds."""
 
-from itertools import combinations
-
 import numpy as np
 import pandas as pd
 
@@ -19,22 +17,24 @@ def agreement(table: pd.DataFrame) -> pd.DataFrame:
     standard errors, `seeds` the runs of both engines. Needs several seeds on either side; what diverged has no line.
     How the paper's estimator came by its chains makes no two methods of one.
     """
-    lines = []
-    table = table.assign(method=table.method.map(trained))
     by = [*PANEL, "backend", "method"]
-    for key, group in table[table.seeds > 1].groupby(by, sort=True):
-        most = group.sort_values("seeds", ascending=False, kind="stable")  # of the same fits, judged with other chains
-        by_engine = most.drop_duplicates("engine").set_index("engine")
-        for pair in combinations(sorted(by_engine.index), 2):
-            one, other = (by_engine.loc[engine] for engine in pair)
-            of_both = dict(zip([*by, *PAIR], [*key, *pair], strict=True)) | {"seeds": int(one.seeds + other.seeds)}
-            for name in QUANTITIES:
-                difference, error = one[name] - other[name], np.hypot(one[f"{name}_stderr"], other[f"{name}_stderr"])
-                if np.isfinite(difference):
-                    z = _in_errors(difference, error)
-                    lines.append(of_both | {"quantity": name, "difference": difference, "stderr": error, "z": z})
-    columns = [*by, *PAIR, "seeds", "quantity", "difference", "stderr", "z"]
-    return pd.DataFrame(lines, columns=columns)
+    several = table[table.seeds > 1].assign(method=table.method.map(trained))
+    most = several.sort_values("seeds", ascending=False, kind="stable")  # of the same fits, judged with other chains
+    each = most.drop_duplicates([*by, "engine"])
+    both = each.merge(each, on=by, suffixes=("", "_other")).rename(columns={"engine_other": "other"})
+    both = both[both.engine < both.other].sort_values([*by, *PAIR], ignore_index=True)
+    lines = [
+        both[[*by, *PAIR]].assign(
+            seeds=both.seeds + both.seeds_other,
+            quantity=name,
+            difference=both[name] - both[f"{name}_other"],
+            stderr=np.hypot(both[f"{name}_stderr"], both[f"{name}_stderr_other"]),
+        )
+        for name in QUANTITIES
+    ]
+    found = pd.concat(lines).sort_index(kind="stable")
+    found = found[found.difference.abs() < np.inf]
+    return found.assign(z=(found.difference / found.stderr).where(found.difference != 0, 0.0)).reset_index(drop=True)
 
 
 def verdict(compared: pd.DataFrame) -> str:
@@ -52,10 +52,3 @@ def verdict(compared: pd.DataFrame) -> str:
         f"Differences within two standard errors: {within} of {len(compared)}, where {expected:.1f} are to be expected "
         f"of engines that agree; the largest is {worst:.1f}. Those of one method rise and fall together."
     )
-
-
-def _in_errors(difference: float, error: float) -> float:
-    """Return a difference in standard errors: 0 for no difference, infinite for one without an error."""
-    if error > 0 or difference == 0:
-        return difference / error if error > 0 else 0.0
-    return float(np.copysign(np.inf, difference))

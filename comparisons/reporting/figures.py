@@ -57,10 +57,8 @@ def learning_curves(
             drawing.name_panel(axis, dict(zip(PANEL, key, strict=True)), quantity)
             gone = {*zip(*(lost[(lost[PANEL] == list(key)).all(axis=1)][name] for name in CELL[-3:-1]), strict=True)}
             words = [", ".join([axis.get_title(), *(form.format(panel[name].iloc[0]) for name, form in several)])]
-            words += [
-                *_limit(axis, curves, numbers),
-                *_listed("diverged", (_name(backend, method, numbers) for backend, method in gone)),
-            ]
+            words += _limit(axis, curves, numbers)
+            words += _listed("diverged", (_name(backend, method, numbers) for backend, method in gone))
             axis.set_title("\n".join(line for one in words for line in textwrap.wrap(one, OVER)))
             _number(axis, curves, numbers)
         for axis in figure.axes:
@@ -151,11 +149,8 @@ def _keys(rows: pd.DataFrame, numbers: dict[str, str]) -> list[Any]:
     return keys
 
 
-def _quantity(rows: pd.DataFrame) -> pd.Series:
+def _quantity(rows: pd.DataFrame) -> np.ndarray:
     """Say what each row is drawn as; of several estimators of one fit, the most exact alone is drawn."""
-    rank = {metric: place for place, metric in enumerate(EVIDENCE)}
-    places = rows.metric.map(rank)
+    places = rows.metric.map({metric: place for place, metric in enumerate(EVIDENCE)})
     best = places.groupby([rows.cell, rows.n_seen, rows.split]).transform("min")
-    return (
-        rows.metric.eq(BOUND).map({True: "lower bound", False: ""}).where(places.isna() | (places != best), "log p(x)")
-    )
+    return np.select([rows.metric.eq(BOUND), places.eq(best)], QUANTITIES, "")

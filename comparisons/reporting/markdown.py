@@ -9,21 +9,17 @@ from comparisons.reporting import blocks as b
 def printed(blocks: Iterable[b.Block], title: str = "") -> str:
     """Return a file of its own: its title is the first heading, and headings within a section are the second."""
     top = [b.Heading(title, 2)] if title else []
-    return _joined([*top, *blocks], 1)
+    return page([*top, *blocks], up=1)
 
 
-def page(blocks: Iterable[b.Block]) -> str:
-    """Return a page that has sections: headings keep their level."""
-    return _joined(blocks, 0)
+def page(blocks: Iterable[b.Block], up: int = 0) -> str:
+    """Return a page that has sections: headings keep their level, or are `up` levels higher."""
+    return "\n".join(_each(blocks, up))
 
 
 def escape(text: str) -> str:
     """Return text in one line that means nothing to HTML."""
     return html.escape(text, quote=False).replace("\n", " ")
-
-
-def _joined(blocks: Iterable[b.Block], up: int) -> str:
-    return "\n".join(_each(blocks, up))
 
 
 def _each(blocks: Iterable[b.Block], up: int) -> Iterator[str]:
@@ -61,7 +57,7 @@ def _list(items: Sequence[b.Item | b.Text], up: int) -> str:
     lines = []
     for item in items:
         text, below = (item.text, item.below) if isinstance(item, b.Item) else (item, ())
-        lines += [f"- {inline(text)}", *(f"  {line}" for line in _joined(below, up).splitlines())]
+        lines += [f"- {inline(text)}", *(f"  {line}" for line in page(below, up).splitlines())]
     return "\n".join(lines) + "\n"
 
 

@@ -1,5 +1,7 @@
 """Who leads, by how much, and at what cost: every method against the best of its panel, seed by seed."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 
@@ -11,43 +13,41 @@ CELL = [*PANEL, "backend", "method", "engine"]  # one line of a table; seeds are
 BOUND = "elbo_nats"
 EVIDENCE = [name for name, what in METRICS.items() if what == "log p(x)"]  # the most exact first: that one is shown
 NEAR = 1.0  # nats: what a method costs is counted up to here from the best
-SPLIT = "test"
 STANDING = ["to_best", "to_best_stderr", "shared_seeds", "near_seconds", "near_evals"]
 
 
-def judged_by(rows: pd.DataFrame) -> str:
-    """Return the metric that a panel's methods are held against one another by: log p(x), else the bound."""
-    return next((name for name in EVIDENCE if rows.metric.eq(name).any()), BOUND)
-
-
-def standings(panel: pd.DataFrame) -> pd.DataFrame:
-    """Hold each (backend, method, engine) of a panel's rows that can be compared against the best of them, on test.
+def standings(rows: pd.DataFrame) -> pd.DataFrame:
+    """Hold each (backend, method, engine) of rows that can be compared against the best of its panel, on test.
 
     `to_best` is the mean over the `shared_seeds` of the difference on the same seed, in nats per datapoint, with the
     standard error of that mean, NaN for one seed: runs of one seed see the same minibatches from the same start, and
     share much of their scatter. `near_seconds` and `near_evals` (of the decoder) are the means at the first stop within
     one nat of the best end, NaN where there is none.
     """
+    lines = [line for _, panel in rows.groupby(PANEL) for line in _of_panel(panel)]
+    return pd.DataFrame(lines, columns=[*CELL, *STANDING])
+
+
+def _of_panel(panel: pd.DataFrame) -> Iterator[list[object]]:
     ran = outcomes.ran(panel)
-    rows = ran[(ran.split == SPLIT) & (ran.metric == judged_by(ran))]
+    # Methods are held against one another by log p(x), else by the bound.
+    metric = next((name for name in EVIDENCE if ran.metric.eq(name).any()), BOUND)
+    rows = ran[(ran.split == "test") & (ran.metric == metric)]
     sound = rows.groupby(CELL).filter(lambda part: part.status.eq("ok").all() and part.value.notna().all())
     last = sound[sound.n_seen == sound.groupby("cell").n_seen.transform("max")]
     ends = {name: part.groupby("seed").value.mean() for name, part in last.groupby(CELL)}
     best: pd.Series = max(ends.values(), key=lambda values: values.mean(), default=pd.Series(dtype=float))
-    lines = []
     for name, values in ends.items():
         difference = (values - best).dropna()
         stops = sound[(sound[CELL] == list(name)).all(axis=1)].groupby("n_seen")[["value", "seconds", "decoder_evals"]]
         near = stops.mean()[lambda stop: stop.value >= best.mean() - NEAR]
         cost = near.iloc[0][["seconds", "decoder_evals"]] if len(near) else (np.nan, np.nan)
-        lines.append([*name, *mean_of(difference), len(difference), *cost])
-    return pd.DataFrame(lines, columns=[*CELL, *STANDING])
+        yield [*name, *mean_of(difference), len(difference), *cost]
 
 
 def mean_of(seeds: pd.Series) -> tuple[float, float]:
     """Return the mean of one value a seed and its standard error, sd / sqrt(seeds), NaN with one seed."""
-    error = seeds.std(ddof=1) / np.sqrt(len(seeds)) if len(seeds) > 1 else np.nan
-    return float(seeds.mean()), float(error)
+    return float(seeds.mean()), float(seeds.sem())
 
 
 def apart(to_best: float, stderr: float) -> bool:

@@ -11,7 +11,7 @@ from comparisons.data import GREY
 from comparisons.reporting import outcomes
 from comparisons.reporting.agreement import PAIR, QUANTITIES, agreement
 from comparisons.reporting.blocks import Block, Code, Heading, Paragraph, Table, Text, Typed
-from comparisons.reporting.standings import BOUND, CELL, EVIDENCE, STANDING, lead, mean_of, standings, told
+from comparisons.reporting.standings import BOUND, CELL, EVIDENCE, lead, mean_of, standings, told
 from comparisons.runner import baselines
 from comparisons.runner.baselines import Baselines
 from comparisons.runner.rows import PANEL
@@ -55,13 +55,7 @@ def summary(rows: pd.DataFrame, known: Baselines | None = None) -> pd.DataFrame:
     used = [f"{short}_{split}" for short, m in USED.items() if (rows.metric == m).any() for split in ("train", "test")]
     columns += [f"{name}{error}" for name in (*QUANTITIES, *used) for error in ("", "_stderr", "_judge")]
     columns += ["baseline_train", "baseline_test", "n_seen", "decoder_evals", "seconds", "step_size"]
-    against = {
-        tuple(line[: len(CELL)]): dict(zip(STANDING, line[len(CELL) :], strict=True))
-        for _, panel in rows.groupby(PANEL)
-        for line in standings(panel).itertuples(index=False)
-    }
-    lines = [line | against.get(tuple(line[name] for name in CELL), {}) for line in lines]
-    table = pd.DataFrame(lines).reindex(columns=[*columns, *STANDING])
+    table = pd.DataFrame(lines, columns=columns).merge(standings(rows), how="left", on=CELL)
     return table.assign(unused=table.log_px_test.fillna(table.lower_bound_test) <= table.baseline_test + UNUSED)
 
 
