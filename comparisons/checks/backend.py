@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from comparisons.checks import base
-from comparisons.checks.base import NothingToCheckError, expect, expect_close, expect_shapes, needed, same_bits
-from comparisons.errors import in_one_line
+from comparisons.checks.base import NothingToCheckError, attempt, expect, expect_close, expect_shapes, needed, same_bits
 from inference import AllSettings
 from inference.base import Array, Backend, Batch, Engine, Info, Key, Method, Posterior, Settings, State, arrays, numpys
 from inference.nested import flat, nested
@@ -171,10 +170,8 @@ def rows_of(step: int, m: int = M) -> np.ndarray:
 
 def is_a_backend(case: Case) -> None:
     """factory(engine, model, settings) returns an inference.base.Backend of three callables; the others may be None."""
-    try:
+    with attempt("a Backend", "accept (engine, model, settings)"):
         built = case.factory(case.engine, case.model, case.settings)
-    except (Exception, SystemExit) as error:
-        expect(False, in_one_line(error), "a Backend", "accept (engine, model, settings)")
     mend = "return Backend(init, step, theta, posterior), or None for the last where the method has no q"
     optional = ("posterior", "theta_posterior")
     expect(isinstance(built, Backend), f"a {type(built).__name__}", "an inference.base.Backend", mend)
@@ -335,10 +332,8 @@ def one_datapoint_will_do(case: Case) -> None:
 def not_finite_data_are_no_crash(case: Case) -> None:
     """A batch of NaN raises no exception: a run that diverges is stopped by its caller, and says so."""
     _ = case.after
-    try:
+    with attempt("a state and an Info", "leave it to the caller to stop such a run"):
         case.step(case.start, 0, x=np.full_like(case.x, np.nan))
-    except (Exception, SystemExit) as error:
-        expect(False, in_one_line(error), "a state and an Info", "leave it to the caller to stop such a run")
 
 
 def another_model_will_do(case: Case) -> None:
@@ -377,10 +372,8 @@ def posterior_takes_rows(case: Case) -> None:
     mend = (
         "let the last of `args` hold one row for each datapoint, an array or a flat dict of them, and be all that does"
     )
-    try:
+    with attempt(expected, mend):
         part = _score(case, q.take(case.engine.array(rows)), z[rows])
-    except Exception as error:
-        expect(False, in_one_line(error), expected, mend)
     expect_close(part, whole[rows], "scores", expected, mend)
 
 

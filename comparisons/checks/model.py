@@ -9,7 +9,7 @@ import numpy as np
 
 import inference
 from comparisons.checks import base
-from comparisons.checks.base import NothingToCheckError, expect, expect_close, expect_shapes, needed, same_bits
+from comparisons.checks.base import NothingToCheckError, attempt, expect, expect_close, expect_shapes, needed, same_bits
 from comparisons.checks.contract import apart, breach, latent_sites
 from comparisons.errors import in_one_line
 from inference import ENGINES
@@ -169,10 +169,8 @@ def resized(case: Case, n_x: int, n_latent: int) -> Case:
 def is_a_model(case: Case) -> None:
     """factory(n_x, n_latent, n_hidden) returns a models.base.Model that has these n_x and n_latent."""
     sizes = case.n_x, case.n_latent, case.n_hidden
-    try:
+    with attempt(f"a Model from the sizes {sizes}", "accept (n_x, n_latent, n_hidden)"):
         built = case.factory(*sizes)
-    except (Exception, SystemExit) as error:
-        expect(False, in_one_line(error), f"a Model from the sizes {sizes}", "accept (n_x, n_latent, n_hidden)")
     mend = "subclass models.base.Model, and implement all that it marks abstract"
     expect(isinstance(built, Model), f"a {type(built).__name__}", "a models.base.Model", mend)
     found = getattr(built, "n_x", None), getattr(built, "n_latent", None)
@@ -186,10 +184,8 @@ def equal_settings_are_one_model(case: Case) -> None:
     one, two = case.model, case.factory(case.n_x, case.n_latent, case.n_hidden)
     mend = "make the class a frozen dataclass: @dataclass(frozen=True)"
     expect(one == two, "two models of the same sizes that differ", "that they are equal", mend)
-    try:
+    with attempt("a model that can be hashed", mend):
         found = hash(one), hash(two)
-    except TypeError as error:
-        expect(False, in_one_line(error), "a model that can be hashed", mend)
     expect(found[0] == found[1], "two hashes of equal models", "one", mend)
     try:
         other = case.factory(case.n_x + 1, case.n_latent, case.n_hidden)
@@ -439,10 +435,8 @@ def recognition_is_reparameterised(case: Case) -> None:
 
     mend = "use a distribution that is reparameterised, such as Normal, and detach nothing"
     expected = "a gradient other than zero in some parameter of phi"
-    try:
+    with attempt(expected, mend):
         _, gradient = engine.value_and_grad(total)(arrays(engine, case.phi))
-    except Exception as error:
-        expect(False, in_one_line(error), expected, mend)
     found = numpys(engine, gradient)
     finite = all(np.isfinite(value).all() for value in found.values())
     expect(finite, "a gradient that is not finite", "finite numbers", mend)
