@@ -50,7 +50,7 @@ class Case:
     def __init__(
         self, card: Method, engine: Engine, problem: tuple[Model, np.ndarray] | None = None, **settings: Any
     ) -> None:
-        self.card, self.factory, self.engine = card, card.build, engine
+        self.card, self.engine = card, engine
         known = {f.name for f in fields(card.settings)}
         self.settings = card.settings(**{name: v for name, v in {**SETTINGS, **settings}.items() if name in known})
         self.model, self.x = problem or linear()
@@ -61,7 +61,7 @@ class Case:
     def backend(self) -> Backend:
         """The backend, built."""
         with needed("the backend could not be built; see is_a_backend"):
-            built = self.factory(self.engine, self.model, self.settings)
+            built = self.card.build(self.engine, self.model, self.settings)
         if not isinstance(built, Backend):
             raise NothingToCheckError("what was built is not a Backend; see is_a_backend")
         return built
@@ -171,7 +171,7 @@ def rows_of(step: int, m: int = M) -> np.ndarray:
 def is_a_backend(case: Case) -> None:
     """factory(engine, model, settings) returns an inference.base.Backend of three callables; the others may be None."""
     with attempt("a Backend", "accept (engine, model, settings)"):
-        built = case.factory(case.engine, case.model, case.settings)
+        built = case.card.build(case.engine, case.model, case.settings)
     mend = "return Backend(init, step, theta, posterior), or None for the last where the method has no q"
     optional = ("posterior", "theta_posterior")
     expect(isinstance(built, Backend), f"a {type(built).__name__}", "an inference.base.Backend", mend)

@@ -11,7 +11,7 @@ Whether the densities are normalised, and their draws and gradients right, takes
 """
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cache, partial
 from typing import Any
 
@@ -20,7 +20,7 @@ import numpy as np
 from comparisons.checks.base import BrokenError, close, expect, listed, random_like
 from comparisons.errors import FlagError, in_one_line
 from inference import rows
-from inference.base import Array, Engine, Key, Params, Site, repeated
+from inference.base import Array, Engine, Key, Params, Site, arrays, repeated
 from inference.latents import Latents, images, latents
 from models import MODELS
 from models.base import Model
@@ -122,10 +122,12 @@ def latent_sites(engine: Engine, model: Model) -> Latents:
 
 
 def _label(sites: Latents, program: str) -> str:
-    """Name the sites of a program."""
-    names = [site.name for site in sites.sites]
-    names += sites.model.observed if program == "generative" else []
-    return f"the site{'s' * (len(names) > 1)} {' and '.join(names)} of {program}"
+    observed = sites.model.observed if program == "generative" else ()
+    return f"{_named([*(site.name for site in sites.sites), *observed])} of {program}"
+
+
+def _named(names: Collection[str]) -> str:
+    return f"the site{'s' * (len(names) > 1)} {' and '.join(names)}" if names else "no site"
 
 
 def _moved(values: Params, seed: int) -> dict[str, np.ndarray]:
@@ -138,11 +140,8 @@ def _compiled(engine: Engine, function: Callable[..., Params]) -> Callable[..., 
     """Return a function of a key and of NumPy arrays, or dicts of them, compiled: its arrays by name, in float64."""
     compiled = engine.compile(function)
 
-    def placed(value: Any) -> Any:
-        return {k: placed(v) for k, v in value.items()} if isinstance(value, dict) else engine.array(value)
-
     def run(key: Key, *args: Any) -> dict[str, np.ndarray]:
-        found = compiled(key, *map(placed, args))
+        found = compiled(key, *(arrays(engine, a) if isinstance(a, dict) else engine.array(a) for a in args))
         return {name: np.asarray(engine.numpy(value), np.float64) for name, value in found.items()}
 
     return run
@@ -232,7 +231,7 @@ def _hold_programs(engine: Engine, model: Model, key: Key, theta: Params, phi: P
 
 def _hold_sites(program: str, sites: Mapping[str, Site], expected: Mapping[str, tuple[int, ...]], n: int) -> None:
     """Hold what a program said: these sites of these event shapes, each drawn once a datapoint, and nothing else."""
-    names = f"the site{'s' * (len(expected) > 1)} {' and '.join(expected)}" if expected else "no site"
+    names = _named(expected)
     for name, site in sites.items():
         if site.kind == "param":
             found = f"the parameter {name} in {program}, which nothing would train"
