@@ -70,7 +70,7 @@ def report(out: Path) -> None:
     from comparisons.reporting import markdown
 
     rows = pd.concat([pd.read_csv(path) for path in kept(out)], ignore_index=True)
-    store.write(out / "rows.csv", rows.to_csv(index=False, lineterminator="\n"))
+    store.write_rows(out / "rows.csv", rows)
     store.write(out / "table.md", markdown.printed(calibration_report.blocks(rows), calibration_report.TITLE))
     store.write(out / "figure.svg", calibration_report.error_against_cost(rows))
 
@@ -159,16 +159,12 @@ def _paper(plan: Plan, data: Data | None, out: Path, n_train: int, backend: str)
 def _estimates(target: Target, seed: int, chains: Chains) -> dict[str, Callable[[], Estimate]]:
     """Return what is held against the truth, by its name; what needs a q only where there is one."""
     key = target.engine.key(seed)
-
-    def kept_along() -> Estimate:
-        return appendix_d_kept(target, AppendixDSettings(), key, chains)[0]
-
     found: dict[str, Callable[[], Estimate]] = {
         name: partial(estimated, target, seed, name, **changes)
         for name, changes in ANEW.items()
         if target.q is not None or changes.get("start") != "recognition"
     }
-    found[KEPT] = kept_along
+    found[KEPT] = lambda: appendix_d_kept(target, AppendixDSettings(), key, chains)[0]
     if target.q is not None:
         found["lower bound"] = partial(elbo, target, key, DRAWS)
     return found

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from comparisons.benchmarks.templates import filled
 from comparisons.data import GREY
 from comparisons.reporting import drawing
 from comparisons.reporting.blocks import Block, Heading, Items, Paragraph, Table
@@ -43,11 +44,39 @@ NOTE = (
     "that took longer than 60 seconds they contain compilation. Memory is the peak "
     f"above what the process held before. Numbers on mnist are a {GREY}."
 )
+# The columns of the tables, as templates of a row.
+SHARES = {
+    "coverage": "{0.coverage:.0%}",
+    "flagged": "{0.flagged:.0%}",
+    "bad": "{0.bad:.0%}",
+    "of these flagged": "{0.bad_flagged:.0%}",
+}
+VARIANT = {"estimator": "{0.estimator}", "settings": "{0.settings}"}
+BIAS = {"bias": "{0.bias:+.3f} ± {0.bias_stderr:.3f}"}
+COST = {"seconds": "{0.seconds_per_1000:.1f}", "MB": "{0.peak_megabytes:.0f}"}
+LINES = {**VARIANT, **BIAS, "sd": "{0.sd:.3f}", **SHARES, **COST}
+OF_BOUNDS = {**LINES, **dict.fromkeys(("sd", *SHARES), "-"), "bias": "gap {0.gap:.3f}"}  # they are the truth here
+OF_ENGINES = {
+    **VARIANT,
+    "numpyro minus pyro": "{0.difference:+.4f}",
+    "in standard errors": "{0.mean_in_errors:+.1f}",
+    "worst datapoint, in its own": "{0.worst_in_errors:.1f}",
+}
+OF_DEFAULTS = {
+    "decoder": "{0.decoder}",
+    "latent variables": "{0.n_latent}",
+    "estimator": "{0.estimator}",
+    "points": "{0.n_points}",
+    **BIAS,
+    "of those not flagged": "{0.bias_trusted:+.3f}",
+    **SHARES,
+}
 CLOSE = 0.1  # nats: differences of two backends below this are no ordering
 
 
 def blocks(rows: pd.DataFrame) -> list[Block]:
     """Return the report: findings first, then a table for each part."""
+    rows = rows.assign(settings=[text if isinstance(text, str) else "" for text in rows.settings])
     return [
         Items(findings(rows), lined=True),
         Paragraph(NOTE),
@@ -84,7 +113,7 @@ def findings(rows: pd.DataFrame) -> list[str]:
     for row in rows[rows.estimator.isin(BOUNDS)].itertuples():
         found.append(
             f"At {row.n_latent} latent variables the two bounds of {row.estimator} are {row.gap:.3f} nat apart "
-            f"({_plain(row.settings)}; {row.n_points} points, {row.seconds_per_1000 * row.n_points / 1000:.0f} s)."
+            f"({row.settings}; {row.n_points} points, {row.seconds_per_1000 * row.n_points / 1000:.0f} s)."
         )
     found += _said_of_themselves(rows[rows.part == "defaults"])
     paper = rows[rows.part == "paper"]
@@ -169,25 +198,8 @@ def _parts(rows: pd.DataFrame) -> Iterator[Block]:
             points, repeats = int(group.n_points.iloc[0]), int(group.repeats.iloc[0])
             yield Heading(f"{title}, {k} latent variables")
             yield Paragraph(f"{points // repeats} datapoints, {repeats} repeats.")
-            yield _table(group)
-
-
-def _table(group: pd.DataFrame) -> Table:
-    body = []
-    for row in group.itertuples():
-        cost = [f"{row.seconds_per_1000:.1f}", f"{row.peak_megabytes:.0f}"]
-        if row.estimator in BOUNDS:  # it is the truth here
-            body.append([row.estimator, _plain(row.settings), f"gap {row.gap:.3f}", *["-"] * 5, *cost])
-            continue
-        shares = [_share(share) for share in (row.coverage, row.flagged, row.bad, row.bad_flagged)]
-        bias = f"{row.bias:+.3f} ± {row.bias_stderr:.3f}"
-        body.append([row.estimator, _plain(row.settings), bias, f"{row.sd:.3f}", *shares, *cost])
-    head = ["estimator", "settings", "bias", "sd", "coverage", "flagged", "bad", "of these flagged", "seconds", "MB"]
-    return Table(head, body)
-
-
-def _share(value: float) -> str:
-    return "-" if np.isnan(value) else f"{value:.0%}"
+            bounds = group.estimator.isin(BOUNDS)
+            yield Table([*LINES], [*filled(group[bounds], OF_BOUNDS), *filled(group[~bounds], LINES)])
 
 
 def _paper(rows: pd.DataFrame) -> Iterator[Block]:
@@ -250,34 +262,17 @@ def _orderings(rows: pd.DataFrame) -> list[str]:
 
 
 def _engines(rows: pd.DataFrame) -> Iterator[Block]:
-    if rows.empty:
-        return
-    body = []
-    for row in rows.itertuples():
-        in_errors = [f"{row.mean_in_errors:+.1f}", f"{row.worst_in_errors:.1f}"]
-        body.append([row.estimator, _plain(row.settings), f"{row.difference:+.4f}", *in_errors])
-    yield Heading("Both engines, from the same theta and x: 100 MNIST test points, 3 latent variables")
-    yield Paragraph("In nats, and in standard errors over the datapoints that neither engine flags.")
-    head = ["estimator", "settings", "numpyro minus pyro", "in standard errors", "worst datapoint, in its own"]
-    yield Table(head, body)
+    if len(rows):
+        yield Heading("Both engines, from the same theta and x: 100 MNIST test points, 3 latent variables")
+        yield Paragraph("In nats, and in standard errors over the datapoints that neither engine flags.")
+        yield Table([*OF_ENGINES], filled(rows, OF_ENGINES))
 
 
 def _defaults(rows: pd.DataFrame) -> Iterator[Block]:
-    if rows.empty:
-        return
-    body = []
-    for row in rows.itertuples():
-        numbers = [f"{row.bias:+.3f} ± {row.bias_stderr:.3f}", f"{row.bias_trusted:+.3f}"]
-        shares = [f"{row.coverage:.0%}", f"{row.flagged:.0%}", f"{row.bad:.0%}", _share(row.bad_flagged)]
-        body.append([row.decoder, f"{row.n_latent}", row.estimator, f"{row.n_points}", *numbers, *shares])
-    yield Heading("What each estimator says of itself at default settings: decoders of digits, 20 hidden units")
-    yield Paragraph(
-        "Data drawn from the decoder; log p(x) by quadrature up to 3 latent variables, above as the middle of two "
-        "bounds. Points whose log p(x) is not known to 0.05 nat are left out."
-    )
-    head = ["decoder", "latent variables", "estimator", "points", "bias", "of those not flagged", "coverage"]
-    yield Table([*head, "flagged", "bad", "of these flagged"], body)
-
-
-def _plain(settings: Any) -> str:
-    return settings if isinstance(settings, str) else ""
+    if len(rows):
+        yield Heading("What each estimator says of itself at default settings: decoders of digits, 20 hidden units")
+        yield Paragraph(
+            "Data drawn from the decoder; log p(x) by quadrature up to 3 latent variables, above as the middle of two "
+            "bounds. Points whose log p(x) is not known to 0.05 nat are left out."
+        )
+        yield Table([*OF_DEFAULTS], filled(rows, OF_DEFAULTS))

@@ -11,6 +11,7 @@ import numpy as np
 
 import inference
 from comparisons import cli
+from comparisons.benchmarks.templates import filled, with_error
 from comparisons.benchmarks.traits import recognises
 from comparisons.cli import parts
 from comparisons.cli.flags import FITTED, JUDGED
@@ -35,9 +36,21 @@ if TYPE_CHECKING:
 
 ABOUT = "What of log p(x) minus the bound is the recognition network's."
 TITLE = "Where the lower bound loses"
+OF_FITS = ("model", "data", "n_hidden", "samples", "engine", "seed", "threads")
 GAPS = {"approximation_gap": ("log_px", "local_elbo"), "amortization_gap": ("local_elbo", "elbo")}
 IWAE = 50  # draws of the tighter bound that stands beside
 PARTICLES = 10  # draws of a step of the local fit
+COLUMNS = {
+    "backend": "{0.backend}",
+    "latent variables": "{0.n_latent}",
+    "split": "{0.split}",
+    "log p(x)": with_error("log_px") + " ({0.evidence})",
+    "bound of the local fit": with_error("local_elbo"),
+    "bound": with_error("elbo"),
+    f"bound, K = {IWAE}": with_error("iwae"),
+    "approximation gap": with_error("approximation_gap"),
+    "amortization gap": with_error("amortization_gap"),
+}
 KNOWN = earlier("marginal_likelihood", "calibration")
 
 Row = dict[str, Any]
@@ -92,14 +105,7 @@ def take_apart(plan: Plan, out: Path, data_dir: Path | None) -> int:
     n_train = min(plan.n_train, len(data.train))
     data = take(data, n_train)
     store.write_json(out / "manifest.json", {**store.environment(), "plan": asdict(plan)})
-    told = {
-        "model": plan.model,
-        "data": plan.data,
-        "n_train": n_train,
-        "n_hidden": plan.n_hidden,
-        "samples": plan.samples,
-    }
-    settings: dict[str, Any] = {**told, "engine": plan.engine, "seed": plan.seed, "threads": plan.threads}
+    settings: dict[str, Any] = {"n_train": n_train, **{name: getattr(plan, name) for name in OF_FITS}}
     rows: list[Row] = []
     for k, backend in product(plan.latents, backends):
         fit = fitted(Experiment(n_latent=k, backend=backend, **settings), data, out, KNOWN)
@@ -168,34 +174,25 @@ def blocks(rows: "pd.DataFrame") -> list[Block]:
     """Return the findings in sentences, and the table."""
     if rows.empty:
         return []
-    sentences, body = [], []
-    for row in rows.to_dict("records"):
-        total = row["approximation_gap"] + row["amortization_gap"]
-        share = row["amortization_gap"] / total if total > 0 else float("nan")
+    sentences = []
+    for row in rows.itertuples():
+        total = row.approximation_gap + row.amortization_gap
+        share = row.amortization_gap / total if total > 0 else float("nan")
         sentences.append(
-            f"{row['backend']}, {row['n_latent']} latent variables, {row['split']}: the bound lies {total:.2f} nats "
+            f"{row.backend}, {row.n_latent} latent variables, {row.split}: the bound lies {total:.2f} nats "
             f"below log p(x); {share:.0%} of it is the recognition network's, the rest that of a factorised normal."
         )
-        body.append(
-            [row["backend"], str(row["n_latent"]), row["split"], f"{_pm(row, 'log_px')} ({row['evidence']})"]
-            + [_pm(row, name) for name in ("local_elbo", "elbo", "iwae", "approximation_gap", "amortization_gap")]
-        )
-    head = ["backend", "latent variables", "split", "log p(x)", "bound of the local fit", "bound", f"bound, K = {IWAE}"]
     data = rows.data.iloc[0]
     note = f"Numbers on {data} are a {GREY}. " if data in ("mnist", "digits") else ""
     return [
         Items(sentences, lined=True),
-        Table([*head, "approximation gap", "amortization gap"], body, caption=ABOUT),
+        Table([*COLUMNS], filled(rows, COLUMNS), caption=ABOUT),
         Paragraph(
             f"Nats per datapoint, on the first {rows.n_points.max()} points of each split; ± is the estimators' own "
             f"standard error. {note}K = {IWAE}: the importance-weighted bound of Burda et al. (2016) with the "
             "recognition network."
         ),
     ]
-
-
-def _pm(row: dict[str, Any], name: str) -> str:
-    return f"{row[name]:.2f} ± {row[name + '_stderr']:.2f}"
 
 
 def _line(row: dict[str, Any]) -> str:

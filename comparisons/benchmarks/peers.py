@@ -41,6 +41,13 @@ def minibatches(shape: Shape) -> Iterator[np.ndarray]:
         yield np.random.default_rng([0, step]).choice(shape.n_train, shape.minibatch, replace=False, shuffle=False)
 
 
+def weights_of(shape: Shape) -> list[list[np.ndarray]]:
+    """Return initial weights N(0, 0.01^2) of the two layers of an encoder, and of the two of a decoder."""
+    rng = np.random.default_rng(0)
+    networks = (shape.n_x, shape.n_hidden, 2 * shape.n_latent), (shape.n_latent, shape.n_hidden, shape.n_x)
+    return [[0.01 * rng.standard_normal(s).astype(np.float32) for s in pairwise(sizes)] for sizes in networks]
+
+
 # The roof: nothing but large matrix products, on arrays that are there already
 
 
@@ -72,22 +79,25 @@ def _products(pairs: list[tuple[tuple[int, int], tuple[int, int]]], device: str)
         inputs = torch.randn(left, device=device), torch.randn(right, device=device)
         made[left, right] = (*inputs, torch.empty(left[0], right[1], device=device))
 
-    def steps(number: int) -> None:
-        for _ in range(number):
-            for pair in pairs:
-                left, right, out = made[pair]
-                torch.mm(left, right, out=out)
-        _wait(device)
+    def step() -> None:
+        for pair in pairs:
+            left, right, out = made[pair]
+            torch.mm(left, right, out=out)
 
-    return steps
+    return _in_torch(step, device)
 
 
-def _wait(device: str) -> None:
-    """Return when torch has done what it was asked: on a card it is asked ahead."""
+def _in_torch(step: Callable[[], None], device: str) -> Steps:
+    """Return what takes a step so often, and waits until torch has done it: on a card it is asked ahead."""
     import torch
 
-    if device != "cpu":
-        torch.cuda.synchronize()
+    def steps(number: int) -> None:
+        for _ in range(number):
+            step()
+        if device != "cpu":
+            torch.cuda.synchronize()
+
+    return steps
 
 
 # By hand
@@ -102,14 +112,12 @@ def torch_by_hand(shape: Shape, x: np.ndarray, device: str = "cpu") -> Steps:
     optimizer = torch.optim.Adagrad(weights, lr=STEP_SIZE, eps=1e-8, fused=device == "cpu")
     batches = minibatches(shape)
 
-    def steps(number: int) -> None:
-        for _ in range(number):
-            optimizer.zero_grad(set_to_none=True)
-            torch_loss(encoder, decoder, data[torch.from_numpy(next(batches))], shape.fraction).backward()
-            optimizer.step()
-        _wait(device)
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        torch_loss(encoder, decoder, data[torch.from_numpy(next(batches))], shape.fraction).backward()
+        optimizer.step()
 
-    return steps
+    return _in_torch(step, device)
 
 
 def torch_networks(shape: Shape, device: str = "cpu") -> tuple[Any, Any]:
@@ -179,14 +187,8 @@ def jax_by_hand(shape: Shape, x: np.ndarray, valued: bool, device: str = "cpu") 
     import jax
     from jax import numpy as jnp
 
-    rng = np.random.default_rng(0)
-    sizes = (shape.n_x, shape.n_hidden, 2 * shape.n_latent), (shape.n_latent, shape.n_hidden, shape.n_x)
     place = jax.devices(device)[0]
-    start = [
-        (0.01 * rng.standard_normal(pair).astype(np.float32), np.zeros(pair[1], np.float32))
-        for network in sizes
-        for pair in pairwise(network)
-    ]
+    start = [(weight, np.zeros(weight.shape[1], np.float32)) for layers in weights_of(shape) for weight in layers]
     data, weights = jax.device_put(x, place), jax.device_put(start, place)
     state = weights, jax.tree.map(jnp.zeros_like, weights)
 
@@ -246,13 +248,13 @@ def pyro_svi(shape: Shape, x: np.ndarray, loss: str, device: str = "cpu") -> Ste
     elbo = CompiledELBO(infer.Trace_ELBO()) if loss == "CompiledELBO" else getattr(infer, loss)()
     svi = infer.SVI(model, guide, pyro.optim.Adagrad({"lr": STEP_SIZE, "eps": 1e-8}), loss=elbo)
 
-    def steps(number: int) -> None:
-        with warnings.catch_warnings(category=torch.jit.TracerWarning, action="ignore"):  # of Pyro's own code
-            for _ in range(number):
-                svi.step(data[torch.from_numpy(next(batches))])
-        _wait(device)
+    steps = _in_torch(lambda: svi.step(data[torch.from_numpy(next(batches))]), device)
 
-    return steps
+    def quiet(number: int) -> None:
+        with warnings.catch_warnings(category=torch.jit.TracerWarning, action="ignore"):  # of Pyro's own code
+            steps(number)
+
+    return quiet
 
 
 def pyro_programs(shape: Shape, name: str, encoder: Any, decoder: Any) -> tuple[Program, Program]:
@@ -304,20 +306,11 @@ def numpyro_programs(shape: Shape) -> tuple[Program, Program]:
     from jax import numpy as jnp
     from numpyro import distributions as dist
 
-    rng = np.random.default_rng(0)
-    sizes = {
-        "encoder": ((shape.n_x, shape.n_hidden), (shape.n_hidden, 2 * shape.n_latent)),
-        "decoder": ((shape.n_latent, shape.n_hidden), (shape.n_hidden, shape.n_x)),
-    }
-    start = {
-        f"{network}.{layer}": 0.01 * rng.standard_normal(size).astype(np.float32)
-        for network, layers in sizes.items()
-        for layer, size in enumerate(layers)
-    }
+    start = dict(zip(("encoder", "decoder"), weights_of(shape), strict=True))
 
     def network(name: str, inputs: Any) -> tuple[Any, Any]:
-        weights = [numpyro.param(f"{name}.{layer}", start[f"{name}.{layer}"]) for layer in range(2)]
-        biases = [numpyro.param(f"{name}.b{layer}", jnp.zeros(sizes[name][layer][1])) for layer in range(2)]
+        weights = [numpyro.param(f"{name}.{i}", weight) for i, weight in enumerate(start[name])]
+        biases = [numpyro.param(f"{name}.b{i}", jnp.zeros(weight.shape[1])) for i, weight in enumerate(start[name])]
         decay = sum((each**2).sum() for each in (*weights, *biases))
         return jnp.tanh(inputs @ weights[0] + biases[0]) @ weights[1] + biases[1], decay
 

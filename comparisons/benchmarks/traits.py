@@ -1,13 +1,13 @@
 """What of a backend decides where its cost shows, asked of the backend itself on a problem of no size."""
 
 from functools import cache
-from typing import Any
 
 import numpy as np
 
 from comparisons.runner.training import training
 from inference import AllSettings
 from inference.base import Backend, Batch, Engine, State, arrays
+from inference.nested import flat
 from models.vae import VaeBernoulli
 
 N = 7  # training points: a size that nothing else has here
@@ -16,7 +16,7 @@ MODEL = VaeBernoulli(n_x=5, n_latent=2, n_hidden=3)
 
 def remembers(engine: Engine, backend: str) -> bool:
     """Say whether its state has a row for each training point."""
-    return any(value.shape[:1] == (N,) for value in _leaves(_built(engine, backend)[1]))
+    return any(value.shape[:1] == (N,) for value in flat(_built(engine, backend)[1]).values())
 
 
 def leaps(engine: Engine, backend: str) -> bool:
@@ -44,7 +44,3 @@ def _built(engine: Engine, backend: str) -> tuple[Backend, State]:
 
 def _images() -> np.ndarray:
     return np.random.default_rng(0).random((N, MODEL.n_x), dtype=np.float32)
-
-
-def _leaves(state: State) -> list[Any]:
-    return [leaf for v in state.values() for leaf in (_leaves(v) if isinstance(v, dict) else [v])]

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from comparisons.checks import base
-from comparisons.checks.base import NothingToCheckError, expect, expect_close, expect_shapes, needed, same_bits
-from comparisons.errors import in_one_line
+from comparisons.checks.base import NothingToCheckError, attempt, expect, expect_close, expect_shapes, needed, same_bits
 from inference import AllSettings
 from inference.base import Array, Backend, Batch, Engine, Info, Key, Method, Posterior, Settings, State, arrays, numpys
+from inference.nested import flat, nested
 from models.base import Model
 from models.linear_gaussian import LinearGaussian, log_px, maximum_likelihood
 from models.vae import VaeBernoulli
@@ -50,7 +50,7 @@ class Case:
     def __init__(
         self, card: Method, engine: Engine, problem: tuple[Model, np.ndarray] | None = None, **settings: Any
     ) -> None:
-        self.card, self.factory, self.engine = card, card.build, engine
+        self.card, self.engine = card, engine
         known = {f.name for f in fields(card.settings)}
         self.settings = card.settings(**{name: v for name, v in {**SETTINGS, **settings}.items() if name in known})
         self.model, self.x = problem or linear()
@@ -61,7 +61,7 @@ class Case:
     def backend(self) -> Backend:
         """The backend, built."""
         with needed("the backend could not be built; see is_a_backend"):
-            built = self.factory(self.engine, self.model, self.settings)
+            built = self.card.build(self.engine, self.model, self.settings)
         if not isinstance(built, Backend):
             raise NothingToCheckError("what was built is not a Backend; see is_a_backend")
         return built
@@ -83,7 +83,7 @@ class Case:
         kind = type(self.engine.array(0.0))
         with needed("there is no state to begin with; see state_is_nested_dicts_of_arrays") as hold:
             state = self.init()
-            hold(all(isinstance(value, kind) for value in _flat(state).values()))
+            hold(all(isinstance(value, kind) for value in flat(state).values()))
         return state
 
     @cached_property
@@ -108,10 +108,24 @@ class Case:
 
         return self.engine.compile(step)
 
+    def scan(self, state: State, first: int, x: np.ndarray) -> tuple[State, Info]:
+        """Take CHUNK steps in one compiled loop, as training does, from number `first` on."""
+        steps = np.arange(first, first + CHUNK)
+        rows = np.stack([rows_of(int(step)) for step in steps])
+        return self._scan(state, *map(self.engine.array, (x, steps, rows)))
+
     @cached_property
-    def scan(self) -> Callable[[State, int, np.ndarray], tuple[State, Info]]:
-        """Take CHUNK steps as training does, from number `first` on: f(state, first, x) -> (state, infos)."""
-        return compiled_scan(self.engine, self.backend)
+    def _scan(self) -> Any:
+        engine, backend = self.engine, self.backend
+
+        def train(state: State, x: Array, steps: Array, rows: Array) -> tuple[State, Info]:
+            def one(state: State, item: tuple[Array, Array]) -> tuple[State, Info]:
+                step, rows = item
+                return backend.step(engine.fold_in(engine.key(4), step), state, Batch(x[rows], rows, M / N))
+
+            return engine.scan(one, state, (steps, rows))
+
+        return engine.compile(train)
 
     @cached_property
     def fit(self) -> tuple[np.ndarray, Values]:
@@ -135,7 +149,7 @@ class Case:
 
     def numpy(self, state: State) -> Values:
         """Copy a state to NumPy, flat."""
-        return numpys(self.engine, _flat(state))
+        return numpys(self.engine, flat(state))
 
     def theta_of(self, state: State) -> Values:
         """Copy the theta of a state to NumPy."""
@@ -144,26 +158,6 @@ class Case:
     def value(self, number: Array) -> float:
         """Return a scalar of the engine's as a number."""
         return float(self.engine.numpy(number))
-
-
-def compiled_scan(engine: Engine, backend: Backend) -> Callable[[State, int, np.ndarray], tuple[State, Info]]:
-    """Return what takes CHUNK steps in one loop."""
-
-    def train(state: State, x: Array, steps: Array, rows: Array) -> tuple[State, Info]:
-        def one(state: State, item: tuple[Array, Array]) -> tuple[State, Info]:
-            step, rows = item
-            return backend.step(engine.fold_in(engine.key(4), step), state, Batch(x[rows], rows, M / N))
-
-        return engine.scan(one, state, (steps, rows))
-
-    compiled = engine.compile(train)
-
-    def scan(state: State, first: int, x: np.ndarray) -> tuple[State, Info]:
-        steps = np.arange(first, first + CHUNK)
-        rows = np.stack([rows_of(int(step)) for step in steps])
-        return compiled(state, engine.array(x), engine.array(steps), engine.array(rows))
-
-    return scan
 
 
 def rows_of(step: int, m: int = M) -> np.ndarray:
@@ -176,10 +170,8 @@ def rows_of(step: int, m: int = M) -> np.ndarray:
 
 def is_a_backend(case: Case) -> None:
     """factory(engine, model, settings) returns an inference.base.Backend of three callables; the others may be None."""
-    try:
-        built = case.factory(case.engine, case.model, case.settings)
-    except (Exception, SystemExit) as error:
-        expect(False, in_one_line(error), "a Backend", "accept (engine, model, settings)")
+    with attempt("a Backend", "accept (engine, model, settings)"):
+        built = case.card.build(case.engine, case.model, case.settings)
     mend = "return Backend(init, step, theta, posterior), or None for the last where the method has no q"
     optional = ("posterior", "theta_posterior")
     expect(isinstance(built, Backend), f"a {type(built).__name__}", "an inference.base.Backend", mend)
@@ -193,7 +185,7 @@ def state_is_nested_dicts_of_arrays(case: Case) -> None:
     state, kind = case.init(), type(case.engine.array(0.0))
     mend = "keep keys, counters and numbers as arrays: engine.array(0.0)"
     expect(isinstance(state, dict), f"a state of type {type(state).__name__}", "a dict", mend)
-    for name, value in _flat(state).items():
+    for name, value in flat(state).items():
         expect(isinstance(value, kind), f"{name}, a {type(value).__name__}", f"a {kind.__name__}", mend)
     named = all(isinstance(name, str) and "/" not in name for name in _names(state))
     expect(named, f"the names {_names(state)}", "strings without a slash", "rename them")
@@ -229,7 +221,7 @@ def step_returns_state_and_info(case: Case) -> None:
 
 def state_keeps_its_form(case: Case) -> None:
     """A step keeps the state's names, shapes and types, as a compiled loop over steps needs, and drops gradients."""
-    before, after = _flat(case.start), _flat(case.after[0])
+    before, after = flat(case.start), flat(case.after[0])
     form, found = ({k: (tuple(v.shape), str(v.dtype)) for k, v in state.items()} for state in (before, after))
     differ = {name for name in {*form, *found} if form.get(name) != found.get(name)}
     words = "; ".join(
@@ -305,7 +297,7 @@ def step_leaves_its_input(case: Case) -> None:
 def state_survives_numpy(case: Case) -> None:
     """A state saved as NumPy arrays and read back continues as if it had not been, to the last bit."""
     saved = case.numpy(case.after[0])
-    restored = _nested({name: case.engine.array(value) for name, value in saved.items()})
+    restored = nested({name: case.engine.array(value) for name, value in saved.items()})
     kept = case.numpy(restored)
     differ = [name for name in saved if not same_bits({name: saved[name]}, {name: kept[name]})]
     mend = "keep in the state all that the next step needs, as float32 or as the engine's integers"
@@ -340,10 +332,8 @@ def one_datapoint_will_do(case: Case) -> None:
 def not_finite_data_are_no_crash(case: Case) -> None:
     """A batch of NaN raises no exception: a run that diverges is stopped by its caller, and says so."""
     _ = case.after
-    try:
+    with attempt("a state and an Info", "leave it to the caller to stop such a run"):
         case.step(case.start, 0, x=np.full_like(case.x, np.nan))
-    except (Exception, SystemExit) as error:
-        expect(False, in_one_line(error), "a state and an Info", "leave it to the caller to stop such a run")
 
 
 def another_model_will_do(case: Case) -> None:
@@ -382,10 +372,8 @@ def posterior_takes_rows(case: Case) -> None:
     mend = (
         "let the last of `args` hold one row for each datapoint, an array or a flat dict of them, and be all that does"
     )
-    try:
+    with attempt(expected, mend):
         part = _score(case, q.take(case.engine.array(rows)), z[rows])
-    except Exception as error:
-        expect(False, in_one_line(error), expected, mend)
     expect_close(part, whole[rows], "scores", expected, mend)
 
 
@@ -472,26 +460,6 @@ def _score(case: Case, q: Posterior, z: np.ndarray) -> np.ndarray:
 
 def _finite(values: Values) -> bool:
     return all(np.isfinite(value).all() for value in values.values())
-
-
-def _flat(state: State, prefix: str = "") -> dict[str, Any]:
-    """Flatten nested dicts to names with slashes, as a checkpoint does."""
-    result: dict[str, Any] = {}
-    for name, value in state.items():
-        result |= _flat(value, f"{prefix}{name}/") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return result
-
-
-def _nested(values: dict[str, Any]) -> State:
-    """Undo `_flat`."""
-    state: State = {}
-    for name, value in values.items():
-        *folders, last = name.split("/")
-        inner = state
-        for folder in folders:
-            inner = inner.setdefault(folder, {})
-        inner[last] = value
-    return state
 
 
 def _names(state: State) -> list[Any]:

@@ -71,6 +71,15 @@ def expect(holds: Any, found: str, expected: str, mend: str) -> None:
         raise BrokenError(f"Found {found}; expected {expected}. To mend it, {mend}.")
 
 
+@contextmanager
+def attempt(expected: str, mend: str) -> Iterator[None]:
+    """Raise BrokenError, with the exception as what was found, where anything within fails."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        expect(False, in_one_line(error), expected, mend)
+
+
 def expect_shapes(found: Mapping[str, Any], shaped: Mapping[str, Sequence[int]], mend: str, where: str = "") -> None:
     """Raise BrokenError unless arrays have these names and shapes, in any order."""
     same = {name: np.shape(value) for name, value in found.items()} == {name: tuple(s) for name, s in shaped.items()}

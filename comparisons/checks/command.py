@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
 
 import inference
 from comparisons.checks.base import FAIL, SKIPPED, Outcome
@@ -23,10 +22,10 @@ def subjects(
     named: dict[str, list[str]], sizes: dict[str, int], device: str = "cpu", guide: str = parts.NONE
 ) -> Iterator[Subject]:
     """Yield every model and backend on every engine that is named, once all are found. Raises FlagError."""
-    found: list[Any] = [("model", name, parts.factory(name, guide)) for name in named["model"]]
-    found += [("backend", name, parts.named("backend", name)) for name in named["backend"]]
+    models = {name: parts.factory(name, guide) for name in named["model"]}
+    backends = {name: parts.named("backend", name) for name in named["backend"]}
     engines = [_engine(name, device) for name in named["engine"]]
-    for name, build in ((name, build) for kind, name, build in found if kind == "model"):
+    for name, build in models.items():
         refusals: list[str] = []
         with suppress(Exception, SystemExit):  # said by the checks
             model = build(*(sizes[name] for name in ("n_x", "n_latent", "n_hidden")))
@@ -37,13 +36,12 @@ def subjects(
     from comparisons.checks.backend import check_backend
     from comparisons.checks.model import check_model
 
-    check: dict[str, Callable[[Any, Engine], list[Outcome]]] = {
-        "model": lambda factory, engine: check_model(factory, engine, **sizes),
-        "backend": check_backend,
-    }
-    for kind, name, one in found:
+    for name, build in models.items():
         for engine in engines:
-            yield f"{kind} {name} on {engine.name}", partial(check[kind], one, engine)
+            yield f"model {name} on {engine.name}", partial(check_model, build, engine, **sizes)
+    for name, card in backends.items():
+        for engine in engines:
+            yield f"backend {name} on {engine.name}", partial(check_backend, card, engine)
 
 
 def told(subjects: Iterator[Subject]) -> int:

@@ -9,20 +9,22 @@ import numpy as np
 
 import inference
 from comparisons.checks import base
-from comparisons.checks.base import NothingToCheckError, expect, expect_close, expect_shapes, needed, same_bits
+from comparisons.checks.base import NothingToCheckError, attempt, expect, expect_close, expect_shapes, needed, same_bits
 from comparisons.checks.contract import apart, breach, latent_sites
 from comparisons.errors import in_one_line
 from inference import ENGINES
-from inference.base import Array, Engine, Params, Posterior, Program, arrays, numpys, repeated
+from inference.base import Array, Engine, Params, Posterior, Program, arrays, join, numpys, repeated
 from inference.latents import Latents, latents
 from inference.rows import generative, packed, recognition, width, widths
 from models.base import Model
 
 Factory = Callable[[int, int, int], Model]
+Values = dict[str, np.ndarray]
 
 N = 5  # datapoints that are scored
 DRAWS = 20_000  # of one site, whose range a density is integrated over
 NUMPY: Any = SimpleNamespace(xp=np)
+PROGRAMS = ("generative", "recognition")
 HEAVY = 25  # interquartile ranges: a range beyond is one of heavy tails (a normal's is 6, an exponential's 9)
 
 
@@ -33,11 +35,24 @@ def check_model(
     return base.run(CHECKS, Case(factory, engine, n_x, n_latent, n_hidden))
 
 
-class Sized:
-    """What a model's rows and sites are like."""
+class Case:
+    """A model on an engine, and what it is tried on: theta and phi at random, datapoints that it draws itself."""
 
-    engine: Engine
-    model: Model
+    def __init__(self, factory: Factory, engine: Engine, n_x: int, n_latent: int, n_hidden: int) -> None:
+        self.factory, self.engine = factory, engine
+        self.n_x, self.n_latent, self.n_hidden = n_x, n_latent, n_hidden
+        self._compiled = cache(engine.compile)
+
+    @cached_property
+    def model(self) -> Model:
+        """The model at the sizes of the case."""
+        with needed("the model could not be built; see is_a_model"):
+            built = self.factory(self.n_x, self.n_latent, self.n_hidden)
+        if not isinstance(built, Model):
+            raise NothingToCheckError("what was built is not a Model; see is_a_model")
+        if (getattr(built, "n_x", None), getattr(built, "n_latent", None)) != (self.n_x, self.n_latent):
+            raise NothingToCheckError("the model has other sizes; see is_a_model")
+        return built
 
     @cached_property
     def latents(self) -> Latents:
@@ -50,62 +65,29 @@ class Sized:
         """Return rows [n, d] with covariates at random, which are positive."""
         return np.random.default_rng(7).uniform(0.5, 1.5, (n, width(self.model))).astype(np.float32)
 
+    def of_q(self, *leading: int) -> dict[str, tuple[int, ...]]:
+        """Return the shapes [*leading, ...] of what recognition draws, by name."""
+        return {site.name: (*leading, *site.event) for site in self.latents.sites}
+
     def shapes(self, n: int) -> dict[str, tuple[int, ...]]:
-        """Return what generative draws for n datapoints, by name."""
-        latent = {site.name: (n, *site.event) for site in self.latents.sites}
+        """Return the shapes of what generative draws for n datapoints, by name."""
         seen = {name: (n, widths(self.model)[name]) for name in self.model.observed}
-        return {**latent, **dict.fromkeys(self.model.summed, (n,)), **seen}
-
-    @property
-    def of_q(self) -> dict[str, tuple[int, ...]]:
-        """What recognition draws for one datapoint, by name."""
-        return {site.name: site.event for site in self.latents.sites}
-
-
-class Case(Sized):
-    """A model on an engine, and what it is tried on: theta and phi at random, datapoints that it draws itself."""
-
-    def __init__(self, factory: Factory, engine: Engine, n_x: int, n_latent: int, n_hidden: int) -> None:
-        self.factory, self.engine = factory, engine
-        self.n_x, self.n_latent, self.n_hidden = n_x, n_latent, n_hidden
+        return {**self.of_q(n), **dict.fromkeys(self.model.summed, (n,)), **seen}
 
     @cached_property
-    def model(self) -> Model:  # type: ignore[override]
-        """The model at the sizes of the case."""
-        with needed("the model could not be built; see is_a_model"):
-            built = self.factory(self.n_x, self.n_latent, self.n_hidden)
-        if not isinstance(built, Model):
-            raise NothingToCheckError("what was built is not a Model; see is_a_model")
-        if (getattr(built, "n_x", None), getattr(built, "n_latent", None)) != (self.n_x, self.n_latent):
-            raise NothingToCheckError("the model has other sizes; see is_a_model")
-        return built
-
-    @cache
-    def resized(self, n_x: int, n_latent: int) -> "Case":
-        """The same model at other sizes, which it may refuse."""
-        _ = self.model
-        try:
-            self.factory(n_x, n_latent, self.n_hidden)
-        except ValueError as error:
-            sizes = f"n_x = {n_x} and n_latent = {n_latent}"
-            raise NothingToCheckError(f"the model refuses {sizes}: {in_one_line(error, with_type=False)}") from None
-        return Case(self.factory, self.engine, n_x, n_latent, self.n_hidden)
-
-    @cached_property
-    def theta(self) -> dict[str, np.ndarray]:
-        """Generative parameters at random."""
-        return base.random_like(self._initial[0], 1)
-
-    @cached_property
-    def phi(self) -> dict[str, np.ndarray]:
-        """Variational parameters at random."""
-        return base.random_like(self._initial[1], 2)
-
-    @cached_property
-    def _initial(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    def params(self) -> tuple[Values, Values]:
+        """Theta and phi at random."""
         with needed("init gives no parameters; see init_matches_theta_shapes"):
             theta, phi = ({**group} for group in self.model.init(0))
-        return theta, phi
+        return base.random_like(theta, 1), base.random_like(phi, 2)
+
+    @property
+    def theta(self) -> Values:
+        return self.params[0]
+
+    @property
+    def phi(self) -> Values:
+        return self.params[1]
 
     @cached_property
     def z(self) -> np.ndarray:
@@ -121,108 +103,64 @@ class Case(Sized):
         return np.asarray(packed(NUMPY, self.model, drawn, self.like(N)), np.float32)
 
     @cached_property
-    def base_scores(self) -> dict[str, np.ndarray]:
+    def base_scores(self) -> Values:
         """Both programs' scores of (z, x), one finite number for each datapoint, by name."""
         with needed("a program does not draw or score; see recognition_draws_the_latents"):
             drawn = self.draw_q(self.x)
-            found = {name: score(self.z, self.x) for name, score in self.scores.items()}
-        if {name: value.shape for name, value in drawn.items()} != {n: (N, *e) for n, e in self.of_q.items()}:
+            found = {program: self.score(program, self.z, self.x) for program in PROGRAMS}
+        if {name: value.shape for name, value in drawn.items()} != self.of_q(N):
             raise NothingToCheckError("recognition does not draw z as it should; see recognition_draws_the_latents")
         if not all(value.shape == (N,) and np.isfinite(value).all() for value in found.values()):
             raise NothingToCheckError("a score is not one finite number; see one_score_per_datapoint")
         return found
 
-    @cached_property
-    def programs(self) -> "Programs":
-        """The model's programs, on the engine."""
-        return Programs(self.engine, self.model)
-
-    def draw_joint(self, n: int, key: int = 0) -> dict[str, np.ndarray]:
-        """Draw n datapoints of the model."""
-        program = generative(self.model, self.engine.array(self.like(n)))
-        return self.programs.draw(program, arrays(self.engine, self.theta), key=key)
-
-    def draw_q(self, x: np.ndarray, key: int = 0, copies: int = 0) -> dict[str, np.ndarray]:
-        """Draw from q(z | x), `copies` times inside one more plate where that is told."""
-        program = recognition(self.model)
-        program = repeated(program, copies) if copies else program
-        return self.programs.draw(program, arrays(self.engine, self.phi), self.engine.array(x), key=key)
-
-    def joint(self, z: np.ndarray, x: np.ndarray, theta: dict[str, np.ndarray] | None = None) -> np.ndarray:
-        """Score log p(x, z | theta) [..., n]."""
-        return self._run(self.programs.log_joint, self.theta if theta is None else theta, z, x)
-
-    def q(self, z: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Score log q(z | x, phi) [..., n]."""
-        return self._run(self.programs.log_q, self.phi, z, x)
-
-    def given_z(self, z: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Score log p(x | z, theta) [n], by the distribution that the program samples x from."""
-        return self._run(self.programs.log_decoder, self.theta, z, x)
-
-    def prior(self, z: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Score log p(z | theta) [n]."""
-        return self._run(self.programs.log_prior, self.theta, z, x)
-
-    def _run(self, function: Callable[..., Array], *args: Any) -> np.ndarray:
-        _ = self.latents  # found by running the program, and not while it is recorded
-        return self.programs.run(function, *args)
-
-    def scores_of_sites(self, values: dict[str, np.ndarray], x: np.ndarray) -> dict[str, np.ndarray]:
-        """Score both programs [n] at values of the latent sites."""
-        joint, q = self.programs.log_joint_of_sites, self.programs.log_q_of_sites
-        return {"generative": self._run(joint, self.theta, values, x), "recognition": self._run(q, self.phi, values, x)}
-
-    @property
-    def scores(self) -> dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]:
-        """Both programs' scores of (z, x), by name."""
-        return {"generative": self.joint, "recognition": self.q}
-
-
-class Programs:
-    """A model's programs on an engine."""
-
-    def __init__(self, engine: Engine, model: Model) -> None:
-        self.engine, self.model = engine, model
-        self._compiled = cache(engine.compile)
-
-    def run(self, function: Callable[..., Array], *args: Any) -> np.ndarray:
-        """Call a function compiled, on NumPy arrays and dicts of them, as the suite calls models."""
-        placed = (arrays(self.engine, a) if isinstance(a, dict) else self.engine.array(a) for a in args)
-        return np.asarray(self.engine.numpy(self._compiled(function)(*placed)))
-
-    def draw(self, program: Program, *args: Any, key: int = 0) -> dict[str, np.ndarray]:
+    def draw(self, program: Program, *args: Any, key: int = 0) -> Values:
         """Draw every site of a program: not compiled, since compiling a draw takes far longer than making a few."""
         return numpys(self.engine, self.engine.draw(self.engine.key(key), program, *args))
 
-    def log_joint(self, theta: Params, z: Array, x: Array) -> Array:
-        """Score log p(x, z | theta) [..., n], from arrays of the engine, not compiled."""
-        return self.sites.log_joint(self.sites.at(theta), x, z)
+    def draw_joint(self, n: int, key: int = 0) -> Values:
+        """Draw n datapoints of the model."""
+        program = generative(self.model, self.engine.array(self.like(n)))
+        return self.draw(program, arrays(self.engine, self.theta), key=key)
 
-    def log_prior(self, theta: Params, z: Array, x: Array) -> Array:
-        """Score log p(z | theta) [..., n], from arrays of the engine, not compiled."""
-        return self.sites.log_prior(self.sites.at(theta), x, z)
+    def draw_q(self, x: np.ndarray, key: int = 0, copies: int = 0) -> Values:
+        """Draw from q(z | x), `copies` times inside one more plate where that is told."""
+        program = recognition(self.model)
+        program = repeated(program, copies) if copies else program
+        return self.draw(program, arrays(self.engine, self.phi), self.engine.array(x), key=key)
 
-    def log_q(self, phi: Params, z: Array, x: Array) -> Array:
-        """Score log q(z | x, phi) [..., n], from arrays of the engine, not compiled."""
-        return self.sites.log_q(Posterior(recognition(self.model), (phi, x)), self.sites.at({}), z)
+    @cached_property
+    def densities(self) -> dict[str, Callable[[Params, Array, Array], Array]]:
+        """Log densities [..., n] in nats at (theta, z, x), the last at (phi, z, x), on arrays of the engine."""
+        model, sites = self.model, self.latents
+        return {
+            "generative": lambda theta, z, x: sites.log_joint(sites.at(theta), x, z),
+            "prior": lambda theta, z, x: sites.log_prior(sites.at(theta), x, z),
+            "x given z": lambda theta, z, x: sites.score(theta, x, sites.values(sites.at(theta), z), model.observed),
+            "recognition": lambda phi, z, x: sites.log_q(Posterior(recognition(model), (phi, x)), sites.at({}), z),
+        }
 
-    def log_joint_of_sites(self, theta: Params, values: Params, x: Array) -> Array:
-        """Score log p(x, values | theta) [n], from arrays of the engine, not compiled."""
-        return self.sites.score(theta, x, values)
+    def score(self, density: str, z: np.ndarray, x: np.ndarray, params: Values | None = None) -> np.ndarray:
+        """Score a density [..., n] at theta or phi, those of the case unless told: compiled, as the suite does."""
+        own = self.phi if density == "recognition" else self.theta
+        return self.run(self.densities[density], own if params is None else params, z, x)
 
-    def log_q_of_sites(self, phi: Params, values: Params, x: Array) -> Array:
-        """Score log q(values | x, phi) [n], from arrays of the engine, not compiled."""
-        return self.engine.log_prob(recognition(self.model), values, phi, x)
+    def run(self, function: Callable[..., Array], *args: Any) -> np.ndarray:
+        """Call a function compiled, on NumPy arrays and dicts of them."""
+        placed = (arrays(self.engine, a) if isinstance(a, dict) else self.engine.array(a) for a in args)
+        return np.asarray(self.engine.numpy(self._compiled(function)(*placed)))
 
-    def log_decoder(self, theta: Params, z: Array, x: Array) -> Array:
-        """Score log p(x | z, theta) [n], from arrays of the engine, not compiled."""
-        return self.sites.score(theta, x, self.sites.values(self.sites.at(theta), z), self.model.observed)
 
-    @property
-    def sites(self) -> Latents:
-        """The model's latent sites."""
-        return latents(self.engine, self.model)
+@cache
+def resized(case: Case, n_x: int, n_latent: int) -> Case:
+    """Return the case of the same model at other sizes, which it may refuse."""
+    _ = case.model
+    try:
+        case.factory(n_x, n_latent, case.n_hidden)
+    except ValueError as error:
+        sizes = f"n_x = {n_x} and n_latent = {n_latent}"
+        raise NothingToCheckError(f"the model refuses {sizes}: {in_one_line(error, with_type=False)}") from None
+    return Case(case.factory, case.engine, n_x, n_latent, case.n_hidden)
 
 
 # What a model is built from
@@ -231,10 +169,8 @@ class Programs:
 def is_a_model(case: Case) -> None:
     """factory(n_x, n_latent, n_hidden) returns a models.base.Model that has these n_x and n_latent."""
     sizes = case.n_x, case.n_latent, case.n_hidden
-    try:
+    with attempt(f"a Model from the sizes {sizes}", "accept (n_x, n_latent, n_hidden)"):
         built = case.factory(*sizes)
-    except (Exception, SystemExit) as error:
-        expect(False, in_one_line(error), f"a Model from the sizes {sizes}", "accept (n_x, n_latent, n_hidden)")
     mend = "subclass models.base.Model, and implement all that it marks abstract"
     expect(isinstance(built, Model), f"a {type(built).__name__}", "a models.base.Model", mend)
     found = getattr(built, "n_x", None), getattr(built, "n_latent", None)
@@ -248,10 +184,8 @@ def equal_settings_are_one_model(case: Case) -> None:
     one, two = case.model, case.factory(case.n_x, case.n_latent, case.n_hidden)
     mend = "make the class a frozen dataclass: @dataclass(frozen=True)"
     expect(one == two, "two models of the same sizes that differ", "that they are equal", mend)
-    try:
+    with attempt("a model that can be hashed", mend):
         found = hash(one), hash(two)
-    except TypeError as error:
-        expect(False, in_one_line(error), "a model that can be hashed", mend)
     expect(found[0] == found[1], "two hashes of equal models", "one", mend)
     try:
         other = case.factory(case.n_x + 1, case.n_latent, case.n_hidden)
@@ -283,7 +217,7 @@ def init_is_float32_numpy(case: Case) -> None:
 
 def init_is_a_function_of_the_seed(case: Case) -> None:
     """init gives the same bits for the same seed, and other ones for another seed."""
-    first, again, other = (_flat(case.model.init(seed)) for seed in (7, 7, 8))
+    first, again, other = (join(theta=theta, phi=phi) for theta, phi in map(case.model.init, (7, 7, 8)))
     mend = "draw every value from np.random.default_rng(seed)"
     expect(same_bits(first, again), "other values from the same seed", "the same bits", mend)
     if case.model.engines and same_bits(first, other):
@@ -317,8 +251,7 @@ def generative_draws_latents_and_x(case: Case) -> None:
 def recognition_draws_the_latents(case: Case) -> None:
     """recognition samples every latent site of generative, in the same shape, and no others."""
     mend = 'sample each inside ppl.plate("data", x.shape[0]), with .to_event(1) on its distribution'
-    expected = {name: (N, *event) for name, event in case.of_q.items()}
-    expect_shapes(case.draw_q(case.x), expected, mend, f" for x [{N}, {case.n_x}]")
+    expect_shapes(case.draw_q(case.x), case.of_q(N), mend, f" for x [{N}, {case.n_x}]")
 
 
 def draws_are_functions_of_the_key(case: Case) -> None:
@@ -328,7 +261,7 @@ def draws_are_functions_of_the_key(case: Case) -> None:
         first, again, other = draw(0), draw(0), draw(1)
         mend = "draw all noise with ppl.sample, and none with NumPy or the library's own generator"
         expect(same_bits(first, again), f"other draws of {name} from the same key", "the same bits", mend)
-        for site in case.of_q:
+        for site in case.of_q():
             differ = (first[site] != other[site]).any()
             expect(differ, f"the same {site} of {name} from two keys", "other draws", mend)
 
@@ -336,10 +269,10 @@ def draws_are_functions_of_the_key(case: Case) -> None:
 def one_score_per_datapoint(case: Case) -> None:
     """log_prob of either program is one finite number, in nats, for each datapoint [n]."""
     x = case.x
-    if case.draw_q(x).keys() != case.of_q.keys():
+    if case.draw_q(x).keys() != case.of_q().keys():
         raise NothingToCheckError("recognition does not draw z as it should; see recognition_draws_the_latents")
-    for name, score in case.scores.items():
-        found = score(case.z, x)
+    for name in PROGRAMS:
+        found = case.score(name, case.z, x)
         mend = "put .to_event(1) on every distribution, so that a datapoint's numbers are summed"
         expect(found.shape == (N,), f"{name} scores of shape {list(found.shape)}", f"[{N}] for n = {N}", mend)
         finite = "finite numbers for draws of the model itself"
@@ -351,7 +284,7 @@ def draws_gain_leading_axes(case: Case) -> None:
     _ = case.base_scores
     mend = "keep every distribution inside the plate, and let none fix its batch shape by hand"
     for name, z in case.draw_q(case.x, copies=3).items():
-        shape = (3, N, *case.of_q[name])
+        shape = case.of_q(3, N)[name]
         expected = f"{name} {list(shape)}"
         expect(z.shape == shape, f"{name} {list(z.shape)} for 3 draws of {N} datapoints", expected, mend)
         expect((z[0] != z[1]).any(), "the same draw three times", "three fresh ones", mend)
@@ -362,49 +295,49 @@ def one_datapoint_is_enough(case: Case) -> None:
     _ = case.base_scores
     z, x = case.z[:1], case.x[:1]
     drawn = {**case.draw_joint(1), **{f"{name} of q": value for name, value in case.draw_q(x).items()}}
-    expected = {**case.shapes(1), **{f"{name} of q": (1, *event) for name, event in case.of_q.items()}}
+    expected = {**case.shapes(1), **{f"{name} of q": shape for name, shape in case.of_q(1).items()}}
     mend = "do not squeeze axes of length one"
     expect_shapes(drawn, expected, mend, " at n = 1")
-    for name, score in case.scores.items():
-        expect(score(z, x).shape == (1,), f"a score of {name} of shape {score(z, x).shape}", "[1]", mend)
+    for name in PROGRAMS:
+        found = case.score(name, z, x)
+        expect(found.shape == (1,), f"a score of {name} of shape {found.shape}", "[1]", mend)
 
 
 def one_latent_is_enough(case: Case) -> None:
     """The model draws and scores with one latent variable."""
     _ = case.base_scores
-    small = case.resized(case.n_x, 1)
+    small = resized(case, case.n_x, 1)
     mend = "neither squeeze the axis of the latent variables nor count on a second one"
     try:
         _ = small.x
     except NothingToCheckError:
         drawn = small.draw_joint(N)  # which says what is wrong, if it raises
         expect(False, base.shapes(drawn), base.listed(small.shapes(N)), mend)
-    for name, score in small.scores.items():
-        found = score(small.z, small.x)
+    for name in PROGRAMS:
+        found = small.score(name, small.z, small.x)
         expect(found.shape == (N,) and np.isfinite(found).all(), f"{name} scores {found}", f"{N} numbers", mend)
-    expect_shapes(small.draw_q(small.x), {name: (N, *event) for name, event in small.of_q.items()}, mend)
+    expect_shapes(small.draw_q(small.x), small.of_q(N), mend)
 
 
 def sample_axes_stay(case: Case) -> None:
     """z with leading sample axes [L, n, k] scores as L separate ones: [L, n], for both programs."""
     _ = case.base_scores
     z = np.random.default_rng(4).standard_normal((2, 3, N, case.latents.size)).astype(np.float32)
-    for name, score in case.scores.items():
-        each = np.array([[score(z[i, j], case.x) for j in range(3)] for i in range(2)])
+    for name in PROGRAMS:
+        each = np.array([[case.score(name, z[i, j], case.x) for j in range(3)] for i in range(2)])
         mend = "use matmul and broadcasting from the right, and reshape nothing by n"
         expected = f"[2, 3, {N}] with the scores of six separate [{N}, {case.latents.size}]"
-        expect_close(score(z, case.x), each, f"{name} scores of z [2, 3, n, k]", expected, mend)
+        expect_close(case.score(name, z, case.x), each, f"{name} scores of z [2, 3, n, k]", expected, mend)
 
 
 def datapoints_are_independent(case: Case) -> None:
     """A datapoint's score does not depend on the others: permuted rows give permuted scores, a subset its own."""
     order = np.random.default_rng(5).permutation(N)
     for name, whole in case.base_scores.items():
-        score = case.scores[name]
         for rows in (order, np.array([3, 1])):
             what = f"{name} scores of rows {rows.tolist()} alone and among all"
             mend = "compute nothing across datapoints: no mean over a batch, no batch normalisation"
-            expect_close(score(case.z[rows], case.x[rows]), whole[rows], what, "the same scores", mend)
+            expect_close(case.score(name, case.z[rows], case.x[rows]), whole[rows], what, "the same scores", mend)
 
 
 def prior_of_z_is_normalised(case: Case) -> None:
@@ -413,14 +346,13 @@ def prior_of_z_is_normalised(case: Case) -> None:
     engine, x = small.engine, small.x[:1]
     place = small.latents.at(arrays(engine, small.theta))
     draws = engine.numpy(small.latents.drawn(engine.key(1), place, engine.array(np.repeat(x, DRAWS, axis=0))))
-    total = _mass(lambda z: small.prior(z, np.repeat(x, len(z), axis=0)), draws)
     mend = "let one ppl.sample both draw and score each latent site; scale or add nothing"
-    expect(abs(total - 1) < 0.02, f"a total of {total:.3f}", "1 within 2 %", mend)
+    _hold_total(lambda z: small.score("prior", z, np.repeat(x, len(z), axis=0)), draws, mend)
 
 
 def x_given_z_is_normalised(case: Case) -> None:
     """What is observed integrates, or for whole numbers sums, to 1 given z, tried with two columns of x."""
-    small = case.resized(2, case.n_latent)
+    small = resized(case, 2, case.n_latent)
     model, engine = small.model, small.engine
     each = [widths(model)[name] for name in model.observed]
     if sum(each) > 2:
@@ -429,18 +361,15 @@ def x_given_z_is_normalised(case: Case) -> None:
     values = small.latents.values(small.latents.at(arrays(engine, small.theta)), engine.array(z))
     given = engine.ppl.condition(generative(model, engine.array(like)), values)
     _ = case.base_scores  # where there are none, there is nothing to say of their total
-    drawn = small.programs.draw(given, arrays(engine, small.theta))
+    drawn = small.draw(given, arrays(engine, small.theta))
 
     def score(seen: np.ndarray) -> np.ndarray:
         cut = dict(zip(model.observed, np.split(seen, np.cumsum(each)[:-1], axis=1), strict=True))
-        n = len(seen)
-        return small.given_z(
-            np.repeat(small.z[:1], n, axis=0), packed(NUMPY, model, cut, np.repeat(like[:1], n, axis=0))
-        )
+        at = np.zeros(len(seen), int)
+        return small.score("x given z", z[at], packed(NUMPY, model, cut, like[at]))
 
-    total = _mass(score, np.concatenate([drawn[name] for name in model.observed], 1))
-    mend = "add the density's normalising constant"
-    expect(abs(total - 1) < 0.02, f"a total of {total:.3f}", "1 within 2 %", mend)
+    draws = np.concatenate([drawn[name] for name in model.observed], 1)
+    _hold_total(score, draws, "add the density's normalising constant")
 
 
 def recognition_is_normalised(case: Case) -> None:
@@ -449,9 +378,8 @@ def recognition_is_normalised(case: Case) -> None:
     engine, x = small.engine, small.x[:1]
     drawn = arrays(engine, small.draw_q(np.repeat(x, DRAWS, axis=0)))
     draws = engine.numpy(small.latents.coordinates(small.latents.at({}), drawn))
-    total = _mass(lambda z: small.q(z, np.repeat(x, len(z), axis=0)), draws)
     mend = "let one ppl.sample both draw and score z; scale or add nothing"
-    expect(abs(total - 1) < 0.02, f"a total of {total:.3f}", "1 within 2 %", mend)
+    _hold_total(lambda z: small.score("recognition", z, np.repeat(x, len(z), axis=0)), draws, mend)
 
 
 def _fewest(case: Case) -> Case:
@@ -460,7 +388,7 @@ def _fewest(case: Case) -> Case:
     Raises NothingToCheckError where that makes more than two numbers.
     """
     for n_x in (case.n_x, 2):
-        small = case.resized(n_x, 1)
+        small = resized(case, n_x, 1)
         if small.latents.size <= 2:
             return small
     raise NothingToCheckError("its fewest latent sites have more than two coordinates, too many for a fine grid")
@@ -470,7 +398,7 @@ def not_finite_theta_is_no_crash(case: Case) -> None:
     """A theta of NaN gives scores that are not finite, and no exception: its caller stops a run that diverges."""
     _ = case.base_scores
     theta = {name: np.full_like(value, np.nan) for name, value in case.theta.items()}
-    found = case.joint(case.z, case.x, theta)
+    found = case.score("generative", case.z, case.x, theta)
     mend = "validate nothing inside the program, and replace no number that is not finite"
     expect(not np.isfinite(found).any(), f"scores {found}", "none that is finite", mend)
 
@@ -483,7 +411,8 @@ def gradients_are_finite_differences(case: Case) -> None:
     _ = case.base_scores
 
     def score(values: Params, x: Array) -> Array:
-        return case.programs.log_joint({name: value for name, value in values.items() if name != "z"}, values["z"], x)
+        theta = {name: value for name, value in values.items() if name != "z"}
+        return case.densities["generative"](theta, values["z"], x)
 
     _hold_gradient(case, score, {**case.theta, "z": case.z}, case.x)
 
@@ -491,7 +420,7 @@ def gradients_are_finite_differences(case: Case) -> None:
 def recognition_gradients_are_finite_differences(case: Case) -> None:
     """The gradient of log q(z | x) in every parameter of phi is finite and equals finite differences."""
     _ = case.base_scores
-    _hold_gradient(case, case.programs.log_q, case.phi, case.z, case.x)
+    _hold_gradient(case, case.densities["recognition"], case.phi, case.z, case.x)
 
 
 def recognition_is_reparameterised(case: Case) -> None:
@@ -506,10 +435,8 @@ def recognition_is_reparameterised(case: Case) -> None:
 
     mend = "use a distribution that is reparameterised, such as Normal, and detach nothing"
     expected = "a gradient other than zero in some parameter of phi"
-    try:
+    with attempt(expected, mend):
         _, gradient = engine.value_and_grad(total)(arrays(engine, case.phi))
-    except Exception as error:
-        expect(False, in_one_line(error), expected, mend)
     found = numpys(engine, gradient)
     finite = all(np.isfinite(value).all() for value in found.values())
     expect(finite, "a gradient that is not finite", "finite numbers", mend)
@@ -526,7 +453,7 @@ def prior_samples_theta(case: Case) -> None:
     def program(ppl: Any) -> None:
         returned.update(case.model.prior(ppl))
 
-    found = case.programs.draw(program)
+    found = case.draw(program)
     expected = {name: tuple(shape) for name, shape in case.model.theta_shapes.items()}
     wanted = base.listed(expected)
     mend = "leave `prior` as models.base.Model has it, or sample the names of theta_shapes"
@@ -537,7 +464,7 @@ def prior_samples_theta(case: Case) -> None:
 
 def prior_is_standard_normal(case: Case) -> None:
     """log p(theta) is one number, that of N(0, I) over every parameter: what --theta map stands for."""
-    found = case.programs.run(lambda theta: case.engine.log_prob(case.model.prior, theta), case.theta)
+    found = case.run(lambda theta: case.engine.log_prob(case.model.prior, theta), case.theta)
     flat = np.concatenate([value.ravel() for value in case.theta.values()]).astype(np.float64)
     expected = -0.5 * (np.square(flat) + np.log(2 * np.pi)).sum()
     mend = "leave `prior` as models.base.Model has it"
@@ -549,12 +476,10 @@ def prior_is_standard_normal(case: Case) -> None:
 
 def compiled_is_eager(case: Case) -> None:
     """Compiled scores of both programs are those of the program as it stands."""
-    engine, programs = case.engine, case.programs
-    z, x = engine.array(case.z), engine.array(case.x)
-    _ = case.base_scores
-    eager = programs.log_joint(arrays(engine, case.theta), z, x), programs.log_q(arrays(engine, case.phi), z, x)
+    engine, z, x = case.engine, case.engine.array(case.z), case.engine.array(case.x)
     mend = "let nothing in the program depend on the values of arrays, only on their shapes"
-    for (name, found), expected in zip(case.base_scores.items(), map(engine.numpy, eager), strict=True):
+    for (name, found), params in zip(case.base_scores.items(), case.params, strict=True):
+        expected = engine.numpy(case.densities[name](arrays(engine, params), z, x))
         expect_close(found, expected, f"{name} scores", "the same numbers compiled and not", mend)
 
 
@@ -572,21 +497,24 @@ def engines_agree(case: Case) -> None:
         twin, _ = Case(case.factory, other, case.n_x, case.n_latent, case.n_hidden), case.base_scores
         # The sites and not their coordinates, which each engine lays by draws of its own.
         values = numpys(case.engine, case.latents.values(case.latents.at({}), case.engine.array(case.z)))
-        for program, here in case.scores_of_sites(values, case.x).items():
+        for program in PROGRAMS:
+            here, there = (_score_of_sites(one, program, values, case.x) for one in (case, twin))
             what = f"{program} scores on {case.engine.name} and {name}"
             mend = "keep to names that torch and jax.numpy share and that mean the same in both"
-            expect_close(here, twin.scores_of_sites(values, case.x)[program], what, "the same numbers", mend)
+            expect_close(here, there, what, "the same numbers", mend)
 
 
 CHECKS = base.checks_of(__name__)
 
 
-def _flat(groups: tuple[dict[str, np.ndarray], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Join theta and phi under names that do not clash."""
-    return {f"{group}.{name}": v for group, values in zip("tp", groups, strict=True) for name, v in values.items()}
+def _score_of_sites(case: Case, program: str, values: Values, x: np.ndarray) -> np.ndarray:
+    """Score a program [n] at values of the latent sites."""
+    if program == "generative":
+        return case.run(case.latents.score, case.theta, x, values)
+    return case.run(partial(case.engine.log_prob, recognition(case.model)), values, case.phi, x)
 
 
-def _hold_gradient(case: Case, score: Callable[..., Array], at: dict[str, np.ndarray], *args: np.ndarray) -> None:
+def _hold_gradient(case: Case, score: Callable[..., Array], at: Values, *args: np.ndarray) -> None:
     """Compare the gradient of score(at, *args).sum(), along one direction in each parameter, with central differences.
 
     Two step sizes, extrapolated; the tolerance covers float32's rounding of the scores.
@@ -595,7 +523,7 @@ def _hold_gradient(case: Case, score: Callable[..., Array], at: dict[str, np.nda
     differentiate = engine.compile(engine.value_and_grad(lambda values, *args: score(values, *args).sum()))
     evaluate, placed = engine.compile(score), [engine.array(value) for value in args]
 
-    def total(values: dict[str, np.ndarray]) -> tuple[float, float]:
+    def total(values: Values) -> tuple[float, float]:
         each = engine.numpy(evaluate(arrays(engine, values), *placed)).astype(np.float64)
         return float(each.sum()), float(np.abs(each).sum())
 
@@ -618,6 +546,12 @@ def _hold_gradient(case: Case, score: Callable[..., Array], at: dict[str, np.nda
         words = f"a slope of {slope:.4g} along a direction in {name}"
         mend = "detach nothing and round nothing on the way from the parameters to the score"
         expect(abs(slope - expected) <= tolerance, words, f"{expected:.4g} by finite differences", mend)
+
+
+def _hold_total(log_density: Callable[[np.ndarray], np.ndarray], draws: np.ndarray, mend: str) -> None:
+    """Raise BrokenError unless a density integrates to 1 over the range of draws [m, d]."""
+    total = _mass(log_density, draws)
+    expect(abs(total - 1) < 0.02, f"a total of {total:.3f}", "1 within 2 %", mend)
 
 
 def _mass(log_density: Callable[[np.ndarray], np.ndarray], draws: np.ndarray) -> float:

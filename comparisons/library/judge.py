@@ -159,16 +159,8 @@ class Judged:
         """A line for each metric: its mean, `stderr` of that, the share `flagged`, seconds, and a status."""
         import pandas as pd
 
-        lines = [
-            (
-                name,
-                *one.mean(),
-                one.flagged,
-                self.seconds[name],
-                "contradicted" if name in self.contradictions else "ok",
-            )
-            for name, one in self.estimates.items()
-        ]
+        status = {name: "contradicted" if name in self.contradictions else "ok" for name in self.estimates}
+        lines = [(n, *one.mean(), one.flagged, self.seconds[n], status[n]) for n, one in self.estimates.items()]
         return pd.DataFrame(lines, columns=["metric", "mean", "stderr", "flagged", "seconds", "status"])
 
     @property
