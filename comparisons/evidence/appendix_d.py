@@ -22,7 +22,7 @@ from comparisons.evidence.base import Estimate, Estimator, Facts, Keeper, StartS
 from comparisons.evidence.blocks import by_blocks
 from comparisons.evidence.draws import Chains, Draws, Moves, begun, continued, evaluations, moved, posterior_draws
 from comparisons.evidence.journal import Columns
-from comparisons.evidence.means import log_mean_exp
+from comparisons.evidence.means import LOG_2PI, log_mean_exp
 from comparisons.evidence.mixing import ess, rhat
 from inference.base import Key, Posterior, setting
 
@@ -33,7 +33,6 @@ DEFENSE = 1e-6  # of q is the prior
 MAX_HELD_OUT = 250  # draws of a half that score a bandwidth
 MULTIPLES = (0.35, 0.5, 0.7, 1.0, 1.4, 2.0)  # of Scott's bandwidth, among which it is chosen
 MAX_PAIRS = 4_000_000  # of draws whose distances are held at once
-LOG_2PI = float(np.log(2 * np.pi))
 unflagged = partial(setting, flag=False)  # no cell of a grid was ever told another value
 
 
