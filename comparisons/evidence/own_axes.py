@@ -148,10 +148,7 @@ def _refined(
 
 def _seeds(grids: _Grids, owner: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the cells from which the first grids grow, grid [m] and place [m, k]: those nearest to all starts."""
-    first, last = (np.searchsorted(grids.owner, owner, side) for side in ("left", "right"))
-    count = last - first
-    start = np.repeat(np.arange(len(owner)), count)
-    grid = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count) + np.repeat(first, count)
+    start, grid = np.nonzero(owner[:, None] == grids.owner)
     offset = np.linalg.solve(grids.basis[grid], (z[start] - grids.origin[grid])[:, :, None])[:, :, 0]
     place = np.rint(offset / SPACING)
     inside = (np.abs(place) < 2 ** (SIDE - 1) - 2).all(1)
@@ -190,14 +187,9 @@ def _grown(
         where = np.searchsorted(cells.code, new)
         cells = _Cells(np.insert(cells.code, where, new), np.insert(cells.height, where, height))
         growing = new[(height > top[grid] - depth) & whole[grid]]
-        new = np.unique(np.concatenate([_unknown(cells, growing + step) for step in steps]))
+        new = np.unique(growing[:, None] + steps)
+        new = new[np.isnan(_looked_up(cells.code, cells.height, new, np.nan))]
     return cells, whole
-
-
-def _unknown(cells: _Cells, code: np.ndarray) -> np.ndarray:
-    """Return those of the codes that no cell has."""
-    place = np.minimum(np.searchsorted(cells.code, code), max(len(cells.code) - 1, 0))
-    return code[cells.code[place] != code]
 
 
 def _scored(scorer: Scorer, grids: _Grids, grid: np.ndarray, u: np.ndarray) -> np.ndarray:
@@ -277,7 +269,7 @@ def _place(code: np.ndarray, k: int) -> np.ndarray:
     return (code[:, None] >> shifts & (2**SIDE - 1)) - 2 ** (SIDE - 1)
 
 
-def _looked_up(code: np.ndarray, height: np.ndarray, wanted: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
+def _looked_up(code: np.ndarray, height: np.ndarray, wanted: np.ndarray, otherwise: np.ndarray | float) -> np.ndarray:
     """Return the height of the cells `wanted` [p] where they are known, else `otherwise` [p]."""
     place = np.minimum(np.searchsorted(code, wanted), len(code) - 1)
     return np.where(code[place] == wanted, height[place], otherwise)
