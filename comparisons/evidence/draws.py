@@ -155,21 +155,17 @@ def settling_rates(count: int) -> np.ndarray:
 
 def starting_points(target: Target, origin: Posterior | None, key: Key, chains: int) -> Array:
     """Return z [chains, n, k], drawn from `origin`, or from the prior p(z) where there is none."""
-    if origin:
-        return _start(target.engine, target.model, origin.program, chains)(key, target.place, origin.args)
-    return _start_at_prior(target.engine, target.model, chains)(key, target.place, target.x)
+    start = _start(target.engine, target.model, origin.program if origin else None, chains)
+    return start(key, target.place, target.x, *(origin.args if origin else ()))
 
 
 @cache
-def _start(engine: Engine, model: Model, program: Program, chains: int) -> Any:
-    sites, many = latents(engine, model), repeated(program, chains)
-    return engine.compile(lambda key, place, args: sites.coordinates(place, engine.draw(key, many, *args)))
-
-
-@cache
-def _start_at_prior(engine: Engine, model: Model, chains: int) -> Any:
+def _start(engine: Engine, model: Model, program: Program | None, chains: int) -> Any:
     sites = latents(engine, model)
-    return engine.compile(lambda key, place, x: sites.drawn(key, place, x, chains))
+    if program is None:
+        return engine.compile(lambda key, place, x: sites.drawn(key, place, x, chains))
+    many = repeated(program, chains)
+    return engine.compile(lambda key, place, x, *args: sites.coordinates(place, engine.draw(key, many, *args)))
 
 
 @cache
