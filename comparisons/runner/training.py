@@ -129,11 +129,6 @@ class Trainer:
         """Return the generative parameters as they stand."""
         return self.backend.theta(standing.state)
 
-    def taken(self, split: str, count: int) -> tuple[Array, Array | None]:
-        """Return the first points of a split, and their indices where they are training points."""
-        x, indices = points(self.data, split, count)
-        return self.engine.array(x), None if indices is None else self.engine.array(indices)
-
     def initial(self, step_size: float) -> State:
         """Return the state before any step."""
         experiment = self.cell.experiment
