@@ -123,8 +123,12 @@ def annealed_ends(target: Target, seed: int, chains: int, max_memory: float = 1e
 
     Where temperatures are few, one weight of many is by far the largest: who looks for modes wants all ends.
     """
-    log_w, _, z = _by_parts(_forward, target, _to_ends(chains, max_memory), seed, (1, 0, 1))
-    return z, log_w
+
+    def ends(part: _Part) -> Columns:
+        log_w, _, z, _ = _forward(part)
+        return z, log_w
+
+    return _by_parts(ends, target, _to_ends(chains, max_memory), seed, (1, 1))
 
 
 def _to_ends(chains: int, max_memory: float) -> AnnealedSettings:
