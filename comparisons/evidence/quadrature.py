@@ -59,13 +59,14 @@ class QuadratureSettings(MemorySettings):
 def quadrature(target: Target, settings: QuadratureSettings, seed: int = 0) -> Estimate:
     """Return log p(x) for each datapoint, in nats; `stderr` is the difference between its last two levels.
 
-    `tolerance` is that difference, in nats, below which a datapoint is done; `max_memory` bounds the working arrays, in
-    bytes. Diagnostics, per datapoint: `levels`, how often its cells were halved; `nodes`, how many it took in all;
-    `again`, whether it was in doubt, and integrated again; and `flagged`, where the posterior is not resolved: then
-    `stderr` is a guess. Raises ValueError for n_latent > 3.
+    Diagnostics, per datapoint: `levels`, how often its cells were halved; `nodes`, how many it took in all; `again`,
+    whether it was in doubt, and integrated again; and `flagged`, where the posterior is not resolved: then `stderr` is
+    a guess. Raises ValueError for n_latent > 3.
     """
     hold(_refuses(target.facts, settings))
-    return _integrated(target._replace(q=None), settings, HALF_WIDTH)
+    found, flagged = _integrated(target._replace(q=None), settings, HALF_WIDTH)
+    diagnostics = {"levels": found.levels, "nodes": found.nodes, "again": found.doubt, "flagged": flagged}
+    return Estimate(found.value, found.error, systematic=True, diagnostics=diagnostics)
 
 
 def _refuses(facts: Facts, settings: QuadratureSettings) -> str:
@@ -80,8 +81,8 @@ def _refuses(facts: Facts, settings: QuadratureSettings) -> str:
 CARD = Estimator(quadrature, QuadratureSettings, version=4, refuses=_refuses, rank=1)
 
 
-def _integrated(target: Target, settings: QuadratureSettings, half_width: float) -> Estimate:
-    """Return log p(x), beginning with a grid of this half width; wider ones follow where mass lies at its edge."""
+def _integrated(target: Target, settings: QuadratureSettings, half_width: float) -> tuple["_Found", np.ndarray]:
+    """Begin with a grid of this half width; wider ones follow where mass lies at its edge. Say what is flagged too."""
     n, k = len(target.x), target.latents.size
     spacing = SPACING[k] * half_width / HALF_WIDTH
     # Scores of a block are held in float32 and float64; and one that is broken off should not cost many minutes.
@@ -91,24 +92,18 @@ def _integrated(target: Target, settings: QuadratureSettings, half_width: float)
     settings = QuadratureSettings(tolerance=settings.tolerance, max_memory=max(settings.max_memory, MIN_MEMORY))
     among = (target.take(np.arange(start, min(start + rows, n))) for start in range(0, n, rows))
     found = _Found(*joined([once(partial(_block, each, settings, half_width)) for each in among]))
-    flagged, again = ~np.isfinite(found.value), found.doubt.copy()
-    outside = np.flatnonzero(found.touching)
+    flagged = ~np.isfinite(found.value) | found.touching
+    doubtful, outside = np.flatnonzero(found.doubt), np.flatnonzero(found.touching)
     if len(outside) and half_width < 64 * HALF_WIDTH:
-        wider = _integrated(target.take(outside), settings, 2 * half_width)
-        assert wider.diagnostics is not None
-        found.value[outside], found.error[outside] = wider.value, wider.stderr
-        found.levels[outside] = wider.diagnostics["levels"]
-        found.nodes[outside] += wider.diagnostics["nodes"]
-        flagged[outside], again[outside] = wider.doubtful, wider.diagnostics["again"]
-    else:
-        flagged[outside] = True
-    doubtful = np.flatnonzero(found.doubt)
+        wider, flagged[outside] = _integrated(target.take(outside), settings, 2 * half_width)
+        wider.nodes[:] += found.nodes[outside]
+        for column, further in zip(found, wider, strict=True):
+            column[outside] = further
     size = int(np.clip(settings.max_memory / (BYTES * MAX_NODES), 1, MAX_DOUBTFUL))
     for start in range(0, len(doubtful), size):
         points = doubtful[start : start + size]
         flagged[points] = _integrated_again(target, points, found, settings)
-    diagnostics = {"levels": found.levels, "nodes": found.nodes, "again": again, "flagged": flagged}
-    return Estimate(found.value, found.error, systematic=True, diagnostics=diagnostics)
+    return found, flagged
 
 
 class _Found(NamedTuple):
