@@ -73,12 +73,9 @@ class AppendixDSettings(StartSettings):
 def appendix_d(target: Target, settings: AppendixDSettings, seed: int = 0) -> Estimate:
     """Return the paper's estimate of log p(x) for each datapoint, in nats, by chains that are begun here, anew.
 
-    It is doubtful where `start` is the prior: see `appendix_d_kept` for the authors' reading. Each of `hmc_chains`
-    chains makes `hmc_draws` draws after a warm-up that tunes its step size: the first half serves to fit the density,
-    the second is weighed. `density` is a Gaussian `kde` whose bandwidth is chosen by held-out score, or one `normal`
-    with full covariance. The defaults are the paper's: 50 draws, 4 leapfrog steps, chains that start at the prior. A
-    chain that starts in a mode of little mass stays there, and its draws look well mixed; with `start="annealed"`
-    chains begin where annealed ones end, which finds the modes. `stderr` reckons with the draws' autocorrelation.
+    It is doubtful where `start` is the prior: see `appendix_d_kept` for the authors' reading. A chain that starts in a
+    mode of little mass stays there, and its draws look well mixed; with `start="annealed"` chains begin where annealed
+    ones end, which finds the modes. `stderr` reckons with the draws' autocorrelation.
 
     Diagnostics per datapoint: `rhat` (rank-normalised, of split chains), `ess` and `acceptance` of the draws,
     `bandwidth`, and `flagged`: rhat > 1.1, ess < 10, a stuck chain, a singular covariance, or draws of which one makes

@@ -121,10 +121,7 @@ def moved(target: Target, key: Key, chains: Chains, leapfrog: int, max_memory: f
 def continued(
     target: Target, key: Key, chains: Chains, draws: int, leapfrog: int, max_memory: float = 1e9
 ) -> tuple[Draws, Chains]:
-    """Return draws from p(z | x, theta) for each datapoint, after the burn-in, and where the chains then are.
-
-    Step sizes are frozen while draws are made: what is drawn comes from chains that leave the posterior as it is.
-    """
+    """Return draws from p(z | x, theta) for each datapoint, after the burn-in, and where the chains then are."""
     burn_key, draw_key = target.engine.split(key)
     chains = moved(target, burn_key, chains, leapfrog, max_memory)
     moves = Moves(warmup=0, draws=draws, leapfrog=leapfrog)
