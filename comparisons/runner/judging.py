@@ -47,15 +47,13 @@ class Judge:
         """Add the rows of a stop, on from where `standing` was left. Raises DivergedError."""
         works = {split: works_of(self.trainer, self.keeping, standing, split) for split in SPLITS}
         for split, metric in self._owed[len(standing.judging) :]:
-            standing.since, passed = time.perf_counter(), self.trainer.clock()
+            standing.since, passed = time.perf_counter(), self.trainer.clock(standing)
             with kept_in(standing.journal):
                 found, fit_steps = works[split][metric]()
             value, stderr = found.mean()
             if not (math.isfinite(value) and math.isfinite(stderr)):
                 raise DivergedError(f"{metric} is not finite at step {standing.step}")
-            seconds, compiling = passed()
-            standing.compile_seconds += compiling
-            seconds += standing.spent
+            seconds = passed() + standing.spent
             told = {"fit_steps": fit_steps, "n_points": found.points, "flagged": found.flagged}
             row = self._row(standing, split, metric, value, stderr, eval_seconds=round(seconds, 3), **told)
             row["status"] = self._status(row, found, works[split]["elbo_nats"])
@@ -204,12 +202,10 @@ class Keeping:
         if standing.step < self.due(standing):
             return
         for split in self.x:
-            passed = self.trainer.clock()
+            passed = self.trainer.clock(standing)
             standing.chains[split] = self.keeper.look(*self._asked(standing, split), standing.chains[split])
             self._count(standing, split, judged=False)
-            seconds, compiling = passed()
-            standing.chain_seconds[split] += seconds
-            standing.compile_seconds += compiling
+            standing.chain_seconds[split] += passed()
         standing.looked = standing.step
 
     def estimate(self, standing: Standing, split: str) -> Estimate:
