@@ -57,11 +57,7 @@ def annealed(target: Target, settings: AnnealedSettings, seed: int = 0) -> Estim
     is narrow or latent variables are many, most datapoints are flagged at the default 200 temperatures. A mode that no
     chain meets remains unknown. Raises ValueError for a start that is not there.
     """
-
-    def forward(part: _Part) -> Columns:
-        return _forward(part, _tune(part))[:2]
-
-    log_w, acceptance = _by_parts(forward, target, settings, seed, (1, 0))
+    log_w, acceptance = _by_parts(_forward, target, settings, seed, (1, 0))
     halves = [log_w] if settings.start == "prior" else np.split(log_w, 2)
     value, stderr = log_mean_exp(log_w)[0], _error(halves)
     spread = halves[0].std(0, ddof=1)
@@ -90,8 +86,7 @@ def bidirectional(target: Target, z: Array, settings: AnnealedSettings, seed: in
     hold_exact_draws("bidirectional", target, z)
 
     def both(part: _Part) -> Columns:
-        log_steps = _tune(part)
-        forward, _, _ = _forward(part, log_steps)
+        forward, *_, log_steps = _forward(part)
         return forward, _backward(part, z[target.engine.array(part.rows)], log_steps)
 
     forward, backward = _by_parts(both, target, settings, seed, (1, 1))
@@ -113,7 +108,7 @@ def annealed_points(target: Target, seed: int, count: int, max_memory: float = 1
     """
 
     def chosen(part: _Part) -> Columns:
-        log_w, _, z = _forward(part, _tune(part))
+        log_w, _, z, _ = _forward(part)
         # Systematic resampling: a chain that holds a share s of the weight is drawn s count times, give or take one.
         share = np.cumsum(np.exp(log_w - np.logaddexp.reduce(log_w)), 0)
         at = (np.arange(count)[:, None] + np.random.default_rng([seed, part.number]).random(log_w.shape[1])) / count
@@ -130,7 +125,7 @@ def annealed_ends(target: Target, seed: int, chains: int, max_memory: float = 1e
     """
 
     def ends(part: _Part) -> Columns:
-        log_w, _, z = _forward(part, _tune(part))
+        log_w, _, z, _ = _forward(part)
         return z, log_w
 
     return _by_parts(ends, target, _to_ends(chains, max_memory), seed, (1, 1))
@@ -173,8 +168,7 @@ class _Part(NamedTuple):
     target: Target
     key: Key
     chains: int
-    temperatures: int
-    leapfrog: int
+    settings: AnnealedSettings
 
     def start(self, number: int, chains: int) -> Array:
         """Return where chains start, [chains, n, k]: the first half of them at q, where there is one."""
@@ -188,20 +182,8 @@ class _Part(NamedTuple):
         return engine.array(np.concatenate([engine.numpy(half) for half in halves]))
 
 
-class _Plan(NamedTuple):
-    """What each of T moves does, [T] each: a chain is weighed by f_after / f_before, and moved at temperature `at`.
-
-    Step sizes follow the acceptance at `rates`; where there are none they are given.
-    """
-
-    before: np.ndarray
-    after: np.ndarray
-    at: np.ndarray
-    rates: np.ndarray | None = None
-
-
 class _Path(NamedTuple):
-    """Per temperature and datapoint [T, n]."""
+    """Per move and datapoint [T, n]."""
 
     log_step: Array
     acceptance: Array
@@ -210,17 +192,17 @@ class _Path(NamedTuple):
 def _by_parts(
     work: Callable[[_Part], Columns], target: Target, settings: AnnealedSettings, seed: int, axes: tuple[int, ...]
 ) -> Columns:
-    """Return the columns of work(part) for all datapoints, each with these along its one of `axes`."""
+    """Return the columns of work(part) for all datapoints, as many as `axes`, along which these lie in each."""
     hold(_refuses(target.facts, settings))
     engine, chains = target.engine, settings.annealed_chains
     if settings.start == "prior":
         target = target._replace(q=None)
     else:  # halves that each have a spread
         chains = max(4, chains + chains % 2)
-    lengths = chains, settings.temperatures, settings.annealed_leapfrog
 
     def block(number: int, rows: np.ndarray, count: int) -> Columns:
-        return work(_Part(number, rows, target.take(rows), engine.fold_in(engine.key(seed), number), *lengths))
+        key = engine.fold_in(engine.key(seed), number)
+        return work(_Part(number, rows, target.take(rows), key, chains, settings))
 
     size = pairs_within(settings.max_memory, target.model) // max(chains, PILOT_CHAINS)
     return by_blocks(block, len(target.x), size, axes)
@@ -233,23 +215,18 @@ def _error(halves: Sequence[np.ndarray]) -> np.ndarray:
     return np.asarray(np.sqrt(sum(np.square(s * skewed_error(half)) for s, half in zip(share, halves, strict=True))))
 
 
-def _tune(part: _Part) -> Array:
-    """Return log step sizes [T, n]: those that gave a pilot run its acceptance."""
-    b = schedule(part.temperatures)
-    still = np.zeros(SETTLING)
-    before, after = np.concatenate([still, b[:-1]]), np.concatenate([still, b[1:]])
-    rates = np.concatenate([settling_rates(SETTLING), np.full(part.temperatures, 0.2)])
-    first = np.full((len(rates), len(part.rows)), np.log(INITIAL_STEP_SIZE))
-    z, plan = part.start(0, PILOT_CHAINS), _Plan(before, after, after, rates)
-    _, path, _ = _run(part, 1, z, plan, part.target.engine.array(first))
-    return part.target.engine.array(path.log_step[SETTLING:])
+def _forward(part: _Part) -> tuple[np.ndarray, np.ndarray, np.ndarray, Array]:
+    """Return log w [chains, n], mean acceptance [n], and the ends z [chains, n, k] of chains led to the posterior.
 
-
-def _forward(part: _Part, log_steps: Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return log w [chains, n], mean acceptance [n], and the ends z [chains, n, k] of chains led to the posterior."""
-    b = schedule(part.temperatures)
-    log_w, path, z = _run(part, 3, part.start(2, part.chains), _Plan(b[:-1], b[1:], b[1:]), log_steps)
-    return log_w, path.acceptance.mean(0), z
+    And the log step sizes [T, n] of their moves: those that gave a pilot run its acceptance.
+    """
+    engine, b = part.target.engine, schedule(part.settings.temperatures)
+    rates = np.concatenate([settling_rates(SETTLING), np.full(len(b) - 1, 0.2)])
+    first = engine.array(np.full((len(rates), len(part.rows)), np.log(INITIAL_STEP_SIZE)))
+    _, _, tuned, _ = _led(part, 1, part.start(0, PILOT_CHAINS), _stayed(b), first, rates)
+    log_steps = engine.array(tuned[SETTLING:])
+    log_w, z, _, acceptance = _led(part, 3, part.start(2, part.chains), b, log_steps)
+    return log_w, acceptance.astype(np.float64).mean(0), z, log_steps
 
 
 def _backward(part: _Part, z: Array, log_steps: Array) -> np.ndarray:
@@ -257,41 +234,48 @@ def _backward(part: _Part, z: Array, log_steps: Array) -> np.ndarray:
 
     All chains of a datapoint have z in common: moves at b = 1 first take them apart, and each stays an exact draw.
     """
-    engine, count = part.target.engine, part.temperatures
-    b = schedule(count)[::-1]
-    still = np.ones(SETTLING)
-    before, after = np.concatenate([still, b[:-1]]), np.concatenate([still, b[1:]])
-    order = np.concatenate([np.full(SETTLING, count - 1), np.arange(count)[::-1]])
+    engine, b = part.target.engine, schedule(part.settings.temperatures)
+    order = engine.array(_stayed(np.arange(len(b) - 1)[::-1]))
     chains = z + engine.array(np.zeros((part.chains, 1, 1)))
-    plan, steps = _Plan(before, after, before), log_steps[engine.array(order)]
-    return _run(part, 4, chains, plan, steps, weigh_first=False)[0]
+    return _led(part, 4, chains, _stayed(b[::-1]), log_steps[order], weigh_first=False)[0]
 
 
-def _run(
-    part: _Part, number: int, z: Array, plan: _Plan, log_steps: Array, weigh_first: bool = True
-) -> tuple[np.ndarray, _Path, np.ndarray]:
-    """Lead chains from z; return log w [chains, n], the path, and where they end."""
-    (engine, model, _, x, q, _), adapt = part.target, plan.rates is not None
-    anneal = _anneal(engine, model, q.program if q else None, part.leapfrog, adapt, weigh_first)
-    rates = plan.rates if adapt else np.zeros(len(plan.at))
-    columns = (np.arange(len(plan.at)), plan.before, plan.after, plan.at, rates)
-    run = partial(anneal, engine.fold_in(part.key, number), part.target.place, x, q.args if q else ())
+def _stayed(values: np.ndarray) -> np.ndarray:
+    """Return what is given move by move, with its first value for SETTLING moves more."""
+    return np.pad(values, (SETTLING, 0), "edge")
+
+
+def _led(
+    part: _Part,
+    number: int,
+    z: Array,
+    b: np.ndarray,
+    log_steps: Array,
+    rates: np.ndarray | None = None,
+    weigh_first: bool = True,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Lead chains from z through temperatures b [T + 1], by moves of these log step sizes [T, n].
+
+    Where `rates` [T] are given, the step sizes follow the acceptance at these instead. Returns log w [chains, n], the
+    ends z, and of each move the log step size after it, and the acceptance, [T, n] each.
+    """
+    (engine, model, _, x, q, _), adapt = part.target, rates is not None
+    lead = _leading(engine, model, q.program if q else None, part.settings.annealed_leapfrog, adapt, weigh_first)
+    columns = np.arange(len(b) - 1), b[:-1], b[1:], rates if adapt else np.zeros(len(b) - 1)
+    run = partial(lead, engine.fold_in(part.key, number), part.target.place, x, q.args if q else ())
     carry = (z, 0.0 * z[..., 0], log_steps[0])
     (z, log_w, _), (log_step, acceptance) = pieces(engine, run, carry, (log_steps, *map(engine.array, columns)))
-    path = _Path(log_step, acceptance.astype(np.float64))
-    return engine.numpy(log_w).astype(np.float64), path, engine.numpy(z)
+    return engine.numpy(log_w).astype(np.float64), engine.numpy(z), log_step, acceptance
 
 
 @cache
-def _anneal(
+def _leading(
     engine: Engine, model: Model, program: Program | None, leapfrog: int, adapt: bool, weigh_first: bool
 ) -> Any:
-    """Return f(key, place, x, args, count, carry, log_steps, numbers, before, after, at, rates) -> (carry, path).
+    """Return f(key, place, x, args, count, carry, log_steps, numbers, before, after, rates) -> (carry, path).
 
-    A carry is (z, log w, log step).
-
-    One item of the scan weighs a chain by f_after / f_before where it stands, and moves it at temperature `at`: first
-    the one, then the other, as `weigh_first` says.
+    A carry is (z, log w, log step). One item of the scan weighs a chain by f_after / f_before where it stands, and
+    moves it at the temperature after; or moves it at the one before, and then weighs it.
     """
     xp, sites = engine.ppl.xp, latents(engine, model)
 
@@ -307,9 +291,10 @@ def _anneal(
             log_q, joint = ends(z)
             return change * (joint - log_q)
 
-        def one(carry: tuple[Array, Array, Array], item: tuple[Array, ...]) -> tuple[tuple[Array, ...], _Path]:
+        def one(carry: tuple[Array, ...], item: tuple[Array, ...]) -> tuple[tuple[Array, ...], _Path]:
             z, log_w, log_step = carry
-            given, number, before, after, at, rate = item
+            given, number, before, after, rate = item
+            at = after if weigh_first else before
             if not adapt:
                 log_step = given
 
@@ -319,8 +304,8 @@ def _anneal(
 
             if weigh_first:
                 log_w = log_w + weight(z, after - before)
-            move = hmc(engine, log_density, leapfrog, JITTER)
-            z, info = move(engine.fold_in(key, number), z, xp.exp(log_step)[:, None])
+            moved = hmc(engine, log_density, leapfrog, JITTER)
+            z, info = moved(engine.fold_in(key, number), z, xp.exp(log_step)[:, None])
             if not weigh_first:
                 log_w = log_w + weight(z, after - before)
             acceptance = info.acceptance.mean(0)

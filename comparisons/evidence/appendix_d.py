@@ -22,7 +22,7 @@ from comparisons.evidence.base import Estimate, Estimator, Facts, Keeper, StartS
 from comparisons.evidence.blocks import by_blocks
 from comparisons.evidence.draws import Chains, Draws, Moves, begun, continued, evaluations, moved, posterior_draws
 from comparisons.evidence.journal import Columns
-from comparisons.evidence.means import log_mean_exp
+from comparisons.evidence.means import LOG_2PI, log_mean_exp
 from comparisons.evidence.mixing import ess, rhat
 from inference.base import Key, Posterior, setting
 
@@ -33,7 +33,6 @@ DEFENSE = 1e-6  # of q is the prior
 MAX_HELD_OUT = 250  # draws of a half that score a bandwidth
 MULTIPLES = (0.35, 0.5, 0.7, 1.0, 1.4, 2.0)  # of Scott's bandwidth, among which it is chosen
 MAX_PAIRS = 4_000_000  # of draws whose distances are held at once
-LOG_2PI = float(np.log(2 * np.pi))
 unflagged = partial(setting, flag=False)  # no cell of a grid was ever told another value
 
 
@@ -74,12 +73,9 @@ class AppendixDSettings(StartSettings):
 def appendix_d(target: Target, settings: AppendixDSettings, seed: int = 0) -> Estimate:
     """Return the paper's estimate of log p(x) for each datapoint, in nats, by chains that are begun here, anew.
 
-    It is doubtful where `start` is the prior: see `appendix_d_kept` for the authors' reading. Each of `hmc_chains`
-    chains makes `hmc_draws` draws after a warm-up that tunes its step size: the first half serves to fit the density,
-    the second is weighed. `density` is a Gaussian `kde` whose bandwidth is chosen by held-out score, or one `normal`
-    with full covariance. The defaults are the paper's: 50 draws, 4 leapfrog steps, chains that start at the prior. A
-    chain that starts in a mode of little mass stays there, and its draws look well mixed; with `start="annealed"`
-    chains begin where annealed ones end, which finds the modes. `stderr` reckons with the draws' autocorrelation.
+    It is doubtful where `start` is the prior: see `appendix_d_kept` for the authors' reading. A chain that starts in a
+    mode of little mass stays there, and its draws look well mixed; with `start="annealed"` chains begin where annealed
+    ones end, which finds the modes. `stderr` reckons with the draws' autocorrelation.
 
     Diagnostics per datapoint: `rhat` (rank-normalised, of split chains), `ess` and `acceptance` of the draws,
     `bandwidth`, and `flagged`: rhat > 1.1, ess < 10, a stuck chain, a singular covariance, or draws of which one makes

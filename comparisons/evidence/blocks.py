@@ -35,7 +35,8 @@ def by_blocks(
 ) -> Columns:
     """Return the columns of work(number, rows, count) for all blocks of n datapoints, each `once`.
 
-    A column has its datapoints along its one of `axes`; what lies behind the `count` new ones is dropped.
+    A column has its datapoints along its one of `axes`; what lies behind the `count` new ones is dropped, and so are
+    columns beyond the last axis.
     """
 
     def new(number: int, rows: np.ndarray, count: int) -> Columns:

@@ -121,10 +121,7 @@ def moved(target: Target, key: Key, chains: Chains, leapfrog: int, max_memory: f
 def continued(
     target: Target, key: Key, chains: Chains, draws: int, leapfrog: int, max_memory: float = 1e9
 ) -> tuple[Draws, Chains]:
-    """Return draws from p(z | x, theta) for each datapoint, after the burn-in, and where the chains then are.
-
-    Step sizes are frozen while draws are made: what is drawn comes from chains that leave the posterior as it is.
-    """
+    """Return draws from p(z | x, theta) for each datapoint, after the burn-in, and where the chains then are."""
     burn_key, draw_key = target.engine.split(key)
     chains = moved(target, burn_key, chains, leapfrog, max_memory)
     moves = Moves(warmup=0, draws=draws, leapfrog=leapfrog)
@@ -155,21 +152,17 @@ def settling_rates(count: int) -> np.ndarray:
 
 def starting_points(target: Target, origin: Posterior | None, key: Key, chains: int) -> Array:
     """Return z [chains, n, k], drawn from `origin`, or from the prior p(z) where there is none."""
-    if origin:
-        return _start(target.engine, target.model, origin.program, chains)(key, target.place, origin.args)
-    return _start_at_prior(target.engine, target.model, chains)(key, target.place, target.x)
+    start = _start(target.engine, target.model, origin.program if origin else None, chains)
+    return start(key, target.place, target.x, *(origin.args if origin else ()))
 
 
 @cache
-def _start(engine: Engine, model: Model, program: Program, chains: int) -> Any:
-    sites, many = latents(engine, model), repeated(program, chains)
-    return engine.compile(lambda key, place, args: sites.coordinates(place, engine.draw(key, many, *args)))
-
-
-@cache
-def _start_at_prior(engine: Engine, model: Model, chains: int) -> Any:
+def _start(engine: Engine, model: Model, program: Program | None, chains: int) -> Any:
     sites = latents(engine, model)
-    return engine.compile(lambda key, place, x: sites.drawn(key, place, x, chains))
+    if program is None:
+        return engine.compile(lambda key, place, x: sites.drawn(key, place, x, chains))
+    many = repeated(program, chains)
+    return engine.compile(lambda key, place, x, *args: sites.coordinates(place, engine.draw(key, many, *args)))
 
 
 @cache

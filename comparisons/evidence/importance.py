@@ -50,10 +50,9 @@ class ImportanceSettings(MemorySettings):
 def importance(target: Target, settings: ImportanceSettings, seed: int = 0) -> Estimate:
     """Return log of the mean of K = `importance_samples` weights for each datapoint, in nats.
 
-    `proposal` is `hmc`, a mixture of normals fitted to HMC draws from the posterior (`proposals`), or `q`, the
-    target's approximate posterior; `auto` is hmc. Diagnostics per datapoint: `ess`, the effective number of draws
-    (sum w)^2 / sum w^2; `khat`, the shape of the weights' Pareto tail (Vehtari et al. 2024); `flagged`, where khat
-    exceeds min(1 - 1 / log10 K, 0.7), the point from which K draws do not suffice, or ess < 10.
+    Diagnostics per datapoint: `ess`, the effective number of draws (sum w)^2 / sum w^2; `khat`, the shape of the
+    weights' Pareto tail (Vehtari et al. 2024); `flagged`, where khat exceeds min(1 - 1 / log10 K, 0.7), the point from
+    which K draws do not suffice, or ess < 10.
 
     No weight tells of a mode that no draw has met. Of q nothing can: it may leave out half of the posterior and look
     perfect. Of hmc three things can, and flag: the annealed chains' own estimate, where it is higher; modes that one

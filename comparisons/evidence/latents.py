@@ -12,12 +12,12 @@ import numpy as np
 
 from comparisons.evidence.base import Average, Estimate, Target
 from comparisons.evidence.elbo import mean_of, parts
+from comparisons.evidence.means import LOG_2PI
 from inference.base import Engine, Key, Program, repeated
 from inference.latents import latents
 from models.base import Array, Model
 
 THRESHOLD = 0.01  # Burda, Grosse & Salakhutdinov (2015), "Importance Weighted Autoencoders", section 5.2
-LOG_2PI = float(np.log(2 * np.pi))
 
 
 class Use(NamedTuple):

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+LOG_2PI = float(np.log(2 * np.pi))
+
 
 def log_mean_exp(log_w: np.ndarray, effective: np.ndarray | float | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Return log of the mean of exp(log_w [m, n]) over m, [n], and its standard error by the delta method.

@@ -7,13 +7,13 @@ import numpy as np
 
 from comparisons.evidence.base import Target
 from comparisons.evidence.blocks import pairs_within
+from comparisons.evidence.means import LOG_2PI
 from inference.base import Engine
 from inference.latents import latents
 from models.base import Array, Model
 
 STARTS = 8  # peaks of a datapoint that are climbed, the highest first
 APART = 3.0  # standard deviations between two modes that are told apart
-LOG_2PI = float(np.log(2 * np.pi))
 
 
 class Modes(NamedTuple):

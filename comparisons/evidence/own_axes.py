@@ -122,10 +122,10 @@ def _refined(
     log_volume = np.linalg.slogdet(grids.basis)[1]
     for level in range(LEVELS):
         spacing = SPACING / 2**level
-        cells, whole = _grown(scorer, grids, spacing, active, seeds, depth, most)
+        cells, whole, top = _grown(scorer, grids, spacing, active, seeds, depth, most)
         grid = cells.code >> SIDE * k
         result.nodes[:] += np.bincount(grids.owner[grid], minlength=n)
-        sums, bounds = _sums(cells, len(grids.owner), k, depth)
+        sums, bounds = _sums(cells, top, k, depth)
         known = active & whole
         value[known] = (sums + k * np.log(spacing) + log_volume)[known]
         error[known] = bounds[known]
@@ -141,17 +141,14 @@ def _refined(
         active &= ~result.resolved[grids.owner] & ~lost[grids.owner] & (weighed > tolerance / 100)
         if not active.any():
             break
-        among = active[grid] & (cells.height > _top(cells, grid, len(grids.owner))[grid] - DEPTH)
+        among = active[grid] & (cells.height > top[grid] - DEPTH)
         seeds = grid[among], 2 * _place(cells.code[among], k)
     return result
 
 
 def _seeds(grids: _Grids, owner: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the cells from which the first grids grow, grid [m] and place [m, k]: those nearest to all starts."""
-    first, last = (np.searchsorted(grids.owner, owner, side) for side in ("left", "right"))
-    count = last - first
-    start = np.repeat(np.arange(len(owner)), count)
-    grid = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count) + np.repeat(first, count)
+    start, grid = np.nonzero(owner[:, None] == grids.owner)
     offset = np.linalg.solve(grids.basis[grid], (z[start] - grids.origin[grid])[:, :, None])[:, :, 0]
     place = np.rint(offset / SPACING)
     inside = (np.abs(place) < 2 ** (SIDE - 1) - 2).all(1)
@@ -166,11 +163,11 @@ def _grown(
     seeds: tuple[np.ndarray, np.ndarray],
     depth: float,
     most: int,
-) -> tuple[_Cells, np.ndarray]:
+) -> tuple[_Cells, np.ndarray, np.ndarray]:
     """Score the seeds' cells of the active grids, and the neighbours of all cells less than `depth` below the top.
 
-    Returns the cells, and which grids are whole [g]: their datapoint has no more than `most` nodes, nor have they come
-    to the end of the numbers.
+    Returns the cells; which grids are whole [g]: their datapoint has no more than `most` nodes, nor have they come to
+    the end of the numbers; and the height of each grid's highest cell [g], -inf where it has none.
     """
     count, k = grids.origin.shape
     around = np.stack(np.meshgrid(*[[-1, 0, 1]] * k, indexing="ij"), -1).reshape(-1, k)
@@ -190,14 +187,9 @@ def _grown(
         where = np.searchsorted(cells.code, new)
         cells = _Cells(np.insert(cells.code, where, new), np.insert(cells.height, where, height))
         growing = new[(height > top[grid] - depth) & whole[grid]]
-        new = np.unique(np.concatenate([_unknown(cells, growing + step) for step in steps]))
-    return cells, whole
-
-
-def _unknown(cells: _Cells, code: np.ndarray) -> np.ndarray:
-    """Return those of the codes that no cell has."""
-    place = np.minimum(np.searchsorted(cells.code, code), max(len(cells.code) - 1, 0))
-    return code[cells.code[place] != code]
+        new = np.unique(growing[:, None] + steps)
+        new = new[np.isnan(_looked_up(cells.code, cells.height, new, np.nan))]
+    return cells, whole, top
 
 
 def _scored(scorer: Scorer, grids: _Grids, grid: np.ndarray, u: np.ndarray) -> np.ndarray:
@@ -233,13 +225,12 @@ def _log_share(modes: Modes, mode: np.ndarray, z: np.ndarray) -> np.ndarray:
     return result
 
 
-def _sums(cells: _Cells, count: int, k: int, depth: float) -> tuple[np.ndarray, np.ndarray]:
+def _sums(cells: _Cells, top: np.ndarray, k: int, depth: float) -> tuple[np.ndarray, np.ndarray]:
     """Return, for each grid, the log of the sum over its cells, and by what part of itself it may be off, [g] each.
 
     That is the largest of what the cells cannot resolve, and of the difference to a sum over every second cell.
     """
-    grid = cells.code >> SIDE * k
-    top = _top(cells, grid, count)
+    grid, count = cells.code >> SIDE * k, len(top)
     finite = np.where(np.isfinite(top), top, 0.0)
     mass = np.exp(cells.height - finite[grid])
     total = np.bincount(grid, mass, minlength=count)
@@ -252,12 +243,6 @@ def _sums(cells: _Cells, count: int, k: int, depth: float) -> tuple[np.ndarray, 
     with np.errstate(divide="ignore", invalid="ignore"):
         spread = np.abs(2**k * coarser / total[:, None] - 1).max(1)
         return finite + np.log(total), np.maximum(spread, doubtful / total)
-
-
-def _top(cells: _Cells, grid: np.ndarray, count: int) -> np.ndarray:
-    top = np.full(count, -np.inf)
-    np.maximum.at(top, grid, cells.height)
-    return top
 
 
 def _strides(k: int) -> np.ndarray:
@@ -277,7 +262,7 @@ def _place(code: np.ndarray, k: int) -> np.ndarray:
     return (code[:, None] >> shifts & (2**SIDE - 1)) - 2 ** (SIDE - 1)
 
 
-def _looked_up(code: np.ndarray, height: np.ndarray, wanted: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
+def _looked_up(code: np.ndarray, height: np.ndarray, wanted: np.ndarray, otherwise: np.ndarray | float) -> np.ndarray:
     """Return the height of the cells `wanted` [p] where they are known, else `otherwise` [p]."""
     place = np.minimum(np.searchsorted(code, wanted), len(code) - 1)
     return np.where(code[place] == wanted, height[place], otherwise)

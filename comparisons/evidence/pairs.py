@@ -12,6 +12,7 @@ import numpy as np
 
 from comparisons.evidence.base import Target
 from comparisons.evidence.blocks import pairs_within
+from comparisons.evidence.means import LOG_2PI
 from inference.base import Engine
 from inference.latents import Latents, latents
 from inference.rows import widths
@@ -19,7 +20,6 @@ from models.base import Array, Model
 
 PAIRS = 4096  # (datapoint, z) pairs scored in one call, where memory allows as many
 FEW = (256, 1024)  # of a call that has no more, so that a handful does not cost as much as all
-LOG_2PI = float(np.log(2 * np.pi))
 
 
 class Scorer:
@@ -35,7 +35,7 @@ class Scorer:
         self._within = pairs_within(max_memory, model)
         sites = target.latents
         self.size = int(np.clip(self._within, 2**sites.size, PAIRS))
-        self.factored = _family(sites, self.place, engine.array(np.zeros((1, sites.size))), x[:1]) != ""
+        self.factored = bool(_family(sites, self.place, engine.array(np.zeros((1, sites.size))), x[:1])[0])
 
     def grid(self, z: np.ndarray) -> np.ndarray:
         """Return log p(x_i, z_j) for all datapoints and all nodes z [g, k], [n, g] in float64."""
@@ -79,21 +79,20 @@ def _round_up(count: int) -> int:
     return max(32, 1 << (count - 1).bit_length()) if count <= 128 else -(-count // 128) * 128
 
 
-def _family(sites: Latents, place: Any, z: Array, x: Array) -> str:
-    """Return 'bernoulli' or 'normal' where log p(x | z) = T(x) . eta(z) - A(z) by matrix products, else ''."""
+def _family(sites: Latents, place: Any, z: Array, x: Array) -> tuple[str, Any]:
+    """Return 'bernoulli' or 'normal' where log p(x | z) = T(x) . eta(z) - A(z) by matrix products, else ''.
+
+    And the library's distribution of each column of x, at nodes z [g, k].
+    """
     model = sites.model
     if widths(model).keys() != {"x"} or model.missing or model.summed:
-        return ""
-    decoder = _decoder(sites, place, z, x)
-    return _families(sites.engine).get(type(getattr(decoder, "base_dist", None)), "")
-
-
-def _decoder(sites: Latents, place: Any, z: Array, x: Array) -> Any:
-    """Return the library's distribution of x given z, at nodes z [g, k]."""
+        return "", None
     theta = place if sites.plain else place.theta
     # The value given for x only stops the program from drawing one.
     told = {**sites.values(place, z), "x": z[:, :1] if sites.plain else 0.0 * z[:, :1] + x[:1]}
-    return sites.engine.conditional(partial(sites.model.generative, n=z.shape[0]), "x", told, theta)
+    decoder = sites.engine.conditional(partial(model.generative, n=z.shape[0]), "x", told, theta)
+    base = getattr(decoder, "base_dist", None)
+    return _families(sites.engine).get(type(base), ""), base
 
 
 @cache
@@ -129,8 +128,7 @@ def _all_pairs(engine: Engine, model: Model) -> Any:
 
     def score(place: Any, x: Array, z: Array) -> Array:
         """Return log p(x_i, z_j) as [n, g], by matrix products where the decoder is a Bernoulli or a normal."""
-        family = _family(sites, place, z, x)
-        base: Any = getattr(_decoder(sites, place, z, x), "base_dist", None) if family else None
+        family, base = _family(sites, place, z, x)
         if family == "bernoulli":
             logits = base.logits
             normalizer = (xp.clip(logits, min=0.0) + xp.log1p(xp.exp(-xp.abs(logits)))).sum(-1)  # softplus

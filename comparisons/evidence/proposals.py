@@ -15,7 +15,7 @@ from comparisons.evidence.base import Target
 from comparisons.evidence.blocks import by_blocks
 from comparisons.evidence.draws import Chains, Moves, posterior_draws
 from comparisons.evidence.journal import Columns
-from comparisons.evidence.means import log_mean_exp
+from comparisons.evidence.means import LOG_2PI, log_mean_exp
 
 CHAINS = 32  # of a datapoint: a mode with a fifth of the mass is missed by all of them once in a thousand times
 WARMUP = 40  # moves
@@ -24,7 +24,6 @@ SHARES = (0.5, 0.25, 0.15, 0.1)  # of the draws: islands, all of them as one, th
 BROAD = len(SHARES) - 1
 INFLATION = 1.2  # of a fitted covariance: a proposal must have heavier tails than what it stands for
 EQUAL = 3.0  # nats by which the masses of two chains may differ before the lesser counts less
-LOG_2PI = float(np.log(2 * np.pi))
 
 
 class Mixture(NamedTuple):

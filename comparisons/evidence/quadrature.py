@@ -27,7 +27,7 @@ from comparisons.evidence.base import Estimate, Estimator, Facts, MemorySettings
 from comparisons.evidence.blocks import joined, pairs_within
 from comparisons.evidence.journal import once
 from comparisons.evidence.means import log_sum
-from comparisons.evidence.modes import STARTS, Modes, Peaks, climbed, peaks, posterior_mode
+from comparisons.evidence.modes import STARTS, Peaks, climbed, peaks, posterior_mode
 from comparisons.evidence.own_axes import BYTES, MAX_NODES, aliasing, on_own_axes
 from comparisons.evidence.pairs import Scorer
 from inference.base import setting
@@ -41,6 +41,7 @@ MAX_ROWS = 1000  # datapoints of a block
 MIN_MEMORY = 1e7  # bytes that halved cells may have, however little was asked for
 MAX_DOUBTFUL = 64  # datapoints that are integrated again at once
 DEPTH = 50.0  # nats below the highest node, where peaks of the first grid are no longer looked at
+NEAR = 12.0  # and its cells, where no finer ones are needed
 TOO_NARROW = 4.0  # (h / s)^2 of a normal whose sum is off by more than 0.015 of itself
 SEEDS = 32  # cells of a datapoint, each for an equal part of its mass, that its own grids grow from
 CELL_BYTES = 24  # that a cell takes
@@ -58,13 +59,14 @@ class QuadratureSettings(MemorySettings):
 def quadrature(target: Target, settings: QuadratureSettings, seed: int = 0) -> Estimate:
     """Return log p(x) for each datapoint, in nats; `stderr` is the difference between its last two levels.
 
-    `tolerance` is that difference, in nats, below which a datapoint is done; `max_memory` bounds the working arrays, in
-    bytes. Diagnostics, per datapoint: `levels`, how often its cells were halved; `nodes`, how many it took in all;
-    `again`, whether it was in doubt, and integrated again; and `flagged`, where the posterior is not resolved: then
-    `stderr` is a guess. Raises ValueError for n_latent > 3.
+    Diagnostics, per datapoint: `levels`, how often its cells were halved; `nodes`, how many it took in all; `again`,
+    whether it was in doubt, and integrated again; and `flagged`, where the posterior is not resolved: then `stderr` is
+    a guess. Raises ValueError for n_latent > 3.
     """
     hold(_refuses(target.facts, settings))
-    return _integrated(target._replace(q=None), settings, HALF_WIDTH)
+    found, flagged = _integrated(target._replace(q=None), settings, HALF_WIDTH)
+    diagnostics = {"levels": found.levels, "nodes": found.nodes, "again": found.doubt, "flagged": flagged}
+    return Estimate(found.value, found.error, systematic=True, diagnostics=diagnostics)
 
 
 def _refuses(facts: Facts, settings: QuadratureSettings) -> str:
@@ -79,8 +81,8 @@ def _refuses(facts: Facts, settings: QuadratureSettings) -> str:
 CARD = Estimator(quadrature, QuadratureSettings, version=4, refuses=_refuses, rank=1)
 
 
-def _integrated(target: Target, settings: QuadratureSettings, half_width: float) -> Estimate:
-    """Return log p(x), beginning with a grid of this half width; wider ones follow where mass lies at its edge."""
+def _integrated(target: Target, settings: QuadratureSettings, half_width: float) -> tuple["_Found", np.ndarray]:
+    """Begin with a grid of this half width; wider ones follow where mass lies at its edge. Say what is flagged too."""
     n, k = len(target.x), target.latents.size
     spacing = SPACING[k] * half_width / HALF_WIDTH
     # Scores of a block are held in float32 and float64; and one that is broken off should not cost many minutes.
@@ -90,24 +92,18 @@ def _integrated(target: Target, settings: QuadratureSettings, half_width: float)
     settings = QuadratureSettings(tolerance=settings.tolerance, max_memory=max(settings.max_memory, MIN_MEMORY))
     among = (target.take(np.arange(start, min(start + rows, n))) for start in range(0, n, rows))
     found = _Found(*joined([once(partial(_block, each, settings, half_width)) for each in among]))
-    flagged, again = ~np.isfinite(found.value), found.doubt.copy()
-    outside = np.flatnonzero(found.touching)
+    flagged = ~np.isfinite(found.value) | found.touching
+    doubtful, outside = np.flatnonzero(found.doubt), np.flatnonzero(found.touching)
     if len(outside) and half_width < 64 * HALF_WIDTH:
-        wider = _integrated(target.take(outside), settings, 2 * half_width)
-        assert wider.diagnostics is not None
-        found.value[outside], found.error[outside] = wider.value, wider.stderr
-        found.levels[outside] = wider.diagnostics["levels"]
-        found.nodes[outside] += wider.diagnostics["nodes"]
-        flagged[outside], again[outside] = wider.doubtful, wider.diagnostics["again"]
-    else:
-        flagged[outside] = True
-    doubtful = np.flatnonzero(found.doubt)
+        wider, flagged[outside] = _integrated(target.take(outside), settings, 2 * half_width)
+        wider.nodes[:] += found.nodes[outside]
+        for column, further in zip(found, wider, strict=True):
+            column[outside] = further
     size = int(np.clip(settings.max_memory / (BYTES * MAX_NODES), 1, MAX_DOUBTFUL))
     for start in range(0, len(doubtful), size):
         points = doubtful[start : start + size]
         flagged[points] = _integrated_again(target, points, found, settings)
-    diagnostics = {"levels": found.levels, "nodes": found.nodes, "again": again, "flagged": flagged}
-    return Estimate(found.value, found.error, systematic=True, diagnostics=diagnostics)
+    return found, flagged
 
 
 class _Found(NamedTuple):
@@ -129,18 +125,17 @@ def _integrated_again(target: Target, points: np.ndarray, found: _Found, setting
     A number that is confirmed stays as it is.
     """
     tolerance, max_memory = settings.tolerance, settings.max_memory
-    scorer = Scorer(target, max_memory)
 
     def work() -> tuple[np.ndarray, ...]:
-        climbing, seeds = found.peaks[points], found.seeds[points]
-        climbing = np.concatenate([climbing, seeds[:, :: SEEDS // 8]], 1)
+        seeds = found.seeds[points]
+        climbing = np.concatenate([found.peaks[points], seeds[:, :: SEEDS // 8]], 1)
         owner, nth = np.nonzero(np.isfinite(climbing[:, :, 0]))
         modes = climbed(target, points[owner], climbing[owner, nth], max_memory)._replace(owner=owner)
         # Where mass is spread over a plateau, or over more modes than were climbed, the seeds have to do.
         everywhere = np.concatenate([climbing, seeds], 1)
         of, nth = np.nonzero(np.isfinite(everywhere[:, :, 0]))
         starts = np.concatenate([owner, of]), np.concatenate([modes.z, everywhere[of, nth]])
-        return tuple(on_own_axes(scorer, points, modes, starts, tolerance, max_memory))
+        return tuple(on_own_axes(Scorer(target, max_memory), points, modes, starts, tolerance, max_memory))
 
     value, error, resolved, nodes = once(work)
     found.nodes[points] += nodes
@@ -156,11 +151,10 @@ def _integrated_again(target: Target, points: np.ndarray, found: _Found, setting
 
 def _block(target: Target, settings: QuadratureSettings, half_width: float) -> _Found:
     """Integrate for all datapoints on the common grid, and halve its cells where that is not enough."""
-    n, k = len(target.x), target.latents.size
-    tolerance, max_memory = settings.tolerance, settings.max_memory
+    n, k, tolerance = len(target.x), target.latents.size, settings.tolerance
     spacing = SPACING[k] * half_width / HALF_WIDTH
     z, coarse, edge = _grid(half_width, spacing, k)
-    scorer = Scorer(target, max_memory)
+    scorer = Scorer(target, settings.max_memory)
     log_p = scorer.grid(z)  # [n, nodes]
     top = log_p.max(1)
     mass = np.exp(log_p - top[:, None])  # relative to the highest cell's
@@ -187,42 +181,37 @@ def _block(target: Target, settings: QuadratureSettings, half_width: float) -> _
     node, owner = np.nonzero(keep.T[order])
     cells = _Cells(z[order], node, owner, log_p.T[order[node], owner]).compact()
     seen = peaks(log_p, k, spacing, DEPTH)
-    off, seeds = _off_on_grid(log_p, value - log_cell, ~open_, z)
+    seeds = np.full((n, SEEDS, k), np.nan)
+    near = np.nonzero(~open_[:, None] & (log_p > top[:, None] - NEAR))
+    off = _off(_Cells(z, near[1], near[0], log_p[near]), top - NEAR, value - log_cell, ~open_, spacing, seeds)
     doubt = (off > tolerance / 2) | _rounded(scorer, z[log_p.argmax(1)], top, tolerance)
     del log_p, mass
 
     found = _Found(value, error, np.zeros(n, int), np.full(n, len(z)), touching, doubt, np.zeros(n), seeds)
-    _halve(scorer, found, _Halving(cells, open_, closed, top), floor, spacing, settings)
-    looked = partial(climbed, target, max_memory=max_memory)
-    doubt |= _missed(looked, seen, keep, z, found, spacing, tolerance)
+    _halve(scorer, found, cells, open_, closed, top, floor, spacing, settings)
+    doubt |= _missed(target, seen, keep, z, found, spacing, settings)
     doubt &= ~touching & np.isfinite(value)
     return found._replace(peaks=_starts(seen, z, doubt))
-
-
-class _Halving(NamedTuple):
-    """The cells to be halved, and their datapoints, [n] each."""
-
-    cells: "_Cells"
-    open_: np.ndarray  # two levels have not agreed yet
-    closed: np.ndarray  # log of the mass of cells that are not halved
-    top: np.ndarray  # the highest node's height
 
 
 def _halve(
     scorer: Scorer,
     found: _Found,
-    begun: _Halving,
+    cells: "_Cells",
+    open_: np.ndarray,
+    closed: np.ndarray,
+    top: np.ndarray,
     floor: Callable[..., np.ndarray],
     spacing: float,
     settings: QuadratureSettings,
 ) -> None:
     """Halve cells of this spacing, level by level, until each datapoint's last two agree or MAX_LEVELS are done.
 
-    Corrects what was found.
+    `open_` are datapoints where two levels have not agreed yet, `closed` the log of the mass of cells that are not
+    halved, and `top` the highest node's height, [n] each. Corrects what was found.
     """
     value, error, levels, nodes, _, doubt, _, seeds = found
-    (cells, open_, closed, top), tolerance, max_memory = begun, settings.tolerance, settings.max_memory
-    n, k = len(value), cells.z.shape[1]
+    tolerance, max_memory, n, k = settings.tolerance, settings.max_memory, len(value), cells.z.shape[1]
     log_cell = k * np.log(spacing)
     for level in range(1, MAX_LEVELS + 1):
         crowded = _too_many(cells, n, max_memory)
@@ -340,18 +329,6 @@ def _rounded(scorer: Scorer, z: np.ndarray, height: np.ndarray, tolerance: float
     return np.abs(scorer.each(np.arange(len(z)), z) - height) > max(0.005, tolerance / 5)
 
 
-def _off_on_grid(
-    log_p: np.ndarray, log_sum: np.ndarray, which: np.ndarray, z: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return what part of the sum over the first grid is not resolved, [n], 0 but for `which` [n], and their seeds."""
-    depth = 12.0
-    top, k = log_p.max(1), z.shape[1]
-    owner, node = np.nonzero(which[:, None] & (log_p > top[:, None] - depth))
-    cells = _Cells(z, node, owner, log_p[owner, node])
-    seeds = np.full((len(log_p), SEEDS, k), np.nan)
-    return _off(cells, top - depth, log_sum, which, z[1, -1] - z[0, -1], seeds), seeds
-
-
 def _off(
     cells: _Cells, floor: np.ndarray, log_sum: np.ndarray, which: np.ndarray, spacing: float, seeds: np.ndarray
 ) -> np.ndarray:
@@ -384,25 +361,25 @@ def _off(
 
 
 def _missed(
-    looked: Callable[[np.ndarray, np.ndarray], Modes],
+    target: Target,
     seen: Peaks,
     halved: np.ndarray,
     z: np.ndarray,
     found: _Found,
     spacing: float,
-    tolerance: float,
+    settings: QuadratureSettings,
 ) -> np.ndarray:
     """Say which datapoints have a mode that holds mass and is too narrow for the cells there, [n].
 
     Peaks of the first grid that were not `halved` [n, nodes], and look as if mass were hidden there, are climbed.
     """
-    value, worth = found.value, np.log(tolerance / 10)
+    value, worth, k = found.value, np.log(settings.tolerance / 10), z.shape[1]
     suspect = ~halved[seen.row, seen.node] & (seen.curvature > TOO_NARROW) & (seen.log_mass - value[seen.row] > worth)
     result = np.zeros(len(value), bool)
     if suspect.any():
-        modes = looked(seen.row[suspect], z[seen.node[suspect]])
-        axis = np.clip(np.rint((modes.z - z[0]) / spacing), 0, round(len(z) ** (1 / z.shape[1])) - 1).astype(int)
-        node = np.ravel_multi_index(tuple(axis.T), [round(len(z) ** (1 / z.shape[1]))] * z.shape[1])
+        modes = climbed(target, seen.row[suspect], z[seen.node[suspect]], settings.max_memory)
+        place = np.rint((modes.z - z[0]) / spacing).astype(int)
+        node = np.ravel_multi_index(tuple(place.T), [round(len(z) ** (1 / k))] * k, mode="clip")
         level = np.where(halved[modes.owner, node], found.levels[modes.owner], 0)
         narrow = (spacing / 2.0**level) ** 2 / np.linalg.eigvalsh(modes.covariance)[:, 0] > TOO_NARROW
         result[modes.owner[narrow & (modes.log_mass - value[modes.owner] > worth)]] = True

@@ -12,6 +12,7 @@ from comparisons.data.rows import HELD
 from comparisons.errors import FlagError, UnfitError
 from comparisons.runner.experiment import Experiment, built, identity, method, refuse
 from comparisons.runner.rows import SETTINGS, Row
+from inference.base import Array, Engine
 
 
 class Cell(NamedTuple):
@@ -118,3 +119,9 @@ def points(data: Data, split: str, count: int) -> tuple[np.ndarray, np.ndarray |
     if split == "train" and data.fresh:  # one fixed draw stands for the fresh ones that training sees
         x = np.random.default_rng(0).random(x.shape) < x
     return x.astype(np.float32), np.arange(len(x)) if split == "train" else None
+
+
+def placed(engine: Engine, data: Data, split: str, count: int) -> tuple[Array, Array | None]:
+    """Return the same as an engine's arrays."""
+    x, indices = points(data, split, count)
+    return engine.array(x), None if indices is None else engine.array(indices)

@@ -152,13 +152,14 @@ class Experiment(LookSettings, JudgeSettings, AllSettings, ModelSettings):
             raise FlagError(f"{told[0]} is for data of your own, not {self.data}; drop --{told[0].replace('_', '-')}")
         if self.model == "auto":
             object.__setattr__(self, "model", card_of(self.data).model)
-        for field, value in settled(self, _facts(self, _at_a_size(self))).items():
+        model = _at_a_size(self)
+        for field, value in settled(self, _facts(self, model)).items():
             object.__setattr__(self, field, value)
         if self.compile == "on" and ENGINES[self.engine].compiling_is_a_choice and self.device != "cpu":
             raise FlagError(f"compile 'on' is for the cpu, not {self.device}; choose --compile off or --device cpu")
         if self.samples < self.minibatch:
             raise FlagError(f"samples {self.samples} is below the minibatch of {self.minibatch}; raise --samples")
-        refuse(self, _at_a_size(self))
+        refuse(self, model)
 
     @property
     def card(self) -> Method:

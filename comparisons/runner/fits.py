@@ -12,7 +12,7 @@ from comparisons.data import Data
 from comparisons.errors import NumericsError
 from comparisons.evidence.judge import ESTIMATORS
 from comparisons.runner import store
-from comparisons.runner.cell import Cell, on, points
+from comparisons.runner.cell import Cell, on, placed
 from comparisons.runner.experiment import Experiment, built
 from comparisons.runner.jobs import Job, run_cell
 from comparisons.runner.watching import line
@@ -53,8 +53,7 @@ class Fit(NamedTuple):
 
     def points(self, data: Data, split: str, count: int) -> tuple[Array, Array | None]:
         """Return the first points of a split, as a comparison judges them, and their indices in the training set."""
-        x, indices = points(data, split, count)
-        return self.engine.array(x), None if indices is None else self.engine.array(indices)
+        return placed(self.engine, data, split, count)
 
 
 def decoded(fit: Fit, z: np.ndarray, x: np.ndarray | None = None) -> np.ndarray:

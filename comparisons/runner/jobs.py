@@ -129,17 +129,15 @@ def run_cell(job: Job, data: Data, progress: Callable[[int, str], None] = lambda
     kept, resumed = _kept(job, versions)
     owner = {"identity": job.identity, "versions": versions}
 
-    def keep(arrays: dict[str, Any], facts: dict[str, Any]) -> None:
-        store.save_checkpoint(out, cell, arrays, {**facts, **owner, "resumed": resumed})
+    def keep(arrays: dict[str, Any], facts: dict[str, Any], stop: int | None = None) -> None:
+        besides = {} if stop else {"resumed": resumed}
+        store.save_checkpoint(out, cell, arrays, {**facts, **owner, **besides}, stop)
 
-    def keep_stop(step: int, arrays: dict[str, Any], facts: dict[str, Any]) -> None:
-        store.save_checkpoint(out, cell, arrays, {**facts, **owner}, stop=step)
-
-    stops = keep_stop if job.keep_stops else None
+    how = job.checkpoint_seconds, job.keep_stops
     while True:
         try:
             with stopping.deferred():
-                for result in run(job.comparison, job.cell, data, progress, keep, kept, job.checkpoint_seconds, stops):
+                for result in run(job.comparison, job.cell, data, progress, keep, kept, *how):
                     told = {**job.manifest, "status": result.status, **({"resumed": resumed} if resumed else {})}
                     if result.pilot:  # as text: JSON has no infinity
                         told["pilot"] = {size: str(score) for size, score in result.pilot.items()}

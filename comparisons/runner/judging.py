@@ -19,6 +19,7 @@ from comparisons.evidence.guard import contradiction
 from comparisons.evidence.journal import Journal, kept_in
 from comparisons.evidence.judge import ESTIMATORS, estimate
 from comparisons.evidence.latents import Use, use
+from comparisons.runner.cell import placed
 from comparisons.runner.experiment import Experiment
 from comparisons.runner.rows import BLANK, Row
 from comparisons.runner.training import SPLITS, DivergedError, Standing, Trainer
@@ -46,15 +47,13 @@ class Judge:
         """Add the rows of a stop, on from where `standing` was left. Raises DivergedError."""
         works = {split: works_of(self.trainer, self.keeping, standing, split) for split in SPLITS}
         for split, metric in self._owed[len(standing.judging) :]:
-            standing.since, passed = time.perf_counter(), self.trainer.clock()
+            standing.since, passed = time.perf_counter(), self.trainer.clock(standing)
             with kept_in(standing.journal):
                 found, fit_steps = works[split][metric]()
             value, stderr = found.mean()
             if not (math.isfinite(value) and math.isfinite(stderr)):
                 raise DivergedError(f"{metric} is not finite at step {standing.step}")
-            seconds, compiling = passed()
-            standing.compile_seconds += compiling
-            seconds += standing.spent
+            seconds = passed() + standing.spent
             told = {"fit_steps": fit_steps, "n_points": found.points, "flagged": found.flagged}
             row = self._row(standing, split, metric, value, stderr, eval_seconds=round(seconds, 3), **told)
             row["status"] = self._status(row, found, works[split]["elbo_nats"])
@@ -119,7 +118,7 @@ def works_of(trainer: Trainer, keeping: "Keeping | None", standing: Standing, sp
 
     @cache
     def target(count: int) -> Target:
-        x, indices = trainer.taken(split, count)
+        x, indices = placed(engine, trainer.data, split, count)
         q = posterior(fit_key, standing.state, x, indices) if posterior else None
         return Target(engine, trainer.model, trainer.theta(standing), x, q)
 
@@ -192,8 +191,7 @@ class Keeping:
         """Start for each split."""
         standing.chain_evals, standing.chain_seconds = dict.fromkeys(self.x, 0), dict.fromkeys(self.x, 0.0)
         for split in self.x:
-            target, key = self._target(standing, split), self._key(split, 0)
-            standing.chains[split] = self.keeper.begin(target, self.settings, key)
+            standing.chains[split] = self.keeper.begin(*self._asked(standing, split))
 
     def due(self, standing: Standing) -> int:
         """Return the step of the next look."""
@@ -204,31 +202,28 @@ class Keeping:
         if standing.step < self.due(standing):
             return
         for split in self.x:
-            passed = self.trainer.clock()
-            target, key = self._target(standing, split), self._key(split, standing.step)
-            standing.chains[split] = self.keeper.look(target, self.settings, key, standing.chains[split])
+            passed = self.trainer.clock(standing)
+            standing.chains[split] = self.keeper.look(*self._asked(standing, split), standing.chains[split])
             self._count(standing, split, judged=False)
-            seconds, compiling = passed()
-            standing.chain_seconds[split] += seconds
-            standing.compile_seconds += compiling
+            standing.chain_seconds[split] += passed()
         standing.looked = standing.step
 
     def estimate(self, standing: Standing, split: str) -> Estimate:
         """Return the estimate of log p(x) by what is kept of a split, which goes on."""
-        target, key = self._target(standing, split), self._key(split, standing.step, judging=True)
-        found, standing.chains[split] = self.keeper.judge(target, self.settings, key, standing.chains[split])
+        asked = self._asked(standing, split, judging=True)
+        found, standing.chains[split] = self.keeper.judge(*asked, standing.chains[split])
         self._count(standing, split, judged=True)
         return found
 
-    def _target(self, standing: Standing, split: str) -> Target:
-        return Target(self.trainer.engine, self.trainer.model, self.trainer.theta(standing), self.x[split])
+    def _asked(self, standing: Standing, split: str, judging: bool = False) -> tuple[Target, Experiment, Key]:
+        """Return what the keeper is called with at the fit as it stands: target, settings, and a key of its own."""
+        engine = self.trainer.engine
+        target = Target(engine, self.trainer.model, self.trainer.theta(standing), self.x[split])
+        step_key = engine.fold_in(engine.fold_in(self.trainer.key, 4), standing.step)
+        return target, self.settings, engine.fold_in(step_key, 2 * SPLITS.index(split) + judging)
 
     def _count(self, standing: Standing, split: str, judged: bool) -> None:
         standing.chain_evals[split] += self.keeper.evaluations(self.settings, len(self.x[split]), judged)
-
-    def _key(self, split: str, step: int, judging: bool = False) -> Key:
-        engine, number = self.trainer.engine, 2 * SPLITS.index(split) + judging
-        return engine.fold_in(engine.fold_in(engine.fold_in(self.trainer.key, 4), step), number)
 
 
 def next_look(looked: int, every: int) -> int:
@@ -248,6 +243,6 @@ def keeping(trainer: Trainer) -> Keeping | None:
     for name in e.evidence:
         keeper = ESTIMATORS[name].keeper
         if keeper and keeper.wanted(e):
-            x = {split: trainer.taken(split, e.eval_points)[0] for split in SPLITS}
+            x = {split: placed(trainer.engine, trainer.data, split, e.eval_points)[0] for split in SPLITS}
             return Keeping(name, keeper, e, trainer, x)
     return None

@@ -17,7 +17,7 @@ from inference.base import numpys
 
 Progress = Callable[[int, str], None]  # told the points seen so far, and what is going on
 Pause = Callable[[], None]  # writes a checkpoint where one is due; raises KeyboardInterrupt on a signal
-Keep = Callable[[dict[str, Any], dict[str, Any]], None]  # given the arrays and the facts of a checkpoint
+Keep = Callable[..., None]  # given the arrays and the facts of a checkpoint, and the step where it is a stop's
 
 
 class Result(NamedTuple):
@@ -41,7 +41,7 @@ def run(
     keep: Keep | None = None,
     kept: Kept | None = None,
     every: float = 60.0,
-    keep_stop: Callable[[int, dict[str, Any], dict[str, Any]], None] | None = None,
+    keep_stops: bool = False,
 ) -> Iterator[Result]:
     """Train and judge one cell; yield the rows so far, and the backend's state, after each of its stops.
 
@@ -49,7 +49,7 @@ def run(
     `kept`. Such a run gives the same numbers as one that was never broken off, bit for bit, with the same versions and
     threads.
 
-    `keep_stop` is given each stop's step and the checkpoint of it, trained and not yet judged.
+    With `keep_stops` it is given the checkpoint of each stop besides, trained and not yet judged.
 
     A run that turns non-finite ends with rows of status `diverged` that hold no number. Raises FlagError for a model
     that the judge cannot count on, MisfitError for a `kept` that is not this run's, KeyboardInterrupt on a signal.
@@ -74,8 +74,8 @@ def run(
         for step in (stop for stop in cell.stops if stop > standing.judged):
             with engine.pinned():
                 advance(train, chains, standing, step, progress, pause)
-                if keep_stop and not standing.judging and not standing.journal.records():
-                    keep_stop(step, *standing.packed(engine))
+                if keep and keep_stops and not standing.judging and not standing.journal.records():
+                    keep(*standing.packed(engine), step)
                 progress(step * cell.rows_per_step, "judging")
                 judge.judge(standing)
                 state = numpys(engine, standing.state)

@@ -129,11 +129,6 @@ class Trainer:
         """Return the generative parameters as they stand."""
         return self.backend.theta(standing.state)
 
-    def taken(self, split: str, count: int) -> tuple[Array, Array | None]:
-        """Return the first points of a split, and their indices where they are training points."""
-        x, indices = points(self.data, split, count)
-        return self.engine.array(x), None if indices is None else self.engine.array(indices)
-
     def initial(self, step_size: float) -> State:
         """Return the state before any step."""
         experiment = self.cell.experiment
@@ -143,19 +138,20 @@ class Trainer:
         state = self.backend.init(self.engine.fold_in(self.key, 0), *groups, self.x, self.engine.array(step_size))
         return arrays(self.engine, numpys(self.engine, state))  # no array twice: training reuses their memory
 
-    def clock(self) -> Callable[[], tuple[float, float]]:
-        """Return what says how many seconds have passed since: but for those of compiling, and those."""
+    def clock(self, standing: Standing) -> Callable[[], float]:
+        """Return what says how many seconds have passed since, but for those of compiling, which it writes down."""
         start, before = time.perf_counter(), self.engine.compiling_seconds
 
-        def passed() -> tuple[float, float]:
+        def passed() -> float:
             compiling = self.engine.compiling_seconds - before
-            return time.perf_counter() - start - compiling, compiling
+            standing.compile_seconds += compiling
+            return time.perf_counter() - start - compiling
 
         return passed
 
     def advance(self, standing: Standing, last: int) -> None:
         """Take the next chunk of steps, up to number `last`. Raises DivergedError."""
-        passed = self.clock()
+        passed = self.clock(standing)
         count = min(self.chunk, last - standing.step)
         valued, size = self.reads(standing), self.size
         infos = [self._steps(standing, min(size, count - taken), valued) for taken in range(0, count, size)]
@@ -167,9 +163,7 @@ class Trainer:
         watched = [*self.theta(standing).values(), *(params.values() if isinstance(params, dict) else ())]
         arrays = {id(value): value for value in watched if not isinstance(value, dict)}  # each once
         read = [self.engine.numpy(value) for value in arrays.values()] + ([info.objective] if valued else [])
-        seconds, compiling = passed()
-        standing.seconds += seconds
-        standing.compile_seconds += compiling
+        standing.seconds += passed()
         if not all(np.isfinite(value).all() for value in read):
             raise DivergedError(f"the fit is not finite after step {standing.step}")
         standing.objective = float(info.objective.mean())
