@@ -9,7 +9,7 @@ import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +128,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
-def _is(item: Any, params: dict[str, Any]) -> bool:
+def _is(item: Any, params: Mapping[str, Any]) -> bool:
     """Say whether a test is one of the cases that a marker names by their parameters."""
     told = item.callspec.params
     return all(told[name] in (values if isinstance(values, tuple) else (values,)) for name, values in params.items())
