@@ -26,6 +26,7 @@ LIBRARIES = {
     "inference/engines/jax_apply.py": JAX,
     "inference/engines/numpyro_pair.py": JAX,
     "comparisons/benchmarks/peers.py": TORCH | JAX,  # what the libraries do without us
+    "comparisons/benchmarks/scans.py": JAX,  # what is written by hand in place of them
 }
 
 # What each room may import besides itself. A door is a file directly under comparisons/: a command, and nobody's room.

@@ -1,18 +1,15 @@
-"""What a step costs elsewhere: its matrix products alone, by hand in torch and in jax, and on the libraries' own SVI.
+"""What a step costs elsewhere: its matrix products alone, by hand in torch, and on the libraries' own SVI.
 
 All but the products climb AEVB's bound with the weight decay and Adagrad of ours, on the same minibatches: the model as
-a user of each library would write it. The only file among the comparisons that names torch and jax.
+a user of each library would write it. With scans.py the only file among the comparisons that names torch and jax.
 """
 
-import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
-
-from comparisons.runner.training import CHUNK
 
 Steps = Callable[[int], None]  # takes so many steps, and returns when they are done
 Program = Callable[[Any], None]  # of a minibatch
@@ -179,57 +176,6 @@ def torch_example(x: np.ndarray, seed: int) -> tuple[Callable[[], None], Callabl
     return epoch, tested
 
 
-def jax_by_hand(shape: Shape, x: np.ndarray, valued: bool, device: str = "cpu") -> Steps:
-    """Return AEVB in jax as one writes it with care: a scan of 100 steps, Adagrad inline, the rows its input.
-
-    `valued`: it returns the bound of each step, and so computes it; else the gradient alone.
-    """
-    import jax
-    from jax import numpy as jnp
-
-    place = jax.devices(device)[0]
-    start = [(weight, np.zeros(weight.shape[1], np.float32)) for layers in weights_of(shape) for weight in layers]
-    data, weights = jax.device_put(x, place), jax.device_put(start, place)
-    state = weights, jax.tree.map(jnp.zeros_like, weights)
-
-    def one(data: Any, state: Any, item: tuple[Any, Any]) -> tuple[Any, Any]:
-        (weights, squares), (number, rows) = state, item
-        noise = jax.random.normal(jax.random.fold_in(key, number), (shape.minibatch, shape.n_latent))
-        value, gradients = jax.value_and_grad(jax_loss)(weights, data[rows], noise, shape.fraction)
-        squares = jax.tree.map(lambda s, g: s + g * g, squares, gradients)
-        weights = jax.tree.map(lambda w, g, s: w - STEP_SIZE * g * jax.lax.rsqrt(s + 1e-8), weights, gradients, squares)
-        return (weights, squares), value if valued else None
-
-    key, batches, done = jax.device_put(jax.random.PRNGKey(1), place), minibatches(shape), 0
-    # The data are an argument: as a constant they would be part of what is compiled.
-    scan = jax.jit(lambda state, data, items: jax.lax.scan(partial(one, data), state, items), donate_argnums=0)
-
-    def steps(number: int) -> None:
-        nonlocal state, done
-        with jax.default_matmul_precision("highest"):  # as ours: a card's own would be TF32
-            for _ in range(math.ceil(number / CHUNK)):
-                rows = np.stack([next(batches) for _ in range(CHUNK)]).astype(np.int32)
-                state, _ = scan(state, data, (np.arange(done, done + CHUNK, dtype=np.int32), rows))
-                done += CHUNK
-        jax.block_until_ready(state)
-
-    return steps
-
-
-def jax_loss(weights: Any, batch: Any, noise: Any, fraction: float) -> Any:
-    """Return what `torch_loss` does, in jax: weights and bias of each layer, encoder first, and the draw's noise."""
-    import jax
-    from jax import numpy as jnp
-
-    (w0, b0), (w1, b1), *decoder = weights
-    mean, log_variance = jnp.split(jnp.tanh(batch @ w0 + b0) @ w1 + b1, 2, -1)
-    (w2, b2), (w3, b3) = decoder
-    logits = jnp.tanh((mean + jnp.exp(0.5 * log_variance) * noise) @ w2 + b2) @ w3 + b3
-    reconstruction = (jax.nn.softplus(logits) - batch * logits).sum()
-    divergence = 0.5 * (mean**2 + jnp.exp(log_variance) - 1.0 - log_variance).sum()
-    return reconstruction + divergence + 0.5 * fraction * sum((each**2).sum() for each in jax.tree.leaves(decoder))
-
-
 # The libraries' own
 
 
@@ -332,8 +278,6 @@ def numpyro_programs(shape: Shape) -> tuple[Program, Program]:
 def peers(shape: Shape, x: np.ndarray, device: str = "cpu") -> Iterator[tuple[str, str, Callable[[], Steps]]]:
     """Yield the name of each peer, its library, and what builds its steps on x [n_train, n_x]."""
     yield "by hand", "torch", partial(torch_by_hand, shape, x, device)
-    yield "scan by hand", "jax", partial(jax_by_hand, shape, x, False, device)
-    yield "scan by hand, with its bound", "jax", partial(jax_by_hand, shape, x, True, device)
     for loss in LOSSES if device == "cpu" else LOSSES[:1]:
         yield f"SVI, {loss}", "pyro", partial(pyro_svi, shape, x, loss, device)
     yield "SVI, Python loop", "numpyro", partial(numpyro_svi, shape, x, device)

@@ -18,6 +18,7 @@ import numpy as np
 import inference
 from comparisons import cli
 from comparisons.benchmarks.peers import Shape, Steps, em_products, minibatches, peers, step_products
+from comparisons.benchmarks.scans import scans
 from comparisons.benchmarks.traits import leaps, remembers
 from comparisons.cli.flags import FITTED, RUN
 from comparisons.evidence.base import Target
@@ -134,7 +135,7 @@ def _builders(shape: Shape, plan: Plan) -> Iterator[tuple[str, str, Callable[[],
         if count:
             roof = partial(em_products, shape, count, USUAL.weight_updates, plan.device)
             yield f"matrix products of {name}", "torch", roof, count
-    for peer in peers(shape, images(shape), plan.device):
+    for peer in (*peers(shape, images(shape), plan.device), *scans(shape, images(shape), plan.device)):
         yield *peer, 0
     for engine in ENGINES:
         for name, count in leapfrog.items():

@@ -90,18 +90,8 @@ class NumpyroEngine:
 
     @verb
     def outline(self, key: Key, program: Program, *args: Any) -> dict[str, Site]:
-        found: dict[str, Site] = {}
-
-        def run(*args: Any) -> None:
-            found.update(self.sites(key, program, {}, *args))
-
-        try:
-            jax.eval_shape(run, *args)
-        except jax.errors.JAXTypeError:  # it looks at numbers
-            return self.sites(key, program, {}, *args)
-        supports = [site.fn.support for site in found.values() if site.fn is not None]
-        abstract = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(supports))
-        return self.sites(key, program, {}, *args) if abstract else found
+        found = _abstract(lambda *args: self.sites(key, program, {}, *args), *args)
+        return self.sites(key, program, {}, *args) if found is None else found
 
     def value_and_grad(self, function: Callable[..., Any], has_aux: bool = False) -> Callable[..., Any]:
         return self._pins.around(jax.value_and_grad(function, has_aux=has_aux))
@@ -172,6 +162,17 @@ class NumpyroEngine:
             if not site["is_observed"]:
                 raise ValueError(f"log_prob needs a value for the site {name!r}; it was given {sorted(values)}")
         return sites
+
+
+def _abstract(sites: Callable[..., dict[str, Site]], *args: Any) -> dict[str, Site] | None:
+    """Return sites(*args) without numbers; None where it looks at them, or a support holds some."""
+    found: dict[str, Site] = {}
+    try:
+        jax.eval_shape(lambda *args: found.update(sites(*args)), *args)
+    except jax.errors.JAXTypeError:
+        return None
+    supports = [site.fn.support for site in found.values() if site.fn is not None]
+    return None if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(supports)) else found
 
 
 def _site(said: Any) -> Site:

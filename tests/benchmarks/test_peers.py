@@ -8,7 +8,7 @@ import plain
 import pytest
 from numpy.testing import assert_allclose
 
-from comparisons.benchmarks import peers
+from comparisons.benchmarks import peers, scans
 from comparisons.benchmarks.peers import Shape
 from comparisons.benchmarks.speed import images
 from models.vae import VaeBernoulli
@@ -97,12 +97,17 @@ def test_by_hand_has_our_bound_and_our_gradient(problem: Problem, monkeypatch: p
         assert_allclose(weight.grad.numpy().T, -gradient, rtol=1e-4, atol=1e-5)
 
 
+def layers(values: Any) -> list[tuple[Any, Any]]:
+    """Weights and bias of each layer, of what lies side by side."""
+    flat = [*values]
+    return [(flat[i], flat[i + 1]) for i in range(0, len(flat), 2)]
+
+
 def test_the_scan_by_hand_has_our_bound_and_our_gradient(problem: Problem) -> None:
     jax = pytest.importorskip("jax")
     theta, phi, x, noise = problem
-    flat = [*stacked(phi), *theta.values()]
-    weights = [(flat[i], flat[i + 1]) for i in range(0, len(flat), 2)]
-    value, gradients = jax.value_and_grad(peers.jax_loss)(weights, x, noise, TINY.fraction)
+    weights, batch = (layers(stacked(phi)), layers(theta.values())), scans.Minibatch(x, None, TINY.fraction)
+    value, gradients = jax.value_and_grad(scans.minus_bound)(weights, batch, noise)
     loc, scale = oracles.q_moments("vae_bernoulli", phi, x)
     likelihood = oracles.LOG_LIKELIHOOD["vae_bernoulli"](theta, loc + scale * noise, x)
     bound = (likelihood - oracles.kl_to_standard_normal(loc, scale)).sum()

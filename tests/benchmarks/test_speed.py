@@ -44,6 +44,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, "step_products", idle)
     monkeypatch.setattr(speed, "em_products", idle)
     monkeypatch.setattr(speed, "peers", lambda shape, x, device: [("by hand", "torch", idle)])
+    monkeypatch.setattr(speed, "scans", lambda shape, x, device: [("scan by hand of aevb", "jax", idle)])
 
 
 def test_every_backend_steps_on_every_engine_beside_the_roofs(small: None, third: list[str]) -> None:
@@ -51,7 +52,7 @@ def test_every_backend_steps_on_every_engine_beside_the_roofs(small: None, third
     named = rows.set_index(list(NAMED)).leapfrog_steps.to_dict()
     roofs = {("matrix products", "torch"): 0, ("matrix products of monte_carlo_em", "torch"): 10}
     ours = {(name, engine): 10 * (name == "monte_carlo_em") for name in BACKENDS for engine in third}
-    assert named == {**roofs, ("by hand", "torch"): 0, **ours}
+    assert named == {**roofs, ("by hand", "torch"): 0, ("scan by hand of aevb", "jax"): 0, **ours}
     assert list(named)[:2] == list(roofs)
     assert all(sorted(each) == ["compile_s", "step_ms", "step_ms"] for _, each in rows.groupby(list(NAMED)).quantity)
 
