@@ -69,6 +69,7 @@ def test_coordinates_are_the_sites_and_back(name: str, engine: Engine) -> None:
 
 
 @pytest.mark.thorough(engine="pyro", name="three sites")
+@pytest.mark.thorough(engine="numpyro", name="size and shares")
 @both
 def test_every_estimator_reaches_the_truth(name: str, engine: Engine) -> None:
     target, z, truth = problem(name, engine)
@@ -88,6 +89,7 @@ def test_every_estimator_reaches_the_truth(name: str, engine: Engine) -> None:
     assert np.abs(found["quadrature"].value - truth).max() < 2e-3 and not found["quadrature"].flagged
 
 
+@pytest.mark.thorough(engine="numpyro", name="size and shares")
 @both
 def test_estimators_that_begin_at_q(name: str, engine: Engine) -> None:
     """The bound lies below, and annealing from q, whose density has a Jacobian too, reaches the truth."""
@@ -135,7 +137,8 @@ ROWS, STEPS = 100, {"aevb": 1200, "mean_field": 100, "monte_carlo_em": 300, "wak
 LONGER = {("three sites", "mean_field"): 200}
 
 
-@pytest.mark.thorough(engine="pyro", name="three sites")
+@pytest.mark.thorough(engine="pyro", name="three sites", backend=("aevb", "mean_field", "wake_sleep"))
+@pytest.mark.thorough(engine="pyro", name="size and shares", backend="monte_carlo_em")
 @both
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_every_backend_learns_what_made_the_data(name: str, backend: str, engine: Engine) -> None:
