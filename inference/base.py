@@ -210,10 +210,7 @@ class Posterior(NamedTuple):
 
     def take(self, indices: Array) -> "Posterior":
         """Return the posterior of some of the datapoints."""
-        *shared, rows = self.args
-        named = isinstance(rows, dict)
-        taken = {name: values[indices] for name, values in rows.items()} if named else rows[indices]
-        return self._replace(args=(*shared, taken))
+        return self._replace(args=(*self.args[:-1], taken(self.args[-1], indices)))
 
 
 class Backend(NamedTuple):
@@ -259,6 +256,13 @@ class Method(NamedTuple):
     def batch(self, settings: Settings, n_train: int) -> int:
         """Return how many datapoints a step consumes."""
         return n_train if self.full_batch(settings) else settings.minibatch
+
+
+def taken(rows: Any, indices: Array) -> Any:
+    """Return some of the rows of an array, or of each array in a flat dict."""
+    if isinstance(rows, dict):
+        return {name: values[indices] for name, values in rows.items()}
+    return rows[indices]
 
 
 def pick(params: Params, prefix: str) -> Params:

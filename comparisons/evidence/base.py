@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from inference.base import Engine, Key, Posterior, setting
+from inference.base import Engine, Key, Posterior, setting, taken
 from inference.latents import Latents, latents
 from models.base import Array, Model, Params
 
@@ -27,9 +27,14 @@ class Target(NamedTuple):
 
     def take(self, rows: np.ndarray) -> "Target":
         """Return some of the datapoints, with their q."""
-        at = self.engine.array(rows)
-        placed = None if self.latents.plain else self.place
-        return self._replace(x=self.x[at], q=self.q and self.q.take(at), placed=placed)
+        at, placed = self.engine.array(rows), None if self.latents.plain else self.place
+        x = self.engine.at_once(taken, self.x, at)
+        if self.q is None:
+            return self._replace(x=x, placed=placed)
+        *shared, each = self.q.args
+        return self._replace(
+            x=x, q=self.q._replace(args=(*shared, self.engine.at_once(taken, each, at))), placed=placed
+        )
 
     def log_joint(self, z: Array) -> Array:
         """Return log p(x, z | theta) in nats [..., n], for coordinates z [..., n, k]."""

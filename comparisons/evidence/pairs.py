@@ -13,7 +13,7 @@ import numpy as np
 from comparisons.evidence.base import Target
 from comparisons.evidence.blocks import pairs_within
 from comparisons.evidence.means import LOG_2PI
-from inference.base import Engine
+from inference.base import Engine, arrays
 from inference.latents import Latents, latents
 from inference.rows import widths
 from models.base import Array, Model
@@ -33,9 +33,8 @@ class Scorer:
         self.engine, self.place, self.x = engine, target.place, x
         self._table, self._pairs = _all_pairs(engine, model), _given_pairs(engine, model)
         self._within = pairs_within(max_memory, model)
-        sites = target.latents
-        self.size = int(np.clip(self._within, 2**sites.size, PAIRS))
-        self.factored = bool(_family(sites, self.place, engine.array(np.zeros((1, sites.size))), x[:1])[0])
+        self.size = int(np.clip(self._within, 2**target.latents.size, PAIRS))
+        self.factored = bool(_family(engine, model))
 
     def grid(self, z: np.ndarray) -> np.ndarray:
         """Return log p(x_i, z_j) for all datapoints and all nodes z [g, k], [n, g] in float64."""
@@ -79,20 +78,23 @@ def _round_up(count: int) -> int:
     return max(32, 1 << (count - 1).bit_length()) if count <= 128 else -(-count // 128) * 128
 
 
-def _family(sites: Latents, place: Any, z: Array, x: Array) -> tuple[str, Any]:
-    """Return 'bernoulli' or 'normal' where log p(x | z) = T(x) . eta(z) - A(z) by matrix products, else ''.
-
-    And the library's distribution of each column of x, at nodes z [g, k].
-    """
-    model = sites.model
+@cache
+def _family(engine: Engine, model: Model) -> str:
+    """Return 'bernoulli' or 'normal' where log p(x | z) = T(x) . eta(z) - A(z) by matrix products, else ''."""
     if widths(model).keys() != {"x"} or model.missing or model.summed:
-        return "", None
+        return ""
+    theta = arrays(engine, model.init(0)[0])
+    decoder = engine.outline(engine.key(0), partial(model.generative, n=1), theta)["x"].fn
+    return _families(engine).get(type(getattr(decoder, "base_dist", None)), "")
+
+
+def _columns(sites: Latents, place: Any, z: Array, x: Array) -> Any:
+    """Return the library's distribution of each column of x, at nodes z [g, k]."""
     theta = place if sites.plain else place.theta
     # The value given for x only stops the program from drawing one.
     told = {**sites.values(place, z), "x": z[:, :1] if sites.plain else 0.0 * z[:, :1] + x[:1]}
-    decoder = sites.engine.conditional(partial(model.generative, n=z.shape[0]), "x", told, theta)
-    base = getattr(decoder, "base_dist", None)
-    return _families(sites.engine).get(type(base), ""), base
+    program = partial(sites.model.generative, n=z.shape[0])
+    return sites.engine.conditional(program, "x", told, theta).base_dist
 
 
 @cache
@@ -119,7 +121,7 @@ def _given_pairs(engine: Engine, model: Model) -> Any:
 
 @cache
 def _all_pairs(engine: Engine, model: Model) -> Any:
-    xp, sites = engine.ppl.xp, latents(engine, model)
+    xp, sites, family = engine.ppl.xp, latents(engine, model), _family(engine, model)
 
     def log_prior(place: Any, x: Array, z: Array) -> Array:
         if sites.plain:
@@ -128,14 +130,13 @@ def _all_pairs(engine: Engine, model: Model) -> Any:
 
     def score(place: Any, x: Array, z: Array) -> Array:
         """Return log p(x_i, z_j) as [n, g], by matrix products where the decoder is a Bernoulli or a normal."""
-        family, base = _family(sites, place, z, x)
         if family == "bernoulli":
-            logits = base.logits
+            logits = _columns(sites, place, z, x).logits
             normalizer = (xp.clip(logits, min=0.0) + xp.log1p(xp.exp(-xp.abs(logits)))).sum(-1)  # softplus
             return xp.matmul(x, logits.T) - normalizer + log_prior(place, x, z)
         if family == "normal":
             # Far from the origin a normal's sufficient statistics cancel badly in float32: measure x from its centre.
-            centre = x.mean(0)
+            base, centre = _columns(sites, place, z, x), x.mean(0)
             loc, residual = base.loc - centre, x - centre
             precision = base.scale**-2.0 + xp.zeros_like(loc)
             normalizer = 0.5 * (loc**2 * precision - xp.log(precision) + LOG_2PI).sum(-1)
