@@ -43,11 +43,11 @@ def load(name: str, data_dir: str | Path | None = None) -> Data:
     """
     known = card_of(name)
     train, test = known.load(data_dir)
+    said = known.shape, known.support, known.note, known.fresh
     if isinstance(name, Own):  # looked at when it was opened
         content = train.content if isinstance(train, Rows) else ""
-        how = known.shape, known.support, known.note, known.fresh
-        return Data(name, train, test, *how, content=content, columns=known.columns)
+        return Data(name, train, test, *said, content=content, columns=known.columns)
     check(f"{name} train", train, "unit" if known.fresh else known.support)
     check(f"{name} test", test, known.support)
-    n, said = known.n_train, (known.shape, known.support, known.note, known.fresh)
+    n = known.n_train
     return Data(name, train[:n], test, *said, train[n:] if len(train) > n else None)
