@@ -241,7 +241,8 @@ class Method(NamedTuple):
     q(z | x), `has_q_theta` whether it can have a q(theta) (`Settings.theta` vb); None: ask what was built.
     `full_batch(settings)` says whether a step consumes the full training set, in one order at every step, and not a
     minibatch; `evaluations(settings)` how often p(x | z) is evaluated or differentiated for each datapoint
-    consumed. `version(settings)` is the version of its numbers, raised by a change that moves them.
+    consumed, `updates(settings)` how often the optimiser moves theta in a step. `version(settings)` is the version of
+    its numbers, raised by a change that moves them.
     """
 
     build: Callable[["Engine", Model, Any], Backend]
@@ -251,6 +252,7 @@ class Method(NamedTuple):
     has_q_theta: bool | None = None
     full_batch: Callable[[Any], bool] = lambda settings: False
     evaluations: Callable[[Any], float] = lambda settings: 2.0
+    updates: Callable[[Any], int] = lambda settings: 1
     version: Callable[[Any], int] = lambda settings: 0
 
     def batch(self, settings: Settings, n_train: int) -> int:

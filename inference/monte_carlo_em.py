@@ -105,6 +105,7 @@ MONTE_CARLO_EM = Method(
     has_q_theta=False,
     full_batch=lambda settings: settings.e_step == "full",
     evaluations=lambda settings: settings.leapfrog_steps + 1 + settings.weight_updates,
+    updates=lambda settings: settings.weight_updates,
     # Until 3, theta saw the first 500 rows of a full E-step and no others.
     version=lambda settings: 3 if settings.e_step == "full" else 0,
 )

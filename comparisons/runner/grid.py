@@ -20,7 +20,7 @@ from comparisons.data import Data, Own, digest, files, load, take
 from comparisons.errors import DataError, FlagError, UnfitError, UserError, unknown
 from comparisons.evidence.judge import ESTIMATORS
 from comparisons.runner import ahead, baselines, store
-from comparisons.runner.cell import on, points
+from comparisons.runner.cell import Cell, on, points
 from comparisons.runner.experiment import Experiment, built
 from comparisons.runner.jobs import Job, work
 from comparisons.runner.watching import cost, display
@@ -244,7 +244,23 @@ def _look_ahead(request: Request, whole: Data) -> Looked:
     cells = [on(e, data[e.n_train], digests[e.n_train]) for e in request.experiments]
     jobs = [Job(request.comparison, cell, out, here, *how) for cell in cells]
     _hold_models(request, data)
+    _tell_what_stays(cells)
     return Looked(request, jobs, data)
+
+
+def _tell_what_stays(cells: list[Cell]) -> None:
+    """Say which methods will move nothing, for their steps are all of the optimiser's warm-up."""
+    stays: dict[tuple[int, int, int], dict[str, None]] = {}
+    for cell in cells:
+        e = cell.experiment
+        if cell.last * e.card.updates(e) <= e.warmup:
+            stays.setdefault((cell.last, e.warmup, e.warmup * cell.rows_per_step), {})[str(e.backend)] = None
+    for (steps, warmup, rows), names in stays.items():
+        print(
+            f"{' '.join(names)}: all {steps} steps are of the warm-up of {warmup}, in which nothing moves; "
+            f"raise --samples well above {rows:,}, or lower --warmup",
+            file=sys.stderr,
+        )
 
 
 def _hold_models(request: Request, data: Loaded) -> None:

@@ -233,6 +233,22 @@ def test_initial_values_are_the_models_times_their_scale(tmp_path: Path) -> None
     assert {"initial_scale=10.0" in method for method in read(tmp_path).method} == {True}
 
 
+def test_steps_that_are_all_of_the_warm_up_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Monte Carlo EM moves theta five times a step, and so beyond it; the others' bounds are of where they began."""
+    flags = ["--backend", "aevb", "monte_carlo_em", "--engine", "pyro", "--evidence", "none"]
+    assert command(tmp_path, *flags, "--warmup", "10") == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if "warm-up" in line]
+    assert told == [
+        "aevb: all 3 steps are of the warm-up of 10, in which nothing moves; raise --samples well above 2,000, or "
+        "lower --warmup"
+    ]
+    cells = [*(tmp_path / "cells").iterdir()]
+    assert len(cells) == 2
+    for cell in cells:
+        reached = pick(store.load_state(tmp_path, cell.name)["params"], "theta")["w1"]
+        assert np.array_equal(reached, VaeBernoulli(64, 3, 8).init(0)[0]["w1"]) == ("aevb" in cell.name)
+
+
 def test_known_theta_is_judged_exactly(tmp_path: Path) -> None:
     assert command(tmp_path, "--data", "synthetic", "--backend", "aevb", "monte_carlo_em", "--engine", "pyro") == 0
     rows = read(tmp_path)
