@@ -331,10 +331,14 @@ def table(own: str, frame: "pd.DataFrame") -> np.ndarray:
     return frame.to_numpy(dtype=np.float64)
 
 
+def _idx(own: Own) -> dict[str, np.ndarray]:
+    return {"x": read_idx(own.path, IDX_BYTES)}
+
+
 # How a file is read, by the end of its name.
 READERS: dict[str, Callable[[Own], dict[str, np.ndarray]]] = {
     **{".npz": _npz, ".npy": _npy, ".csv": _csv, ".csv.gz": _csv, ".parquet": _parquet},
-    **dict.fromkeys((".idx", ".idx.gz", "-ubyte", "-ubyte.gz"), lambda own: {"x": read_idx(own.path, IDX_BYTES)}),
+    **dict.fromkeys((".idx", ".idx.gz", "-ubyte", "-ubyte.gz"), _idx),
 }
 
 
