@@ -17,6 +17,7 @@ import inference
 from comparisons.benchmarks import speed, speed_report
 from comparisons.benchmarks.peers import Shape, Steps
 from comparisons.reporting import markdown
+from comparisons.reporting.blocks import Table
 from comparisons.runner import store
 from inference import BACKENDS
 
@@ -170,6 +171,22 @@ def test_ratios_are_of_medians() -> None:
     assert found["100/3, 2 threads: monte_carlo_em pyro / its products"] == 2.0
     assert found["mean_field numpyro, N = 1,000,000 / 1,000"] == 1.05
     assert found["grid, 2 workers of one thread / one at a time, 2 threads"] == 0.6
+
+
+def test_a_step_is_held_against_the_same_by_hand() -> None:
+    rows = measured()
+    assert not any("its scan by hand" in name for name in speed_report.ratios(rows))
+    mine = rows.query("contestant == 'aevb' and engine == 'numpyro' and part == 'step'")
+    by_hand = mine.assign(contestant="scan by hand of aevb", engine="jax", value=0.8 * mine.value)
+    both = pd.concat([rows, by_hand])
+    found = speed_report.ratios(both)
+    assert found["100/3, 2 threads: aevb numpyro / its scan by hand"] == 1.25
+    assert found["100/3, 2 threads: aevb pyro / its scan by hand"] == 1.5
+    assert sum("scan by hand" in name for name in found) == 2
+    table = next(
+        block for block in speed_report.blocks(both) if "same step by hand" in (getattr(block, "caption", "") or "")
+    )
+    assert isinstance(table, Table) and table.body == [["aevb", "1.00", "1.50 x", "1.25 x"]]
 
 
 def test_the_report_is_a_function_of_the_rows(tmp_path: Path) -> None:
