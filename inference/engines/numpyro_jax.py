@@ -169,7 +169,7 @@ def _abstract(sites: Callable[..., dict[str, Site]], *args: Any) -> dict[str, Si
     found: dict[str, Site] = {}
     try:
         jax.eval_shape(lambda *args: found.update(sites(*args)), *args)
-    except jax.errors.JAXTypeError:
+    except (jax.errors.JAXTypeError, jax.errors.JAXIndexError):
         return None
     supports = [site.fn.support for site in found.values() if site.fn is not None]
     return None if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(supports)) else found

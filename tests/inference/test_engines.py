@@ -194,12 +194,16 @@ def test_an_outline_is_what_the_sites_say(engine: Engine) -> None:
         if float(x[0, 0]) > 0:
             ppl.sample("third", ppl.dist.LogNormal(0.0, 1.0))
 
+    def choosing(ppl: Ppl, x: Array) -> None:
+        normals(ppl, x)
+        ppl.sample("third", ppl.dist.Normal(x[x > 0], 1.0).to_event(1))
+
     x = engine.array(np.ones((N, D)))
-    for program in (normals, looking):
+    for program in (normals, looking, choosing):
         outline, sites = (
             verb(engine.key(0), program, *no, x) for verb, no in ((engine.outline, ()), (engine.sites, ({},)))
         )
-        assert list(outline) == list(sites) and ("third" in sites) == (program is looking)
+        assert list(outline) == list(sites) and ("third" in sites) == (program is not normals)
         for name, site in outline.items():
             assert (site.kind, site.observed, site.plates) == (sites[name].kind, False, sites[name].plates)
             assert tuple(site.value.shape) == tuple(sites[name].value.shape)
