@@ -19,7 +19,7 @@ from scipy import stats
 from comparisons.cli import parts
 from comparisons.errors import UnfitError
 from comparisons.evidence.annealed import annealed, bidirectional, simulate
-from comparisons.evidence.base import Target
+from comparisons.evidence.base import Estimate, Target
 from comparisons.evidence.elbo import elbo
 from comparisons.evidence.importance import importance, sandwich
 from comparisons.evidence.judge import ESTIMATORS, JudgeSettings
@@ -68,25 +68,32 @@ def test_coordinates_are_the_sites_and_back(name: str, engine: Engine) -> None:
         np.testing.assert_allclose(engine.numpy(moved), np.log(scale), rtol=1e-3, atol=1e-3)
 
 
+SETTINGS = JudgeSettings(importance_samples=2000, temperatures=60, hmc_warmup=40, hmc_draws=80, tolerance=1e-3)
+# Its kernel density is biased upwards in three dimensions; a normal is closer here.
+NORMAL = JudgeSettings(**{**vars(SETTINGS), "start": "annealed", "density": "normal", "chains": "anew"})
+JUDGES: dict[str, Callable[[Target, Array], Estimate]] = {
+    "quadrature": lambda target, z: ESTIMATORS["quadrature"].estimate(target, SETTINGS, 0),
+    "importance": lambda target, z: ESTIMATORS["importance"].estimate(target, SETTINGS, 0),
+    "annealed": lambda target, z: annealed(target, SETTINGS),
+    "appendix_d": lambda target, z: ESTIMATORS["appendix_d"].estimate(target, NORMAL, 0),
+    "two bounds": lambda target, z: bidirectional(target, z, SETTINGS),
+    "sandwich": lambda target, z: sandwich(target, z, SETTINGS),
+}
+
+
 @pytest.mark.thorough(engine="pyro", name="three sites")
-@pytest.mark.thorough(engine="numpyro", name="size and shares")
+@pytest.mark.thorough(engine="pyro", judge=("importance", "appendix_d", "sandwich"))
+@pytest.mark.thorough(engine="numpyro", name="size and shares", judge=("annealed", "two bounds"))
 @both
-def test_every_estimator_reaches_the_truth(name: str, engine: Engine) -> None:
+@pytest.mark.parametrize("judge", JUDGES)
+def test_every_estimator_reaches_the_truth(name: str, judge: str, engine: Engine) -> None:
     target, z, truth = problem(name, engine)
-    settings = JudgeSettings(importance_samples=2000, temperatures=60, hmc_warmup=40, hmc_draws=80, tolerance=1e-3)
     with engine.pinned():
-        found = {each: ESTIMATORS[each].estimate(target, settings, 0) for each in ("quadrature", "importance")}
-        found["annealed"] = annealed(target, settings)
-        # Its kernel density is biased upwards in three dimensions; a normal is closer here.
-        kind = JudgeSettings(**{**vars(settings), "start": "annealed", "density": "normal", "chains": "anew"})
-        found["appendix_d"] = ESTIMATORS["appendix_d"].estimate(target, kind, 0)
-        found["two bounds"] = bidirectional(target, z, settings)
-        found["sandwich"] = sandwich(target, z, settings)
-    for each, estimate in found.items():
-        off, trusted = np.abs(estimate.value - truth), ~estimate.doubtful
-        slack = 0.2 if each == "appendix_d" else 3e-3
-        assert (off < 5 * estimate.stderr + slack)[trusted].all(), (each, off, estimate.stderr)
-    assert np.abs(found["quadrature"].value - truth).max() < 2e-3 and not found["quadrature"].flagged
+        found = JUDGES[judge](target, z)
+    off, trusted = np.abs(found.value - truth), ~found.doubtful
+    assert (off < 5 * found.stderr + (0.2 if judge == "appendix_d" else 3e-3))[trusted].all()
+    if judge == "quadrature":
+        assert off.max() < 2e-3 and not found.flagged
 
 
 @pytest.mark.thorough(engine="numpyro", name="size and shares")
@@ -137,8 +144,9 @@ ROWS, STEPS = 100, {"aevb": 1200, "mean_field": 100, "monte_carlo_em": 300, "wak
 LONGER = {("three sites", "mean_field"): 200}
 
 
-@pytest.mark.thorough(engine="pyro", name="three sites", backend=("aevb", "mean_field", "wake_sleep"))
+@pytest.mark.thorough(engine="pyro", name="three sites", backend=("aevb", "wake_sleep"))
 @pytest.mark.thorough(engine="pyro", name="size and shares", backend="monte_carlo_em")
+@pytest.mark.thorough(engine="pyro", backend="mean_field")
 @both
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_every_backend_learns_what_made_the_data(name: str, backend: str, engine: Engine) -> None:
