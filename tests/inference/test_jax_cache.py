@@ -17,7 +17,10 @@ from inference.engines import jax_settings
 
 ROOT = Path(__file__).parents[2]
 CLOCKS = ("seconds", "eval_seconds", "compile_seconds")
-FLAGS = "--backend aevb --engine numpyro --samples 2000 --n-hidden 8 --eval-points 20 --step-size 0.05 --evidence none"
+FLAGS = (
+    "--backend aevb --engine numpyro --samples 2000 --warmup 0 --n-hidden 8 --eval-points 20 --step-size 0.05 "
+    "--evidence none"
+)
 
 Told = dict[str, Any]
 
