@@ -35,7 +35,8 @@ test: .venv/tools
 report: install
 	$(BIN)/python -m comparisons.report --out reports --readme README.md
 
-# Hours of kills and other harm, and the cases that make test leaves to others (`thorough`); what came of it goes to reports/reliability/.
+# Hours of kills and other harm, and the cases that make test leaves to others (`thorough`). What came of the harm goes
+# to reports/reliability/.
 torture: .venv/tools
 	rm -f reports/reliability/rows.csv
 	TORTURE=8 $(BIN)/python -m pytest -m "fault or thorough" --reliability=reports/reliability

@@ -120,7 +120,7 @@ LONG = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if not os.environ.get("TORTURE"):
+    if not int(os.environ.get("TORTURE", "0")):
         skip = pytest.mark.skip(reason="other cases show it too; make torture runs it")
         for item in items:
             if any(_is(item, marker.kwargs) for marker in item.iter_markers("thorough")):
