@@ -43,7 +43,7 @@ class Ppl(Protocol):
 
     `dist` is the library's module of distributions, `xp` its array namespace (torch or jax.numpy; a program keeps to
     the names that both have, such as `matmul`, `tanh` and `exp`), `nn` the functions of networks. `sample`, `plate`,
-    `condition` and `scale` mean what they mean in Pyro and NumPyro.
+    `condition`, `factor`, `biject_to` and `scale` mean what they mean in Pyro and NumPyro.
     """
 
     dist: Any
@@ -61,6 +61,12 @@ class Ppl(Protocol):
     def biject_to(self, support: Any) -> Any: ...
 
     def scale(self, *, scale: Any) -> Any: ...
+
+    def kl_divergence(self, q: Any, p: Any) -> Array:
+        """Return KL(q || p) in nats, in closed form. Raises NotImplementedError where the library has none."""
+
+    def stop(self, x: Array) -> Array:
+        """Return x, as a constant to whoever differentiates."""
 
 
 class Model(ABC):

@@ -39,6 +39,8 @@ PPL: Any = SimpleNamespace(
     scale=handlers.scale,
     factor=numpyro.factor,
     biject_to=distributions.biject_to,
+    kl_divergence=distributions.kl_divergence,
+    stop=jax.lax.stop_gradient,
 )
 
 

@@ -44,6 +44,8 @@ PPL: Any = SimpleNamespace(
     scale=poutine.scale,
     factor=pyro.factor,
     biject_to=torch.distributions.biject_to,
+    kl_divergence=torch.distributions.kl_divergence,
+    stop=torch.Tensor.detach,
 )
 
 

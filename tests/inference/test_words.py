@@ -67,3 +67,22 @@ def test_linear_is_a_product_and_a_sum_whatever_stands_before(engine: Engine) ->
         x = rng.standard_normal(shape)
         found = engine.numpy(engine.ppl.nn.linear(*map(engine.array, (x, w, b))))
         np.testing.assert_allclose(found, x @ w + b, rtol=1e-5, atol=1e-5)
+
+
+def test_a_stopped_array_is_itself_and_a_constant_to_whoever_differentiates(engine: Engine) -> None:
+    stop = engine.ppl.stop
+    x = engine.array([0.5, -2.0])
+    value, gradient = engine.value_and_grad(lambda x: (x * stop(x * x)).sum())(x)
+    assert engine.numpy(value) == 0.125 - 8.0
+    np.testing.assert_array_equal(engine.numpy(gradient), [0.25, 4.0])
+
+
+def test_the_divergence_of_two_normals_is_the_closed_form_and_of_a_pair_without_one_refused(engine: Engine) -> None:
+    dist, divergence = engine.ppl.dist, engine.ppl.kl_divergence
+    loc, scale = np.array([[0.3, -1.0], [2.0, 0.0]]), np.array([[0.5, 2.0], [1.0, 0.1]])
+    q = dist.Normal(engine.array(loc), engine.array(scale)).to_event(1)
+    p = dist.Normal(0.0, 1.0).expand([2]).to_event(1)
+    expected = 0.5 * (loc**2 + scale**2 - 1.0 - 2.0 * np.log(scale)).sum(-1)
+    np.testing.assert_allclose(engine.numpy(divergence(q, p)), expected, rtol=1e-6)
+    with pytest.raises(NotImplementedError):
+        divergence(dist.StudentT(engine.array(3.0)), dist.Normal(engine.array(0.0), engine.array(1.0)))
