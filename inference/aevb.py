@@ -8,12 +8,13 @@ estimated from L reparameterised draws (equation 6, or 7 with the KL term in clo
 With a normal guide over theta it is the paper's full VB, algorithm 2 (see `theta`).
 """
 
-from inference.amortized import amortized_posterior
-from inference.base import Array, Backend, Batch, Engine, Info, Key, Method, Params, Settings, State, arrays, join, pick
+from inference import gradients
+from inference.amortized import amortized, amortized_posterior
+from inference.base import Array, Backend, Batch, Engine, Info, Key, Method, Params, Settings, State, arrays, join
 from inference.latents import latents, ones
 from inference.rows import recognition
-from inference.theta import svi, theta, theta_guide, theta_posterior, with_scales
-from models.base import Model, Ppl
+from inference.theta import svi, theta, theta_posterior, with_scales
+from models.base import Model
 
 
 def aevb(engine: Engine, model: Model, settings: Settings) -> Backend:
@@ -23,13 +24,9 @@ def aevb(engine: Engine, model: Model, settings: Settings) -> Backend:
     the guide samples in another order than the model, where the KL is in closed form.
     """
 
-    def guide(ppl: Ppl, params: Params, x: Array, fraction: Array) -> None:
-        theta_guide(ppl, model, settings.theta, params, fraction)
-        recognition(model)(ppl, pick(params, "phi"), x)
-
     if settings.estimator == "B":
         _hold_order(engine, model)
-    on_both = svi(engine, model, settings, guide)
+    on_both = svi(engine, model, settings, lambda params, x: amortized(model, params, x))
 
     def init(key: Key, theta: Params, phi: Params, x: Array, step_size: Array) -> State:
         return on_both.init(with_scales(engine, settings.theta, join(theta=theta, phi=phi)), step_size)
@@ -37,7 +34,7 @@ def aevb(engine: Engine, model: Model, settings: Settings) -> Backend:
     def step(key: Key, state: State, batch: Batch) -> tuple[State, Info]:
         state, loss = on_both.update(key, state, batch.x, batch.fraction)
         n = batch.x.shape[0]
-        return state, Info(-loss / n, n * settings.particles, float("nan"))
+        return state, Info(-loss / n, n * gradients.evaluations(settings), float("nan"))
 
     return Backend(init, step, theta, amortized_posterior(model), theta_posterior(model, settings.theta))
 
@@ -59,4 +56,6 @@ def _hold_order(engine: Engine, model: Model) -> None:
         )
 
 
-AEVB = Method(aevb, title="AEVB", has_q=True, has_q_theta=True, evaluations=lambda settings: settings.particles)
+AEVB = Method(
+    aevb, title="AEVB", has_q=True, has_q_theta=True, refuses=gradients.refusal, evaluations=gradients.evaluations
+)

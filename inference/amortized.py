@@ -2,15 +2,20 @@
 
 from typing import Any
 
-from inference.base import Array, Key, Posterior, State, pick
+from inference.base import Array, Key, Params, Posterior, State, pick
 from inference.rows import recognition
 from models.base import Model
+
+
+def amortized(model: Model, params: Params, x: Array) -> Posterior:
+    """Return q(z | x) of the recognition network whose parameters are `phi.*`."""
+    return Posterior(recognition(model), (pick(params, "phi"), x))
 
 
 def amortized_posterior(model: Model) -> Any:
     """Return `Backend.posterior` for a recognition network kept under `params` as `phi.*`."""
 
     def posterior(key: Key, state: State, x: Array, indices: Array | None) -> Posterior:
-        return Posterior(recognition(model), (pick(state["params"], "phi"), x))
+        return amortized(model, state["params"], x)
 
     return posterior

@@ -165,12 +165,22 @@ class Settings:
         choices=("ml", "map", "vb"),
         spans=True,
     )
-    optimizer: str = setting("adagrad", "optimiser of theta and phi", choices=("adagrad", "adam"))
+    optimizer: str = setting(
+        "adagrad",
+        "optimiser of theta and phi; sgd has nothing to accumulate, and no warm-up",
+        choices=("adagrad", "adam", "sgd"),
+        spans=True,
+    )
     warmup: int = setting(
         100, "first steps in which the optimiser accumulates without moving (authors' code: 100) [steps]", low=0
     )
     estimator: str = setting(
-        "B", "SGVB estimator: A (equation 6, all sampled) or B (equation 7, analytic KL)", choices=("A", "B")
+        "B",
+        "estimator of the bound's gradient: A (equation 6, all sampled), B (equation 7, analytic KL), stl (A without "
+        "its score term), score (score function, section 2.2), score_loo (with a leave-one-out baseline), or, of the "
+        "L-sample bound, iwae and dreg (doubly reparameterised)",
+        choices=("A", "B", "stl", "score", "score_loo", "iwae", "dreg"),
+        spans=True,
     )
     minibatch: int = setting(100, "M, datapoints in a minibatch [datapoints]", low=1, high=100_000)
     particles: int = setting(1, "L, draws of z for each datapoint and step [draws]", low=1, high=1000)
@@ -239,6 +249,7 @@ class Method(NamedTuple):
 
     `build(engine, model, settings) -> Backend`, with settings of the card's class. `has_q` says whether it has a
     q(z | x), `has_q_theta` whether it can have a q(theta) (`Settings.theta` vb); None: ask what was built.
+    `refuses(settings)` says which of them do not go together, and what to choose; nothing where they do.
     `full_batch(settings)` says whether a step consumes the full training set, in one order at every step, and not a
     minibatch; `evaluations(settings)` how often p(x | z) is evaluated or differentiated for each datapoint
     consumed, `updates(settings)` how often the optimiser moves theta in a step. `version(settings)` is the version of
@@ -250,6 +261,7 @@ class Method(NamedTuple):
     settings: type[Settings] = Settings
     has_q: bool | None = None
     has_q_theta: bool | None = None
+    refuses: Callable[[Any], str] = lambda settings: ""
     full_batch: Callable[[Any], bool] = lambda settings: False
     evaluations: Callable[[Any], float] = lambda settings: 2.0
     updates: Callable[[Any], int] = lambda settings: 1

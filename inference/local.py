@@ -10,7 +10,8 @@ by the library's SVI: what mean-field VI is made of, and the best that a recogni
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from inference.base import Array, Engine, Key, Params, Posterior, Settings, State, setting
+from inference import gradients
+from inference.base import Array, Engine, Key, Params, Posterior, Settings, State, Svi, setting
 from inference.latents import latents
 from inference.optim import adam
 from inference.rows import joint
@@ -39,15 +40,7 @@ def improvement(
     `params` hold theta, or q(theta), of which each step sees a draw of its own.
     """
 
-    normal = latents(engine, model).normal
-
-    def local_model(ppl: Ppl, local: Params, theta: Params, x: Array) -> None:
-        joint(model, x)(ppl, theta)
-
-    def local_guide(ppl: Ppl, local: Params, theta: Params, x: Array) -> None:
-        normal(ppl, local)
-
-    local_svi = engine.svi(local_model, local_guide, adam(), settings.estimator, settings.particles)
+    local_svi = _svi(engine, model, settings)
 
     def improve(key: Key, local: Params, params: Params, x: Array, step_sizes: Array) -> Params:
         def one(state: State, step: tuple[Key, Array]) -> tuple[State, None]:
@@ -61,6 +54,28 @@ def improvement(
         return state["params"]
 
     return improve
+
+
+def _svi(engine: Engine, model: Model, settings: LocalSettings) -> Svi:
+    """Return the SVI of q(z_i) alone, with updates on theta and x [n, n_x]: see `inference.theta.svi`."""
+    normal = latents(engine, model).normal
+    if settings.estimator in gradients.LIBRARIES:
+
+        def local_model(ppl: Ppl, local: Params, theta: Params, x: Array) -> None:
+            joint(model, x)(ppl, theta)
+
+        def local_guide(ppl: Ppl, local: Params, theta: Params, x: Array) -> None:
+            normal(ppl, local)
+
+        return engine.svi(local_model, local_guide, adam(), settings.estimator, settings.particles)
+
+    estimate = gradients.estimator(engine, model, settings.estimator, settings.particles)
+
+    def objective(key: Key, local: Params, theta: Params, x: Array) -> tuple[Array, Array]:
+        value, surrogate = estimate(key, theta, x, Posterior(normal, (local,)))
+        return value.sum(), surrogate.sum()
+
+    return gradients.Ascent(engine, adam(), objective)
 
 
 def local_fit(engine: Engine, model: Model, settings: LocalSettings) -> Callable[[Key, Params, Array], Posterior]:

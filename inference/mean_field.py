@@ -6,22 +6,19 @@ bound as AEVB's; only the minibatch's rows are touched. A datapoint outside the 
 own, with theta, or q(theta), frozen.
 """
 
+from inference import gradients
 from inference.base import Array, Backend, Batch, Engine, Info, Key, Method, Params, Posterior, State, join
 from inference.latents import latents
 from inference.local import LocalSettings, decaying, improvement, local_fit, prior
-from inference.theta import svi, theta, theta_guide, theta_posterior, with_scales
-from models.base import Model, Ppl
+from inference.theta import svi, theta, theta_posterior, with_scales
+from models.base import Model
 
 
 def mean_field(engine: Engine, model: Model, settings: LocalSettings) -> Backend:
     """Build the backend; its state holds params `theta.*`, and `local` with loc and log_scale [N, k]."""
     sites = latents(engine, model)
 
-    def guide(ppl: Ppl, params: Params, x: Array, fraction: Array, local: Params) -> None:
-        theta_guide(ppl, model, settings.theta, params, fraction)
-        sites.normal(ppl, local)
-
-    theta_svi = svi(engine, model, settings, guide)
+    theta_svi = svi(engine, model, settings, lambda params, x, local: Posterior(sites.normal, (local,)))
     improve, fit = improvement(engine, model, settings), local_fit(engine, model, settings)
 
     def init(key: Key, theta: Params, phi: Params, x: Array, step_size: Array) -> State:
@@ -37,7 +34,7 @@ def mean_field(engine: Engine, model: Model, settings: LocalSettings) -> Backend
         svi_state = {"params": state["params"], "optimizer": state["optimizer"]}
         svi_state, loss = theta_svi.update(theta_key, svi_state, batch.x, batch.fraction, rows)
         n = batch.x.shape[0]
-        evals = n * settings.particles * (settings.local_steps + 1)
+        evals = n * gradients.evaluations(settings) * (settings.local_steps + 1)
         return {**svi_state, "local": local}, Info(-loss / n, evals, float("nan"))
 
     def posterior(key: Key, state: State, x: Array, indices: Array | None) -> Posterior:
@@ -54,5 +51,6 @@ MEAN_FIELD = Method(
     settings=LocalSettings,
     has_q=True,
     has_q_theta=True,
-    evaluations=lambda settings: settings.particles * (settings.local_steps + 1),
+    refuses=gradients.refusal,
+    evaluations=lambda settings: gradients.evaluations(settings) * (settings.local_steps + 1),
 )

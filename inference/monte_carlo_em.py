@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from inference.base import Array, Backend, Batch, Engine, Info, Key, Method, Params, Settings, State, join, setting
+from inference.gradients import unread
 from inference.hmc import hmc, tuned
 from inference.latents import latents
 from inference.optim import OPTIMIZERS, apply
@@ -103,6 +104,7 @@ MONTE_CARLO_EM = Method(
     settings=MonteCarloEMSettings,
     has_q=False,
     has_q_theta=False,
+    refuses=unread,
     full_batch=lambda settings: settings.e_step == "full",
     evaluations=lambda settings: settings.leapfrog_steps + 1 + settings.weight_updates,
     updates=lambda settings: settings.weight_updates,

@@ -1,4 +1,4 @@
-"""Adagrad and Adam, once for both engines: the libraries' own differ in constants that change the result.
+"""Adagrad, Adam and SGD, once for both engines: the libraries' own differ in constants that change the result.
 
 optax starts Adagrad's accumulator at 0.1, NumPyro gives it a momentum of 0.9, torch adds epsilon outside the root.
 The tests hold these against torch and optax with every constant spelled out.
@@ -57,7 +57,24 @@ def adam(warmup: int = 0, b1: float = 0.9, b2: float = 0.999) -> Optimizer:
     return Optimizer(init, update)
 
 
-OPTIMIZERS = {"adagrad": adagrad, "adam": adam}
+def sgd(warmup: int = 0) -> Optimizer:
+    """Stochastic gradient descent, p -= step_size * g (algorithm 1: "e.g. SGD or Adagrad").
+
+    Here g is the gradient of the sum over a minibatch. Nothing accumulates, so there is no warm-up: it is not read.
+    """
+
+    def init(xp: Any, params: Params, step_size: Array) -> State:
+        return {"step_size": step_size}
+
+    def update(xp: Any, grads: Params, state: State) -> tuple[Params, State]:
+        return {name: -state["step_size"] * g for name, g in grads.items()}, state
+
+    return Optimizer(init, update)
+
+
+OPTIMIZERS = {"adagrad": adagrad, "adam": adam, "sgd": sgd}
+# What `auto` chooses among: the paper's section 5; SGD's steps are as large as the gradient of a sum over a minibatch.
+STEP_SIZES = {"adagrad": (0.01, 0.02, 0.1), "adam": (0.01, 0.02, 0.1), "sgd": (1e-5, 1e-4, 1e-3)}
 
 
 def apply(params: Params, updates: Params) -> Params:

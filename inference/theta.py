@@ -10,7 +10,9 @@ fraction M / N of the data, and sees that fraction of p(theta) and q(theta) (equ
 
 import math
 from collections.abc import Callable
+from typing import Any
 
+from inference import gradients
 from inference.base import Array, Engine, Key, Params, Posterior, Program, Settings, State, Svi, join, pick
 from inference.latents import latents
 from inference.optim import OPTIMIZERS
@@ -41,11 +43,32 @@ def joint_program(model: Model, kind: str) -> Program:
     return program
 
 
-def svi(engine: Engine, model: Model, settings: Settings, guide: Program) -> Svi:
-    """Return the library's SVI of theta, and of what `guide` adds, on the joint program."""
-    optimizer = OPTIMIZERS[settings.optimizer](settings.warmup)
-    program = joint_program(model, settings.theta)
-    return engine.svi(program, guide, optimizer, settings.estimator, settings.particles)
+def svi(engine: Engine, model: Model, settings: Settings, q: Callable[..., Posterior]) -> Svi:
+    """Return the SVI of theta, and of the parameters of q(params, x, ...), with updates on x [n, n_x], fraction, ...
+
+    It is the library's own for the two estimators that both libraries have. Raises ValueError.
+    """
+    optimizer, kind = OPTIMIZERS[settings.optimizer](settings.warmup), settings.theta
+    if settings.estimator in gradients.LIBRARIES:
+
+        def guide(ppl: Ppl, params: Params, x: Array, fraction: Array, *more: Any) -> None:
+            theta_guide(ppl, model, kind, params, fraction)
+            program, args, _ = q(params, x, *more)
+            program(ppl, *args)
+
+        return engine.svi(joint_program(model, kind), guide, optimizer, settings.estimator, settings.particles)
+
+    if refusal := gradients.refusal(settings):
+        raise ValueError(refusal)
+    estimate = gradients.estimator(engine, model, settings.estimator, settings.particles)
+
+    def objective(key: Key, params: Params, x: Array, fraction: Array, *more: Any) -> tuple[Array, Array]:
+        theta = pick(params, "theta")
+        prior = fraction * engine.log_prob(model.prior, theta) if kind == "map" else 0.0
+        value, surrogate = estimate(key, theta, x, q(params, x, *more))
+        return value.sum() + prior, surrogate.sum() + prior
+
+    return gradients.Ascent(engine, optimizer, objective)
 
 
 def with_scales(engine: Engine, kind: str, params: Params) -> Params:

@@ -9,6 +9,7 @@ The two phases do not climb one bound: the sleep phase fits q where the model dr
 from inference import rows
 from inference.amortized import amortized_posterior
 from inference.base import Array, Backend, Batch, Engine, Info, Key, Method, Params, Settings, State, join, pick
+from inference.gradients import unread
 from inference.latents import latents
 from inference.optim import OPTIMIZERS, apply
 from inference.theta import log_joint, theta
@@ -50,4 +51,4 @@ def wake_sleep(engine: Engine, model: Model, settings: Settings) -> Backend:
     return Backend(init, step, theta, amortized_posterior(model))
 
 
-WAKE_SLEEP = Method(wake_sleep, title="wake-sleep", has_q=True, has_q_theta=False)
+WAKE_SLEEP = Method(wake_sleep, title="wake-sleep", has_q=True, has_q_theta=False, refuses=unread)

@@ -11,9 +11,10 @@ from test_layers import ROOMS
 
 from comparisons import errors
 from comparisons.cli import stopping
-from comparisons.runner.experiment import LONG, STEP_SIZES, Experiment
+from comparisons.runner.experiment import LONG, Experiment
 from comparisons.runner.watching import STATES
 from inference import BACKENDS
+from inference.optim import STEP_SIZES
 
 ROOT = Path(__file__).parents[1]
 PAGES = {name: (ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md")}
@@ -71,7 +72,7 @@ def test_the_flags_name_what_there_is() -> None:
         value = declared[flag.strip("`")].default
         assert default.strip("`") == (value[0] if isinstance(value, tuple) else str(value))
         if flag == "`--step-size`":
-            assert [float(one) for one in re.findall(r"\d\.\d+", text)] == [*STEP_SIZES]
+            assert [float(one) for one in re.findall(r"\d\.\d+", text)] == [*STEP_SIZES["adagrad"]]
         if flag == "`--compile`":
             assert f"from {LONG} steps" in text
 

@@ -9,7 +9,7 @@ from statistics import median
 
 from comparisons.runner import store
 from comparisons.runner.cell import Cell
-from comparisons.runner.experiment import STEP_SIZES, completed
+from comparisons.runner.experiment import completed
 from comparisons.runner.jobs import Job
 from comparisons.runner.watching import look
 
@@ -65,7 +65,7 @@ def estimated(job: Job) -> float | None:
 
 def _pilot(cell: Cell) -> int:
     e = cell.experiment
-    return len(STEP_SIZES) * min(e.pilot_steps, cell.last) * cell.rows_per_step if e.step_size == "auto" else 0
+    return len(e.step_sizes) * min(e.pilot_steps, cell.last) * cell.rows_per_step if e.step_size == "auto" else 0
 
 
 def _clock(seconds: float) -> str:

@@ -20,12 +20,12 @@ from comparisons.evidence.base import Facts
 from comparisons.evidence.judge import ESTIMATORS, JudgeSettings, automatic
 from inference import BACKENDS, ENGINES, AllSettings
 from inference.base import Backend, Method, Settings, setting
+from inference.optim import STEP_SIZES
 from models.base import Model
 from models.guides import with_fields, with_log_variance_factor
 from models.vae_deep import ACTIVATIONS
 
 FORM = "a file of your own that ends in .npz, .npy, .csv, .csv.gz, .parquet or .idx"
-STEP_SIZES = (0.01, 0.02, 0.1)  # the paper's section 5
 LONG = 5000  # steps that repay the half minute it takes to compile one: each is then several ms faster
 NUMBERS_VERSION = 2  # of models, training and whatever else has no version of its own
 # The data that a decoder of a support takes; one of "real" takes all.
@@ -120,8 +120,8 @@ class Experiment(LookSettings, JudgeSettings, AllSettings, ModelSettings):
     )
     step_size: float | str = setting(
         "auto",
-        f"step size of theta and phi; auto: the best of {', '.join(map(str, STEP_SIZES))} on the training set "
-        "in the first iterations",
+        f"step size of theta and phi; auto: the best of {', '.join(map(str, STEP_SIZES['adagrad']))} on the training "
+        f"set in the first iterations (sgd: of {', '.join(map(str, STEP_SIZES['sgd']))})",
         above=0.0,
         high=1e9,
         about=FITTED,
@@ -171,6 +171,11 @@ class Experiment(LookSettings, JudgeSettings, AllSettings, ModelSettings):
         """What of it the backend is told."""
         kind = self.card.settings
         return kind(**{f.name: getattr(self, f.name) for f in fields(kind)})
+
+    @property
+    def step_sizes(self) -> tuple[float, ...]:
+        """What `step_size` auto chooses among."""
+        return STEP_SIZES[self.optimizer]
 
     @property
     def compiled(self) -> bool:
@@ -244,6 +249,8 @@ def refuse(e: Experiment, model: Model | None = None, backend: Backend | None = 
         if refusal := ESTIMATORS[name].refuses(facts, e):
             raise UnfitError(refusal)
     fitted_by = parts.known(e.backend)
+    if fitted_by and (refusal := fitted_by.refuses(e)):
+        raise UnfitError(f"backend {e.backend!r}: {refusal}")
     has_q_theta = backend.theta_posterior is not None if backend else fitted_by and fitted_by.has_q_theta
     if e.theta == "vb" and has_q_theta is False:
         able = " and ".join(name for name, method in BACKENDS.items() if method.has_q_theta)

@@ -79,9 +79,9 @@ def run(
                 progress(step * cell.rows_per_step, "judging")
                 judge.judge(standing)
                 state = numpys(engine, standing.state)
-            yield Result([*standing.rows], state, "done" if step == cell.last else "running", training.scores(standing))
+            yield Result([*standing.rows], state, "done" if step == cell.last else "running", train.scores(standing))
     except DivergedError:
-        yield Result([*standing.rows, *judge.lost(standing)], {}, "diverged", training.scores(standing))
+        yield Result([*standing.rows, *judge.lost(standing)], {}, "diverged", train.scores(standing))
 
 
 def start(train: Trainer, chains: Keeping | None, standing: Standing, progress: Progress, pause: Pause) -> None:

@@ -16,7 +16,7 @@ from comparisons.data import Data, Rows
 from comparisons.data.rows import HELD
 from comparisons.evidence.journal import Journal
 from comparisons.runner.cell import Cell, points
-from comparisons.runner.experiment import STEP_SIZES, built, refuse
+from comparisons.runner.experiment import built, refuse
 from comparisons.runner.rows import Row
 from inference.base import Array, Backend, Batch, Engine, Info, Key, Params, Settings, State, arrays, numpys
 from inference.latents import latents
@@ -129,6 +129,11 @@ class Trainer:
         """Return the generative parameters as they stand."""
         return self.backend.theta(standing.state)
 
+    def scores(self, standing: Standing) -> dict[str, float]:
+        """Return the score that each step size reached, where one was chosen; -inf: it diverged."""
+        sizes = map(str, self.cell.experiment.step_sizes)
+        return dict(zip(sizes, standing.scores, strict=False))
+
     def initial(self, step_size: float) -> State:
         """Return the state before any step."""
         experiment = self.cell.experiment
@@ -206,9 +211,12 @@ def choose_step_size(
 
     Goes on where `standing` was left. Raises DivergedError where every candidate diverges.
     """
-    last = max(1, min(trainer.cell.experiment.pilot_steps, trainer.cell.last))
-    while len(standing.scores) < len(STEP_SIZES):
-        candidate = STEP_SIZES[len(standing.scores)]
+    last, sizes = (
+        max(1, min(trainer.cell.experiment.pilot_steps, trainer.cell.last)),
+        trainer.cell.experiment.step_sizes,
+    )
+    while len(standing.scores) < len(sizes):
+        candidate = sizes[len(standing.scores)]
         if not standing.trying:
             standing.step_size, standing.trying = candidate, True
             standing.state, standing.step = trainer.initial(candidate), 0
@@ -224,12 +232,7 @@ def choose_step_size(
         standing.trying = False
     if max(standing.scores) == -math.inf:
         raise DivergedError("every candidate step size diverges")
-    return STEP_SIZES[standing.scores.index(max(standing.scores))]
-
-
-def scores(standing: Standing) -> dict[str, float]:
-    """Return the score that each step size reached, where one was chosen; -inf: it diverged."""
-    return {str(size): score for size, score in zip(STEP_SIZES, standing.scores, strict=False)}
+    return sizes[standing.scores.index(max(standing.scores))]
 
 
 def trainer(cell: Cell, data: Data) -> Trainer:

@@ -19,10 +19,11 @@ from comparisons.evidence.judge import ESTIMATORS
 from comparisons.reporting import figures, outcomes, tables
 from comparisons.runner import baselines, grid, run, store
 from comparisons.runner.cell import Cell, on
-from comparisons.runner.experiment import STEP_SIZES, Experiment, identity
+from comparisons.runner.experiment import Experiment, identity
 from comparisons.runner.rows import COLUMNS, METRICS
 from inference import BACKENDS, ENGINES
 from inference.base import Backend, Batch, Engine, Info, Key, Settings, State, pick
+from inference.optim import STEP_SIZES
 from models.base import Model
 from models.vae import VaeBernoulli
 
@@ -207,12 +208,12 @@ def test_a_manifest_says_what_a_number_depends_on(finished: Path) -> None:
 def test_the_step_size_is_chosen_among_the_papers(tmp_path: Path) -> None:
     assert command(tmp_path, "--step-size", "auto", "--backend", "aevb", "--engine", "pyro", "--evidence", "none") == 0
     (chosen,) = set(read(tmp_path).step_size)
-    assert float(chosen) in STEP_SIZES
+    assert float(chosen) in STEP_SIZES["adagrad"]
 
 
 def test_the_best_step_size_is_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """One that does not move, one that does, and one that diverges."""
-    monkeypatch.setattr("comparisons.runner.training.STEP_SIZES", (1e-9, 0.05, 1e8))
+    monkeypatch.setitem(STEP_SIZES, "adagrad", (1e-9, 0.05, 1e8))
     flags = ["--step-size", "auto", "--backend", "aevb", "--engine", "pyro", "--evidence", "none"]
     assert command(tmp_path, *flags, "--samples", "2000") == 0
     assert set(read(tmp_path).step_size) == {"0.05"}
@@ -359,7 +360,7 @@ def test_a_run_that_diverges_says_so_and_the_others_finish(
 
 
 def test_a_run_without_any_step_size_that_works_diverges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("comparisons.runner.training.STEP_SIZES", (1e8, 1e9))
+    monkeypatch.setitem(STEP_SIZES, "adagrad", (1e8, 1e9))
     flags = ["--step-size", "auto", "--backend", "wake_sleep", "--engine", "pyro"]
     assert command(tmp_path, *flags) == 1
     rows = read(tmp_path)
