@@ -25,7 +25,7 @@ RUN = "python -m comparisons"
 
 def sections() -> tuple["Part | Comparison", ...]:
     """Return the sections in their order: a file and a line each, with its name, title and word in the navigation."""
-    from comparisons.benchmarks import calibration_report, inference_gap, speed_report
+    from comparisons.benchmarks import calibration_report, gradients_report, inference_gap, speed_report
     from comparisons.paper import (
         answer,
         appendix_d,
@@ -60,6 +60,13 @@ def sections() -> tuple["Part | Comparison", ...]:
         Comparison("calibration", "The judge, calibrated", "Calibration", calibration_report, f"{RUN}.calibration"),
         Comparison(
             "inference_gap", "Where the lower bound loses", "Inference gap", inference_gap, f"{RUN}.inference_gap"
+        ),
+        Comparison(
+            "gradient_variance",
+            "How noisy the gradients are",
+            "Gradients",
+            gradients_report,
+            f"{RUN}.gradient_variance",
         ),
         Comparison("reliability", "What the suite survives", "Reliability", reliability, "make torture"),
         Comparison("speed", "Speed", "Speed", speed_report, f"{RUN}.speed"),

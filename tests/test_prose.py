@@ -14,6 +14,7 @@ from comparisons.cli import stopping
 from comparisons.runner.experiment import LONG, Experiment
 from comparisons.runner.watching import STATES
 from inference import BACKENDS
+from inference.gradients import ESTIMATORS
 from inference.optim import STEP_SIZES
 
 ROOT = Path(__file__).parents[1]
@@ -68,11 +69,14 @@ def test_the_flags_name_what_there_is() -> None:
     named = {flag.strip("`"): set(re.findall(r"`(\w+)`", choices)) for flag, choices, _ in lines}
     assert {flag: set(declared[flag].metadata["choices"]) - {"auto"} for flag in named} == named
     assert {name.strip("`") for name, *_ in section("README.md", "Which method?")} == {*BACKENDS}
+    assert [name.strip("`") for name, *_ in section("docs/running.md", "Estimators of the gradient")] == [*ESTIMATORS]
     for flag, default, text in section("docs/running.md", "Flags of a grid"):
         value = declared[flag.strip("`")].default
         assert default.strip("`") == (value[0] if isinstance(value, tuple) else str(value))
         if flag == "`--step-size`":
             assert [float(one) for one in re.findall(r"\d\.\d+", text)] == [*STEP_SIZES["adagrad"]]
+        if flag == "`--optimizer`":
+            assert [float(one) for one in re.findall(r"\de-\d", text)] == [*STEP_SIZES["sgd"]]
         if flag == "`--compile`":
             assert f"from {LONG} steps" in text
 

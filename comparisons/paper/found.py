@@ -36,10 +36,10 @@ class Rows(NamedTuple):
 
 
 class Extra(NamedTuple):
-    """What another comparison left in its folder: its rows, its figure.svg where it has one, and its manifests."""
+    """What another comparison left in its folder: its rows, its figures (SVG) by their names, and its manifests."""
 
     rows: pd.DataFrame
-    figure: bytes
+    figures: dict[str, bytes]
     manifests: list[dict[str, Any]]
 
 
@@ -83,12 +83,11 @@ def extra(folder: Path) -> Extra:
     """Return what a comparison left in its folder. Raises StorageError for a file that cannot be read."""
     manifests = [folder / "manifest.json", *sorted(folder.glob("parts/*.json"))]
     manifests = [path for path in manifests if path.exists()] + sorted(folder.glob("cells/*/manifest.json"))
-    figure = folder / "figure.svg"
     try:
         long = folder.name in LONG
         rows = (store.read_rows if long else pd.read_csv)(folder / "rows.csv")
         rows = outcomes.explained(rows, folder) if long else rows
-        drawn = figure.read_bytes() if figure.exists() else b""
+        drawn = {path.stem: path.read_bytes() for path in sorted(folder.glob("*.svg"))}
     except (OSError, ValueError) as error:
         raise StorageError(f"cannot read {folder} ({error}); run its comparison again") from error
     return Extra(rows, drawn, [_manifest(path) for path in manifests])

@@ -6,7 +6,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 from comparisons.paper import findings, made
-from comparisons.paper.found import Found
+from comparisons.paper.found import Extra, Found
 from comparisons.reporting import blocks as b
 from comparisons.reporting import html, markdown
 from comparisons.reporting.blocks import Code, Heading, Items, Link, Paragraph, Section
@@ -45,7 +45,7 @@ class Comparison(NamedTuple):
     name: str
     title: str
     word: str
-    report: ModuleType  # its file: ABOUT, a sentence, blocks(rows), and FIGURE, the caption
+    report: ModuleType  # its file: ABOUT, a sentence, blocks(rows), and FIGURE, the caption, or FIGURES, some by name
     command: str
 
     def blocks(self, found: Found) -> list[b.Block]:
@@ -58,18 +58,21 @@ class Comparison(NamedTuple):
         long = any(isinstance(block, Items) and len(block.items) > LEAD for block in lead)
         shown = [] if long else lead
         rest = tables[len(shown) :]
-        alt = f"{self.title}: the figure of this comparison; its numbers are in the tables below."
-        caption = getattr(self.report, "FIGURE", "")
-        figure = b.Figures([b.Figure(extra.figure, f"{self.name}/figure.svg", alt)], "wide", caption=caption)
+        captions = getattr(self.report, "FIGURES", {"figure": getattr(self.report, "FIGURE", "")})
+        figures = [self._figure(name, caption, extra) for name, caption in captions.items() if name in extra.figures]
         return [
             Paragraph(self.report.ABOUT),
             Items(findings.of_comparison(self.name, found.rows)),
             *shown,
-            *([figure] if extra.figure else []),
+            *figures,
             *([b.Fold("Findings and tables", rest)] if len(rest) > 3 or long else rest),
             *made.blocks(extra.manifests),
             Paragraph(("Data: ", Link(f"{self.name}/table.md", "the table"), "."), "note"),
         ]
+
+    def _figure(self, name: str, caption: str, extra: Extra) -> b.Figures:
+        alt = f"{self.title}: the figure of this comparison; its numbers are in the tables below."
+        return b.Figures([b.Figure(extra.figures[name], f"{self.name}/{name}.svg", alt)], "wide", caption=caption)
 
     def item(self, found: Found) -> b.Item:
         """Return the line of it in an index: where its tables lie, and what its rows say."""

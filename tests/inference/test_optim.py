@@ -1,4 +1,4 @@
-"""Adagrad and Adam against torch's and optax's own, every constant spelled out."""
+"""Adagrad, Adam and SGD against torch's and optax's own, every constant spelled out."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from inference.base import Engine, Optimizer, arrays, numpys
-from inference.optim import OPTIMIZERS, apply
+from inference.optim import OPTIMIZERS, STEP_SIZES, apply
 
 STEPS = 50
 STEP_SIZE = 0.1
 # Adam's 1 - 0.999^t is taken in float32 (as optax does): it loses 4 digits in the first steps, worth 3e-5 of an update.
-TOLERANCE = {"adagrad": 1e-5, "adam": 1e-4}
+TOLERANCE = {"adagrad": 1e-5, "adam": 1e-4, "sgd": 1e-5}
 START = {"a": np.array([1.0, -2.0, 0.5], np.float32), "b": np.array(3.0, np.float32)}
 
 Gradient = Callable[[dict[str, Any], int], dict[str, Any]]
@@ -75,6 +75,7 @@ def test_against_torch(name: str) -> None:
             params, lr=STEP_SIZE, lr_decay=0, weight_decay=0, initial_accumulator_value=0, eps=1e-10
         ),
         "adam": lambda params: torch.optim.Adam(params, lr=STEP_SIZE, betas=(0.9, 0.999), eps=1e-8, weight_decay=0),
+        "sgd": lambda params: torch.optim.SGD(params, lr=STEP_SIZE, momentum=0, weight_decay=0),
     }[name]
     path = trajectory(OPTIMIZERS[name](), torch, {key: torch.tensor(value) for key, value in START.items()})
     assert_same(path, torch_trajectory(build), TOLERANCE[name])
@@ -85,6 +86,7 @@ def test_against_optax(name: str) -> None:
     theirs = {
         "adagrad": optax.adagrad(STEP_SIZE, initial_accumulator_value=0.0, eps=1e-8),
         "adam": optax.adam(STEP_SIZE, b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0),
+        "sgd": optax.sgd(STEP_SIZE),
     }[name]
     path = trajectory(OPTIMIZERS[name](), jnp, {key: jnp.asarray(value) for key, value in START.items()})
     assert_same(path, optax_trajectory(theirs), 1e-5)
@@ -104,7 +106,7 @@ def test_engines_take_the_same_trajectory(name: str, warmup: int, engines: dict[
     assert_same(paths[0], exact, TOLERANCE[name])
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name != "sgd"])
 def test_warmup_accumulates_without_moving(name: str) -> None:
     """After `warmup` steps the state, and so the next update, is that of an optimiser that moved all along."""
     params = {key: value.astype(np.float64) for key, value in START.items()}
@@ -134,5 +136,13 @@ def test_update_leaves_its_input_state_unchanged(name: str, engine: Engine) -> N
     before = {key: numpys(engine, value) for key, value in state.items() if isinstance(value, dict)}
     optimizer.update(engine.ppl.xp, params, state)
     after = {key: numpys(engine, value) for key, value in state.items() if isinstance(value, dict)}
-    assert before
+    assert before or name == "sgd"
     np.testing.assert_equal(after, before)
+
+
+def test_sgd_has_nothing_to_accumulate_and_moves_from_its_first_step() -> None:
+    optimizer = OPTIMIZERS["sgd"](warmup=100)
+    updates, state = optimizer.update(np, {"a": np.array([1.0, -4.0])}, optimizer.init(np, {}, STEP_SIZE))
+    np.testing.assert_array_equal(updates["a"], [-STEP_SIZE, 4.0 * STEP_SIZE])
+    assert state == {"step_size": STEP_SIZE}
+    assert set(STEP_SIZES) == set(OPTIMIZERS)

@@ -1,0 +1,375 @@
+"""What was measured of gradients, as sentences, tables and figures: pure functions of the rows."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from comparisons.benchmarks.gradients_closed import EXPECTED
+from comparisons.benchmarks.gradients_exact import PARAMETERS, ROUTES
+from comparisons.reporting import drawing, markdown
+from comparisons.reporting.blocks import Block, Heading, Items, Paragraph, Table
+from comparisons.reporting.drawing import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
+from comparisons.runner import store
+
+TITLE = "How noisy the gradients are"
+ABOUT = "The variance of each estimator of the bound's gradient, what it costs, and what it does to training."
+FIGURES = {
+    "exact": "Variance of one draw of three gradients of E_N(1, 1)[f(x; k)], by numerical integration: none is best "
+    "everywhere.",
+    "closed": "On a linear Gaussian model: the gradient's variance and its signal-to-noise ratio, against the draws.",
+    "trained": "Along AEVB's training: the variance of phi's gradient with the largest minibatches, and how much of "
+    "B's is over draws of z.",
+    "training": "The bound on test as each estimator, and each optimiser at the best of its step sizes, trains AEVB.",
+}
+COLOURS = {
+    **{"B": BLUE, "A": SKY, "stl": GREEN, "score": VERMILION, "score_loo": ORANGE, "iwae": PURPLE, "dreg": BLACK},
+    **dict(zip(ROUTES, (VERMILION, BLUE, GREEN, PURPLE), strict=True)),
+    **{"adagrad": BLUE, "adam": GREEN, "sgd": VERMILION},
+}
+ALIKE = 0.02  # of a variance: less is no difference
+
+
+def report(out: Path) -> str:
+    """Write rows.csv, table.md and a figure a part from the parts in a folder; return the table."""
+    places = sorted((out / "parts").glob("*.csv"), key=lambda path: [*TABLES].index(path.stem))
+    rows = pd.concat([pd.read_csv(path) for path in places], ignore_index=True)
+    store.write(out / "rows.csv", rows.to_csv(index=False, lineterminator="\n"))
+    for name, drawn in figures(rows).items():
+        store.write(out / f"{name}.svg", drawn)
+    table = markdown.printed(blocks(rows), TITLE)
+    store.write(out / "table.md", table)
+    return table
+
+
+def blocks(rows: pd.DataFrame) -> list[Block]:
+    """Return the findings in sentences, then a table for each part."""
+    parts = {name: rows[rows.part == name] for name in TABLES if (rows.part == name).any()}
+    found = [one for name, part in parts.items() for one in FINDINGS[name](part)]
+    return [Items(found, lined=True), *(block for name, part in parts.items() for block in TABLES[name](part))]
+
+
+def figures(rows: pd.DataFrame) -> dict[str, str]:
+    """Return an SVG for each figure that there are rows for."""
+    of = {name: rows[rows.part == name] for name in TABLES}
+    drawn = {}
+    if len(of["exact"]):
+        drawn["exact"] = drawing.svg((10.0, 5.4), lambda picture: _draw_exact(picture, of["exact"]))
+    if len(of["closed"]):
+        drawn["closed"] = drawing.svg((10.0, 6.2), lambda picture: _draw_closed(picture, of["closed"]))
+    if len(of["trained"]):
+        drawn["trained"] = drawing.svg((10.0, 5.8), lambda picture: _draw_trained(picture, of["trained"]))
+    if len(of["estimators"]) or len(of["optimizers"]):
+        both = of["estimators"], of["optimizers"]
+        drawn["training"] = drawing.svg((10.0, 3.6), lambda picture: _draw_training(picture, *both))
+    return drawn
+
+
+# In one dimension
+
+
+def _found_exact(rows: pd.DataFrame) -> list[str]:
+    one = rows[rows.k.notna() & ~rows.estimator.str.contains("coupled")]
+    best = one.loc[one.groupby(["cost", "k", "parameter"]).variance.idxmin()].estimator.value_counts()
+    told = ", ".join(f"the {name} one at {count}" for name, count in best.items())
+    return [f"In one dimension no gradient is always the least noisy: of {best.sum()} settings {told}."]
+
+
+def _table_exact(rows: pd.DataFrame) -> Iterator[Block]:
+    one, many = rows[rows.k.notna()], rows[rows.dimension.notna()]
+    ks = sorted({*one.k})
+    ks = [ks[0], ks[len(ks) // 2], ks[-1]]
+    body = [
+        [cost, parameter, f"{k:g}", *(f"{part[part.estimator == name].variance.iloc[0]:.3g}" for name in ROUTES)]
+        for (cost, parameter, k), part in one[one.k.isin(ks)].groupby(["cost", "parameter", "k"], sort=False)
+    ]
+    yield Heading("In one dimension: E_N(1, 1)[f(x; k)]")
+    yield Table(["f", "by", "k", *ROUTES], body, caption="Variance of one draw (measure-valued: of two)")
+    sizes = sorted({*many.dimension})
+    body = [
+        [str(cost), *(f"{part[part.dimension == size].variance.iloc[0]:,.0f}" for size in sizes)]
+        for cost, part in many.groupby("cost")
+    ]
+    head = ["f", *(f"D = {size:.0f}" for size in sizes)]
+    yield Table(
+        head, body, caption="Variance of the score function's gradient by one mean, under N(1/2, I) in D dimensions"
+    )
+
+
+def _draw_exact(picture: Any, rows: pd.DataFrame) -> None:
+    one = rows[rows.k.notna()]
+    costs = [*dict.fromkeys(one.cost)]
+    axes = picture.subplots(2, len(costs), sharex=True)
+    for i, parameter in enumerate(PARAMETERS):
+        for axis, cost in zip(axes[i], costs, strict=True):
+            for name in ROUTES:
+                line = one[(one.cost == cost) & (one.parameter == parameter) & (one.estimator == name)]
+                axis.loglog(line.k, line.variance, color=COLOURS[name], label=name)
+            axis.set_title(f"f = {cost}, by {parameter}")
+            axis.set_xlabel("k")
+        axes[i][0].set_ylabel("variance")
+    axes[0][0].legend(frameon=False, fontsize=7)
+
+
+# On a linear Gaussian model
+
+
+def _found_closed(rows: pd.DataFrame) -> list[str]:
+    told, slopes = rows[rows.slope.isna()], rows[rows.slope.notna()]
+    # Of the K-sample bound theta's is of another function than log p(x) at finite K.
+    fair = told[~(told.estimator.isin(["iwae", "dreg"]) & (told.group == "theta"))]
+    found = [
+        f"Against the exact gradient of a linear Gaussian model, the largest bias of {len(fair)} estimates is "
+        f"{fair.t.abs().max():.1f} standard errors."
+    ]
+    for row in slopes.itertuples():
+        if (expected := EXPECTED.get((row.estimator, row.group))) is not None and np.isfinite(row.slope):
+            found.append(
+                f"{row.estimator}: the signal-to-noise ratio of {row.group}'s gradient goes as K to the power "
+                f"{row.slope:+.2f} ± {row.slope_stderr:.2f}, where theory has {expected:+.1f}."
+            )
+    return found
+
+
+def _table_closed(rows: pd.DataFrame) -> Iterator[Block]:
+    told, slopes = rows[rows.slope.isna()], rows[rows.slope.notna()].set_index(["estimator", "group"])
+    for group in ("phi", "theta"):
+        mine = told[told.group == group]
+        counts = sorted({*mine.draws})
+        ends = [counts[0], counts[len(counts) // 2], counts[-1]]
+        body = []
+        for name, part in mine.groupby("estimator", sort=False):
+            of = {row.draws: row for row in part.itertuples()}
+            each = [f"{of[k].variance:.3g} ± {of[k].variance_stderr:.1g}" if k in of else "-" for k in ends]
+            slope = slopes.loc[(name, group)] if (name, group) in slopes.index else None
+            fitted = "-" if slope is None else f"{slope.slope:+.2f} ± {slope.slope_stderr:.2f}"
+            last = of[counts[-1]]
+            body.append(
+                [str(name), *each, f"{last.bias:+.1%} ± {last.bias_stderr:.1%}", f"{part.t.abs().max():.1f}", fitted]
+            )
+        head = ["estimator", *(f"variance, K = {k:.0f}" for k in ends), f"bias, K = {counts[-1]:.0f}", "largest |t|"]
+        yield Heading(f"On a linear Gaussian model: the gradient by {group}")
+        yield Table([*head, "slope of signal to noise"], body)
+    yield Paragraph(
+        "Variance: summed over the parameters, of the mean bound of 10 datapoints with 20 latent variables. Bias: "
+        "along the exact gradient, relative to it; of iwae and dreg by theta against that of log p(x), by phi against "
+        "each other. Slope: of the logarithms, from 10 draws on."
+    )
+
+
+def _draw_closed(picture: Any, rows: pd.DataFrame) -> None:
+    axes = picture.subplots(2, 2, sharex=True)
+    for column, group in zip(axes.T, ("phi", "theta"), strict=True):
+        for quantity, axis in zip(("variance", "signal_to_noise"), column, strict=True):
+            for name, line in rows[rows.slope.isna() & (rows.group == group)].groupby("estimator", sort=False):
+                error = line[f"{quantity}_stderr"]
+                look = {"color": COLOURS[str(name)], "label": name, "marker": ".", "lw": 1.0}
+                axis.errorbar(line.draws, line[quantity], yerr=error, linestyle="--" if name == "dreg" else "-", **look)
+            axis.set_xscale("log")
+            axis.set_yscale("log")
+            axis.set_ylabel(quantity.replace("_", "-") + (" ratio" if quantity != "variance" else ""))
+        column[0].set_title(f"gradient by {group}")
+        column[1].set_xlabel("draws of z, K")
+    axes[0, 0].legend(frameon=False, fontsize=7, ncol=2)
+
+
+# On data, along training
+
+
+def _found_trained(rows: pd.DataFrame) -> list[str]:
+    found, largest = [], rows.minibatch.max()
+    of = {(row.n_seen, row.estimator, row.draws, row.minibatch, row.block): row for row in rows.itertuples()}
+    for stage in sorted({*rows.n_seen}):
+        b = of[stage, "B", 1, largest, "phi"]
+        ratios = []
+        for name in ("A", "stl", "score"):
+            if one := of.get((stage, name, 1, largest, "phi")):
+                error = (
+                    one.variance
+                    / b.variance
+                    * np.hypot(one.variance_stderr / one.variance, b.variance_stderr / b.variance)
+                )
+                ratios.append(f"{name} {one.variance / b.variance:.3g} ± {error:.1g}")
+        found.append(
+            f"After {stage:,.0f} points, with L = 1 and M = {largest:.0f}, the variance of phi's gradient in units of "
+            f"B's: {', '.join(ratios)}. Of B's own, {b.noise_share:.0%} ± {b.noise_share_stderr:.0%} is over draws of "
+            "z, which is all that more draws could take away."
+        )
+    return found
+
+
+def _table_trained(rows: pd.DataFrame) -> Iterator[Block]:
+    largest = rows.minibatch.max()
+    for block in ("phi", "theta"):
+        mine = rows[rows.block == block]
+        unit = {
+            row.n_seen: row.variance
+            for row in mine[(mine.estimator == "B") & (mine.draws == 1)].itertuples()
+            if row.minibatch == largest
+        }
+        body = []
+        for (name, draws), part in mine[mine.minibatch == largest].groupby(["estimator", "draws"], sort=False):
+            cells = []
+            for row in part.sort_values("n_seen").itertuples():
+                ratio, error = row.variance / unit[row.n_seen], row.variance_stderr / unit[row.n_seen]
+                cells += [
+                    f"{ratio:.3g} ± {error:.1g}",
+                    f"{row.noise_share:.0%}",
+                    f"{ratio * draws:.3g}",
+                    f"{row.t:+.1f}",
+                ]
+            body.append([str(name), f"{draws:.0f}", *cells, f"{1000 * part.seconds.median():.2f}"])
+        heads = [(f"{stage:,.0f}: variance", "over z", "x L", "t") for stage in sorted({*mine.n_seen})]
+        yield Heading(f"Along AEVB's training: the gradient by {block}, minibatches of {largest:.0f}")
+        yield Table(["estimator", "L", *(word for head in heads for word in head), "ms"], body)
+    yield Paragraph(
+        "Variance: in units of that of B with one draw, at the same number of training points seen. Over z: the share "
+        "of it that is over draws of z, the rest being over minibatches. x L: the variance at equal decoder "
+        "evaluations. t: bias along B's mean gradient, in standard errors. ms: a gradient, in a loop of its own."
+    )
+    body, sizes = [], _sizes(rows)
+    for (stage, block), part in rows[(rows.estimator == "B") & rows.block.isin(["phi", "theta"])].groupby(
+        ["n_seen", "block"]
+    ):
+        shares = [part[(part.draws == 1) & (part.minibatch == size)].iloc[0] for size in sizes]
+        body.append(
+            [f"{stage:,.0f}", str(block), *(f"{one.noise_share:.0%} ± {one.noise_share_stderr:.0%}" for one in shares)]
+        )
+    head = ["points seen", "gradient by", *(f"M = {size:.0f}" for size in sizes)]
+    yield Table(head, body, caption="The share of B's variance with one draw that is over draws of z")
+
+
+def _sizes(rows: pd.DataFrame) -> list[float]:
+    return sorted({*rows.minibatch})
+
+
+def _draw_trained(picture: Any, rows: pd.DataFrame) -> None:
+    stages, largest = sorted({*rows.n_seen}), rows.minibatch.max()
+    axes = picture.subplots(2, len(stages), squeeze=False, sharex=True)
+    for column, stage in zip(axes.T, stages, strict=True):
+        mine = rows[(rows.n_seen == stage) & (rows.block == "phi")]
+        for name, line in mine[mine.minibatch == largest].groupby("estimator", sort=False):
+            look = {"color": COLOURS[str(name)], "label": name, "marker": "."}
+            column[0].errorbar(line.draws, line.variance, yerr=line.variance_stderr, **look)
+        column[0].set_yscale("log")
+        column[0].set_title(f"after {stage:,.0f} points")
+        for size, dash in zip(_sizes(mine), (":", "--", "-"), strict=False):
+            line = mine[(mine.estimator == "B") & (mine.minibatch == size)]
+            column[1].plot(
+                line.draws, line.noise_share, color=BLUE, linestyle=dash, marker=".", label=f"M = {size:.0f}"
+            )
+        column[1].set_ylim(0, 1)
+        column[1].set_xlabel("draws of z, L")
+    axes[0, 0].set_ylabel("variance of phi's gradient")
+    axes[1, 0].set_ylabel("share of B's over draws of z")
+    axes[0, 0].legend(frameon=False, fontsize=7)
+    axes[1, 0].legend(frameon=False, fontsize=7)
+
+
+# In training
+
+
+def _ends(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Return mean and standard error over seeds of the bound at the end, the seconds, and how many diverged."""
+    last = rows[rows.n_seen == rows.groupby(by).n_seen.transform("max")]
+    return last.groupby(by, sort=False).agg(
+        mean=("value", "mean"),
+        error=("value", "sem"),
+        seconds=("train_seconds", "mean"),
+        lost=("value", lambda value: int(value.isna().sum())),
+    )
+
+
+def _found_estimators(rows: pd.DataFrame) -> list[str]:
+    told = _ends(rows, ["estimator", "particles"]).sort_values("mean", ascending=False)
+    each = ", ".join(
+        f"{name} with L = {count} {one['mean']:.2f} ± {one['error']:.2f}" for (name, count), one in told.iterrows()
+    )
+    return [f"Trained by each for {rows.n_seen.max():,.0f} points, the bound on test: {each}."]
+
+
+def _table_estimators(rows: pd.DataFrame) -> Iterator[Block]:
+    yield Heading("Trained by each estimator")
+    yield _table_of_ends(rows, ["estimator", "particles"], ["estimator", "L"])
+
+
+def _found_optimizers(rows: pd.DataFrame) -> list[str]:
+    best = _best(rows)
+    each = ", ".join(f"{name} at {size:g} {one['mean']:.2f} ± {one['error']:.2f}" for name, (size, one) in best.items())
+    return [
+        f"Each optimiser at the best of its step sizes, bound on test after {rows.n_seen.max():,.0f} points: {each}."
+    ]
+
+
+def _table_optimizers(rows: pd.DataFrame) -> Iterator[Block]:
+    yield Heading("Trained by each optimiser, with estimator B")
+    yield _table_of_ends(rows, ["optimizer", "step_size"], ["optimiser", "step size"])
+
+
+def _table_of_ends(rows: pd.DataFrame, by: list[str], head: list[str]) -> Table:
+    seeds = rows.seed.nunique()
+    body = []
+    for key, one in _ends(rows, by).iterrows():
+        value = f"{one['mean']:.2f} ± {one.error:.2f}" if np.isfinite(one["mean"]) else "diverged"
+        body.append(
+            [
+                *(f"{part:g}" if isinstance(part, float) else str(part) for part in key),
+                value,
+                f"{one.lost}",
+                f"{one.seconds:.1f}",
+            ]
+        )
+    columns = [*head, "bound on test", f"diverged, of {seeds}", "seconds"]
+    told = f"After {rows.n_seen.max():,.0f} points; nats per datapoint, ± over {seeds} seeds"
+    return Table(columns, body, caption=told)
+
+
+def _best(rows: pd.DataFrame) -> dict[str, tuple[float, Any]]:
+    """Return each optimiser's step size of the highest bound with no seed lost, and what `_ends` has of it."""
+    ends = _ends(rows, ["optimizer", "step_size"])
+    kept = ends[(ends.lost == 0) & ends["mean"].notna()]
+    found = {}
+    for name in dict.fromkeys(rows.optimizer):
+        if name in kept.index.get_level_values(0):
+            size = kept.loc[name]["mean"].idxmax()
+            found[str(name)] = (float(size), kept.loc[(name, size)])
+    return found
+
+
+def _draw_training(picture: Any, by_estimator: pd.DataFrame, by_optimizer: pd.DataFrame) -> None:
+    axes = picture.subplots(1, 3, sharey=True)
+    for name, part in by_estimator.groupby("estimator", sort=False):
+        least = part[part.particles == part.particles.min()]
+        look = {"label": f"{name}, L = {least.particles.iloc[0]:.0f}", "marker": "."}
+        drawing.over_seeds(axes[0], least, COLOURS[str(name)], **look)
+        mean = least.groupby("n_seen")[["train_seconds", "value"]].mean()
+        axes[1].plot(mean.train_seconds, mean.value, color=COLOURS[str(name)], marker=".")
+    for name, (size, _) in _best(by_optimizer).items() if len(by_optimizer) else ():
+        part = by_optimizer[(by_optimizer.optimizer == name) & (by_optimizer.step_size == size)]
+        drawing.over_seeds(axes[2], part, COLOURS[name], label=f"{name}, {size:g}", marker=".")
+    for axis, label in zip(axes, ("training points seen", "seconds of training", "training points seen"), strict=True):
+        axis.set_xlabel(label)
+        if axis.lines:
+            axis.legend(frameon=False, fontsize=7) if axis is not axes[1] else axis.set_xscale("log")
+    for axis in (axes[0], axes[2]):
+        if axis.lines:
+            drawing.logarithmic(axis)
+    axes[0].set_ylabel("bound on test [nats per datapoint]")
+
+
+FINDINGS = {
+    "exact": _found_exact,
+    "closed": _found_closed,
+    "trained": _found_trained,
+    "estimators": _found_estimators,
+    "optimizers": _found_optimizers,
+}
+TABLES = {
+    "exact": _table_exact,
+    "closed": _table_closed,
+    "trained": _table_trained,
+    "estimators": _table_estimators,
+    "optimizers": _table_optimizers,
+}
