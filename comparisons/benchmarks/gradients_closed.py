@@ -115,12 +115,7 @@ def rows(engine: Engine, counts: Sequence[int], repeats: int, seed: int) -> Iter
                     **{"variance": variance, "variance_stderr": error},
                     **{"signal_to_noise": ratio, "signal_to_noise_stderr": ratio_error},
                 }
-            asymptotic = [i for i, count in enumerate(many) if count >= ASYMPTOTIC]
-            if len(asymptotic) > 1:
-                slope, error = _jackknife(
-                    [_slope([many[i] for i in asymptotic], [r[i] for i in asymptotic]) for r in ratios]
-                )
-                yield {"estimator": name, "group": group, "slope": slope, "slope_stderr": error}
+            yield {"estimator": name, "group": group, **_asymptotic(many, ratios)}
 
 
 def against(one: Moments, truth: "np.ndarray | Moments", group: str) -> Row:
@@ -129,11 +124,13 @@ def against(one: Moments, truth: "np.ndarray | Moments", group: str) -> Row:
     The truth is a vector, or another estimator's mean, whose error then counts too.
     """
     means = one.flat(group)
-    if isinstance(truth, Moments):  # the direction is that of both, so that neither's noise is favoured
+    if isinstance(truth, Moments):
+        # Along the direction of the other batches: a batch's own noise is part of its direction, and makes the noisier
+        # mean the longer one.
         others = truth.flat(group)
-        direction = (means.mean(0) + others.mean(0)) / 2
-        apart, size = (means - others) @ direction, float(direction @ direction)
-        bias, error = mean_and_error(apart / size)
+        both = (means + others) / 2
+        rest = (both.sum(0) - both) / (BATCHES - 1)
+        bias, error = mean_and_error(((means - others) * rest).sum(1) / float(both.mean(0) @ both.mean(0)))
     else:
         bias, error = mean_and_error(means @ truth / float(truth @ truth) - 1.0)
     return {"bias": bias, "bias_stderr": error, "t": bias / error}
@@ -151,6 +148,15 @@ def _ratio(one: Moments, group: str, known: np.ndarray | None, left_out: int | N
         (total @ total - np.square(means).sum()) / (len(kept) * (len(kept) - 1)) if known is None else known @ known
     )
     return float(np.sqrt(signal / variance)) if signal > 0 else float("nan")
+
+
+def _asymptotic(counts: Sequence[int], ratios: Sequence[Sequence[float]]) -> Row:
+    """Return the slope of log ratio against log K, with its error; NaN where there are not two K to fit it to."""
+    kept = [i for i, count in enumerate(counts) if count >= ASYMPTOTIC]
+    if len(kept) < 2:
+        return {"slope": float("nan"), "slope_stderr": float("nan")}
+    slope, error = _jackknife([_slope([counts[i] for i in kept], [each[i] for i in kept]) for each in ratios])
+    return {"slope": slope, "slope_stderr": error}
 
 
 def _slope(counts: Sequence[int], ratios: Sequence[float]) -> float:

@@ -117,7 +117,7 @@ def _draw_exact(picture: Any, rows: pd.DataFrame) -> None:
 
 
 def _found_closed(rows: pd.DataFrame) -> list[str]:
-    told, slopes = rows[rows.slope.isna()], rows[rows.slope.notna()]
+    told, slopes = rows[rows.draws.notna()], rows[rows.draws.isna()]
     # Of the K-sample bound theta's is of another function than log p(x) at finite K.
     fair = told[~(told.estimator.isin(["iwae", "dreg"]) & (told.group == "theta"))]
     found = [
@@ -134,7 +134,7 @@ def _found_closed(rows: pd.DataFrame) -> list[str]:
 
 
 def _table_closed(rows: pd.DataFrame) -> Iterator[Block]:
-    told, slopes = rows[rows.slope.isna()], rows[rows.slope.notna()].set_index(["estimator", "group"])
+    told, slopes = rows[rows.draws.notna()], rows[rows.draws.isna()].set_index(["estimator", "group"])
     for group in ("phi", "theta"):
         mine = told[told.group == group]
         counts = sorted({*mine.draws})
@@ -143,8 +143,8 @@ def _table_closed(rows: pd.DataFrame) -> Iterator[Block]:
         for name, part in mine.groupby("estimator", sort=False):
             of = {row.draws: row for row in part.itertuples()}
             each = [f"{of[k].variance:.3g} ± {of[k].variance_stderr:.1g}" if k in of else "-" for k in ends]
-            slope = slopes.loc[(name, group)] if (name, group) in slopes.index else None
-            fitted = "-" if slope is None else f"{slope.slope:+.2f} ± {slope.slope_stderr:.2f}"
+            slope = slopes.loc[(name, group)]
+            fitted = f"{slope.slope:+.2f} ± {slope.slope_stderr:.2f}" if np.isfinite(slope.slope) else "-"
             last = of[counts[-1]]
             body.append(
                 [str(name), *each, f"{last.bias:+.1%} ± {last.bias_stderr:.1%}", f"{part.t.abs().max():.1f}", fitted]
@@ -163,7 +163,7 @@ def _draw_closed(picture: Any, rows: pd.DataFrame) -> None:
     axes = picture.subplots(2, 2, sharex=True)
     for column, group in zip(axes.T, ("phi", "theta"), strict=True):
         for quantity, axis in zip(("variance", "signal_to_noise"), column, strict=True):
-            for name, line in rows[rows.slope.isna() & (rows.group == group)].groupby("estimator", sort=False):
+            for name, line in rows[rows.draws.notna() & (rows.group == group)].groupby("estimator", sort=False):
                 error = line[f"{quantity}_stderr"]
                 look = {"color": COLOURS[str(name)], "label": name, "marker": ".", "lw": 1.0}
                 axis.errorbar(line.draws, line[quantity], yerr=error, linestyle="--" if name == "dreg" else "-", **look)
