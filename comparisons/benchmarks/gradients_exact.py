@@ -18,7 +18,7 @@ import numpy as np
 
 ROUTES = ("score function", "pathwise", "measure-valued", "measure-valued, coupled")
 PARAMETERS = ("mu", "sigma")
-KS = tuple(float(k) for k in np.round(np.geomspace(0.1, 10.0, 13), 3))
+KS = tuple(float(k) for k in np.round(np.geomspace(0.1, 10.0, 25), 3))
 DIMENSIONS = (1, 3, 10, 30, 100, 300, 1000)
 CONSTANT = 100.0
 REACH, NODES, SHARES = 12.0, 2401, 64  # standard deviations, and nodes of the trapezoidal rule along eps and u
