@@ -155,8 +155,8 @@ def _table_closed(rows: pd.DataFrame) -> Iterator[Block]:
     yield Paragraph(
         "Variance: summed over the parameters, of the mean bound of 10 datapoints with 20 latent variables. Bias: "
         "along the exact gradient, relative to it; of iwae and dreg by theta against that of log p(x), by phi against "
-        "each other. Slope: of the logarithms, from 10 draws on; the mean of iwae by phi is taken from dreg, which has it "
-        "too."
+        "each other. Slope: of the logarithms, from 10 draws on; the mean of iwae by phi is dreg's, which is "
+        "the same."
     )
 
 
