@@ -51,16 +51,12 @@ class Plan(cli.Plan):
     )
     model: str = parts.model_setting()
     n_hidden: int = setting(100, "hidden units", low=1, high=20_000)
-    samples: int = setting(
-        300_000, "training points of the fit [datapoints]", low=2 * FIRST_STOP, high=10**9, about=FITTED
+    samples: int = setting(300_000, "training points of the fit [datapoints]", low=1000, high=10**9, about=FITTED)
+    eval_points: int = setting(
+        10, "first datapoints of test that are judged [datapoints]", low=2, high=100, about=JUDGED
     )
-    points: int = setting(
-        10, "first datapoints of test that are judged [datapoints]", low=2, high=100, about=JUDGED, flag="--eval-points"
-    )
-    bound_draws: int = setting(
-        1000, "draws of z for each Monte Carlo bound [draws]", low=2, high=100_000, about=JUDGED, flag="--elbo-draws"
-    )
-    draws: int = setting(
+    elbo_draws: int = setting(1000, "draws of z for each bound by draws [draws]", low=2, high=100_000, about=JUDGED)
+    prior_draws: int = setting(
         1_000_000,
         "draws from the prior, for all repeats together; of q a tenth, for each datapoint [draws]",
         low=1000,
@@ -78,11 +74,11 @@ def measure(plan: Plan, out: Path, data_dir: Path | None) -> int:
     store.write_json(out / "manifest.json", {**store.environment(), "plan": asdict(plan)})
     rows: list[Row] = []
     for n_seen, fit in stages(experiment, data, out):
-        target = judged(fit, fit.points(data, "test", plan.points)[0])
+        target = judged(fit, fit.points(data, "test", plan.eval_points)[0])
         key = fit.engine.key(plan.seed)
-        rows += [{"part": "identity", "n_seen": n_seen, **row} for row in identity(target, key, plan.bound_draws)]
+        rows += [{"part": "identity", "n_seen": n_seen, **row} for row in identity(target, key, plan.elbo_draws)]
         print(f"{n_seen} points seen", file=sys.stderr)
-    rows += [{"part": "draws", **row} for row in by_draws(target, key, plan.draws)]
+    rows += [{"part": "draws", **row} for row in by_draws(target, key, plan.prior_draws)]
     plane = two_modes(fit.engine)
     rows += [{"part": "fits", **row} for row in fits(plane, plan.seed)]
     store.write_rows(out / "rows.csv", rows)
@@ -101,7 +97,9 @@ def measure(plan: Plan, out: Path, data_dir: Path | None) -> int:
 
 def planned(plan: Plan) -> Experiment:
     """Return the fit that is followed: AEVB with two latent variables, its stops equally far apart on a log axis."""
-    stops = np.unique(np.geomspace(FIRST_STOP, plan.samples, STOPS).astype(int) // Experiment.minibatch)
+    stops = np.unique(
+        np.geomspace(min(FIRST_STOP, plan.samples / 10), plan.samples, STOPS).astype(int) // Experiment.minibatch
+    )
     of_fit = {
         name: getattr(plan, name) for name in ("data", "model", "n_hidden", "samples", "engine", "seed", "threads")
     }

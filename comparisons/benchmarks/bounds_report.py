@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 ABOUT = "log p(x) = KL(q || posterior) + bound, term by term on grids, and what either divergence and few draws do."
 TITLE = "What the bound leaves open"
 FIGURE = (
-    "Left: along AEVB's training the bound and KL(q || posterior), worked out on grids of their own, add up to "
-    "log p(x) by a third. Right: the error of log p(x) by draws from the prior and from q, and what is expected. Below: one "
-    "normal for a posterior of two modes, at one and two standard deviations; dashed: other optima of the reverse fit."
+    "Left: along AEVB's training the bound and KL(q ‖ posterior), worked out on grids of their own, add up to "
+    "log p(x) by a third. Right: the error of log p(x) by draws from the prior and from q, and what is expected. "
+    "Below: one normal for a posterior of two modes, at one and two standard deviations; dashed: other optima of the "
+    "reverse fit."
 )
 OF_IDENTITY = {
     "points seen": "{0.n_seen:,}",
