@@ -70,7 +70,7 @@ def measure(plan: Plan, out: Path, data_dir: Path | None) -> int:
     store.prepare(out)
     experiment = planned(plan)
     data = load(experiment.data, data_dir)
-    _hold(experiment, data.train.shape[1])
+    hold_plane(experiment, data.train.shape[1])
     store.write_json(out / "manifest.json", {**store.environment(), "plan": asdict(plan)})
     rows: list[Row] = []
     for n_seen, fit in stages(experiment, data, out):
@@ -107,7 +107,7 @@ def planned(plan: Plan) -> Experiment:
     return Experiment(n_latent=2, backend="aevb", **told, **of_fit)
 
 
-def _hold(experiment: Experiment, n_x: int) -> None:
+def hold_plane(experiment: Experiment, n_x: int) -> None:
     """Raise UnfitError for a model whose latent sites are no plane, before it is trained."""
     engine: Any = started(experiment.engine, experiment.device, experiment.threads)
     size = latents(engine, built(experiment, n_x)).size

@@ -75,7 +75,7 @@ def of_both(target: Target) -> tuple[Plane, np.ndarray]:
     """Return a grid for each datapoint that holds q and the posterior alike, and what it may be off by, in nats [n].
 
     It closes in on where either is high, or widens where one is cut off, and is then halved until log p(x), the mass of
-    q and KL(q || p) are the same by every second node. Raises ValueError for a target without q.
+    q and KL(q || p) are the same by every second node. Without a q the posterior stands in its place.
     """
     scorer, side = Scorer(target, MEMORY), SIDE
     low, high = (np.full((len(target.x), 2), end) for end in (-HALF_WIDTH, HALF_WIDTH))
@@ -117,9 +117,11 @@ def _scored(target: Target, scorer: Scorer, low: np.ndarray, high: np.ndarray, s
         log_p = scorer.grid(z[:, 0]).T
     else:
         log_p = scorer.each(np.tile(np.arange(n), len(z)), z.reshape(-1, 2), ()).reshape(-1, n).astype(np.float64)
-    engine, q = target.engine, target.posterior
-    log_q = engine.numpy(_log_q(engine, target.model, q.program)(target.place, engine.array(z), *q.args))
-    return Plane(z, log_p, log_q.astype(np.float64), np.log(np.prod((high - low) / (side - 1), 1)))
+    engine, q, log_q = target.engine, target.q, log_p
+    if q is not None:
+        height = _log_q(engine, target.model, q.program)(target.place, engine.array(z), *q.args)
+        log_q = engine.numpy(height).astype(np.float64)
+    return Plane(z, log_p, log_q, np.log(np.prod((high - low) / (side - 1), 1)))
 
 
 def _held(plane: Plane, low: np.ndarray, high: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray, bool]:
