@@ -1,7 +1,7 @@
 """log p(x), the bound and the divergence between q and the posterior, each worked out by itself on grids."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -36,6 +36,7 @@ STOPS = 12
 TIGHT = QuadratureSettings(tolerance=1e-4)
 NEEDED = 0.1  # nats: the error that draws are counted for
 MOST_REPEATS = 1000
+DEPTHS = planes.DEPTH, planes.DEPTH - 10.0  # nats
 X_TWO_MODES = (2.0, -0.5)
 STARTS = 8  # of the reverse fit
 
@@ -75,7 +76,7 @@ def measure(plan: Plan, out: Path, data_dir: Path | None) -> int:
     rows: list[Row] = []
     for n_seen, fit in stages(experiment, data, out):
         target = judged(fit, fit.points(data, "test", plan.eval_points)[0])
-        key = fit.engine.key(plan.seed)
+        key = fit.engine.fold_in(fit.engine.key(plan.seed), n_seen)
         rows += [{"part": "identity", "n_seen": n_seen, **row} for row in identity(target, key, plan.elbo_draws)]
         print(f"{n_seen} points seen", file=sys.stderr)
     rows += [{"part": "draws", **row} for row in by_draws(target, key, plan.prior_draws)]
@@ -148,8 +149,8 @@ def identity(target: Target, key: Key, draws: int) -> Iterator[Row]:
 def by_draws(target: Target, key: Key, draws: int) -> Iterator[Row]:
     """Yield the error of log p(x), estimated by the log of a mean of S weights w = p(x, z) / r(z), for rising S.
 
-    Once with z ~ r from the prior and once from q, `rmse` over datapoints and repeats against quadrature, with a
-    standard error by repeats, and beside it what `expected` says.
+    Once with z ~ r from the prior and once from q. `rmse` is the error against quadrature over datapoints and repeats,
+    with a standard error by repeats, and `median` that of the median datapoint; beside each stands what is `expected`.
     """
     plane, _ = planes.of_both(target)
     truth = quadrature(target, TIGHT).value
@@ -164,13 +165,26 @@ def by_draws(target: Target, key: Key, draws: int) -> Iterator[Row]:
     }
     for proposal, (log_r, found) in estimates.items():
         told = {"proposal": proposal, "variance": float(relative_variance(plane, log_r).mean())}
-        told |= {"kl_forward": float(kl_to(plane, log_r).mean()), "draws_expected": draws_expected(plane, log_r)}
+        told |= {"kl_forward": float(kl_to(plane, log_r).mean()), "draws_expected": draws_expected(plane, log_r, rms)}
+        told["draws_expected_median"] = draws_expected(plane, log_r, np.median)
         for size, estimate in zip(sizes, found, strict=False):
-            square = np.square(estimate - truth[:, None]).mean(0)  # of each repeat
-            rmse = float(np.sqrt(square.mean()))
-            error = float(square.std(ddof=1) / np.sqrt(len(square)) / (2 * rmse))
-            told |= {"draws": size, "repeats": len(square), "rmse": rmse, "rmse_stderr": error}
-            yield {**told, "expected": float(expected(plane, log_r, size))}
+            square, by_theory = np.square(estimate - truth[:, None]), expected(plane, log_r, size)
+            middle = np.argsort(square.mean(1))[len(square) // 2]
+            rmse, median = (_rooted(each) for each in (square.mean(0), square[middle]))
+            told |= {"draws": size, "repeats": square.shape[1], "rmse": rmse[0], "rmse_stderr": rmse[1]}
+            told |= {"median": median[0], "median_stderr": median[1]}
+            yield {**told, "expected": rms(by_theory), "expected_median": float(np.median(by_theory))}
+
+
+def rms(errors: np.ndarray) -> float:
+    """Return the root of the mean square."""
+    return float(np.sqrt(np.square(errors).mean()))
+
+
+def _rooted(square: np.ndarray) -> tuple[float, float]:
+    """Return the root of the mean of squares, one for each repeat, and its standard error."""
+    root = float(np.sqrt(square.mean()))
+    return root, float(square.std(ddof=1) / np.sqrt(len(square)) / (2 * root))
 
 
 def rising(most: int) -> list[int]:
@@ -210,17 +224,16 @@ def _masses(plane: Plane) -> np.ndarray:
 def relative_variance(plane: Plane, log_r: np.ndarray) -> np.ndarray:
     """Return Var_r[w] / E_r[w]^2 [n] of weights w = p(x, z) / r(z), which is the chi-squared divergence.
 
-    Infinite where it lies in the tail of the posterior: where it is not the same without the last ten nats of that.
+    Infinite where it lies in the posterior's tail: where it is another one without the last ten nats of that.
     """
-    log_w = plane.log_p - plane.log_px - log_r
-    near = plane.log_p > plane.log_p.max(0) - planes.DEPTH
-    nearer = plane.log_p > plane.log_p.max(0) - planes.DEPTH + 10.0
-    whole, part = (((_masses(plane) * np.exp(np.where(among, log_w, -np.inf))).sum(0)) for among in (near, nearer))
-    return np.where(whole < 1.05 * part, whole - 1.0, np.inf)
+    log_p = plane.log_p - plane.log_px
+    parts = [np.where(log_p > log_p.max(0) - depth, 2 * log_p - log_r, -np.inf) for depth in DEPTHS]
+    whole, less = (np.logaddexp.reduce(part) + plane.log_cell for part in parts)
+    return np.where(whole < less + 0.05, np.expm1(np.minimum(whole, 100.0)), np.inf)
 
 
-def expected(plane: Plane, log_r: np.ndarray, size: float) -> float:
-    """Return the error of the log of a mean of S weights that is to be expected, in nats, over all datapoints.
+def expected(plane: Plane, log_r: np.ndarray, size: float) -> np.ndarray:
+    """Return the error of the log of a mean of S weights that is to be expected, in nats [n].
 
         error^2 = Var_r[w'] / E_r[w']^2 / S + log(1 - d)^2
 
@@ -234,15 +247,15 @@ def expected(plane: Plane, log_r: np.ndarray, size: float) -> float:
     with np.errstate(divide="ignore", invalid="ignore"):
         variance = (mass * np.exp(np.minimum(log_w, np.log(size)))).sum(0) / kept**2 - 1.0
         square = np.maximum(variance, 0.0) / size + np.log(np.minimum(kept, 1.0)) ** 2
-    return float(np.sqrt(square.mean()))
+    return np.where(kept > 0, np.sqrt(square), np.inf)
 
 
-def draws_expected(plane: Plane, log_r: np.ndarray) -> float:
-    """Return the S for which an error of `NEEDED` is `expected`, by bisection of its logarithm."""
+def draws_expected(plane: Plane, log_r: np.ndarray, over: Callable[[np.ndarray], Any]) -> float:
+    """Return the S for which `NEEDED` is the error `expected` `over` the datapoints, by bisection of its logarithm."""
     low, high = 0.0, 30.0
     for _ in range(40):
         middle = (low + high) / 2
-        low, high = (low, middle) if expected(plane, log_r, np.exp(middle)) <= NEEDED else (middle, high)
+        low, high = (low, middle) if over(expected(plane, log_r, np.exp(middle))) <= NEEDED else (middle, high)
     return float(np.exp(high))
 
 
@@ -319,15 +332,30 @@ def reverse_kl(z: np.ndarray, log_p: np.ndarray, normal: Normal) -> float:
 
 
 def nearest(z: np.ndarray, log_p: np.ndarray, diagonal: bool, start: np.ndarray) -> Normal:
-    """Return the normal of the least KL(q || p) that descent leads to from N(start, I / 4), by scipy's BFGS."""
+    """Return the normal of the least KL(q || p) that descent leads to from N(start, I / 4), by scipy's BFGS.
+
+    q is N(mean, L L') of mean and L's entries. The gradient is the covariance under q of log q - log p and the score.
+    """
     from scipy.optimize import minimize
 
-    def normal(values: np.ndarray) -> Normal:
-        factor = np.array([[np.exp(values[2]), 0.0], [0.0 if diagonal else values[4], np.exp(values[3])]])
-        return Normal(values[:2], factor @ factor.T)
+    log_p = log_p - np.logaddexp.reduce(log_p)
+
+    def factor(values: np.ndarray) -> np.ndarray:
+        return np.array([[np.exp(values[2]), 0.0], [0.0 if diagonal else values[4], np.exp(values[3])]])
+
+    def cost(values: np.ndarray) -> tuple[float, np.ndarray]:
+        root = factor(values)
+        u = np.linalg.solve(root, (z - values[:2]).T)
+        log_q = -0.5 * np.square(u).sum(0)
+        log_q -= np.logaddexp.reduce(log_q)
+        q, ratio, v = np.exp(log_q), log_q - log_p, np.linalg.solve(root.T, u)
+        score = np.stack([*v, root[0, 0] * v[0] * u[0], root[1, 1] * v[1] * u[1], v[1] * u[0]])[: len(values)]
+        kl = float(q @ ratio)
+        return kl, score @ (q * (ratio - kl))
 
     begin = np.array([*start, *2 * [np.log(0.5)], *([] if diagonal else [0.0])])
-    return normal(minimize(lambda values: reverse_kl(z, log_p, normal(values)), begin, method="BFGS").x)
+    values = minimize(cost, begin, jac=True, method="BFGS").x
+    return Normal(values[:2], factor(values) @ factor(values).T)
 
 
 def distinct(normals: list[Normal], costs: list[float]) -> list[tuple[Normal, int]]:

@@ -21,13 +21,13 @@ FIGURE = (
     "reverse fit."
 )
 OF_IDENTITY = {
-    "points seen": "{0.n_seen:,}",
+    "points seen": "{0.n_seen:,.0f}",
     "log p(x)": "{0.log_px:.4f}",
     "bound": "{0.bound:.4f}",
     "KL(q ‖ posterior)": "{0.kl:.4f}",
     "largest discrepancy": "{0.worst:.1e}",
     "grids off by, at most": "{0.off:.1e}",
-    "bound by draws": with_error("monte_carlo"),
+    "bound by draws": "{0.monte_carlo:.3f} ± {0.monte_carlo_stderr:.3f}",
     "furthest from the grid's": "{0.away:.1f} standard errors",
 }
 OF_FITS = {
@@ -35,16 +35,20 @@ OF_FITS = {
     "KL(q ‖ p)": "{0.kl_reverse:.3f}",
     "KL(p ‖ q)": "{0.kl_forward:.3f}",
     "q right of z1 = -1/4": "{0.right_q:.1%}",
-    "starts that lead there": "{0.starts}",
+    "starts that lead there": "{0.starts:.0f}",
 }
 OF_DRAWS = {
-    "draws S": "{0.draws:,}",
-    "error, prior": with_error("rmse"),
+    "drawn from": "{0.proposal}",
+    "draws S": "{0.draws:,.0f}",
+    "error": with_error("rmse"),
     "expected": "{0.expected:.2f}",
-    "error, q": with_error("rmse_q"),
-    "expected, q": "{0.expected_q:.2f}",
+    "median datapoint's": "{0.median:.2f} ± {0.median_stderr:.2f}",
+    "expected of it": "{0.expected_median:.2f}",
 }
-OF_NEED = ("drawn from", f"draws for {NEEDED} nat", "expected", "Var(w) / E(w)²", "KL(posterior ‖ it)")
+OF_NEED = (
+    *("drawn from", f"draws for {NEEDED} nat", "expected", "of the median datapoint", "expected of it"),
+    *("Var(w) / E(w)²", "KL(posterior ‖ it)"),
+)
 
 
 def blocks(rows: "pd.DataFrame") -> list[Block]:
@@ -52,11 +56,7 @@ def blocks(rows: "pd.DataFrame") -> list[Block]:
     if rows.empty:
         return []
     stops, fits, draws = by_stop(rows), rows[rows.part == "fits"], rows[rows.part == "draws"]
-    both = draws[draws.proposal == "prior"].merge(
-        draws[draws.proposal == "q"], on="draws", how="left", suffixes=("", "_q")
-    )
     own = rows[rows.part == "identity"]
-    body = [[text.replace("nan ± nan", "-").replace("nan", "-") for text in line] for line in filled(both, OF_DRAWS)]
     return [
         Items([*_of_identity(own), *_of_fits(fits), *_of_draws(draws)], lined=True),
         Table([*OF_IDENTITY], filled(stops, OF_IDENTITY), caption="Equation 1 along AEVB's training"),
@@ -74,12 +74,12 @@ def blocks(rows: "pd.DataFrame") -> list[Block]:
         Table(
             OF_NEED, [_needs(part) for _, part in draws.groupby("proposal")], caption="How many draws log p(x) takes"
         ),
-        Table([*OF_DRAWS], body, caption="The error of log p(x) by S draws"),
+        Table([*OF_DRAWS], filled(draws, OF_DRAWS), caption="The error of log p(x) by S draws"),
         Paragraph(
-            "Root mean square against quadrature, in nats, over datapoints and repeats; ± is its standard error by "
-            "repeats. Expected: by quadrature, from the variance of the weights without those above S p(x), which S "
-            "draws meet less than once, and from the share of the posterior that is lost with them. It is an expansion "
-            "in small errors, and holds where these are well below a nat."
+            "Root mean square against quadrature, in nats, over datapoints and repeats, or of the median one over "
+            "repeats; ± is its standard error by repeats. Expected: by quadrature, from the variance of the weights "
+            "without those above S p(x), which S draws meet less than once, and from the share of the posterior that "
+            "is lost with them. It is an expansion in small errors, and holds where these are well below a nat."
         ),
     ]
 
@@ -129,35 +129,39 @@ def _of_fits(fits: "pd.DataFrame") -> list[str]:
 def _of_draws(draws: "pd.DataFrame") -> list[str]:
     each = {name: _needs(part) for name, part in draws.groupby("proposal")}
     return [
-        f"For an error of {NEEDED} nat draws from the prior take {each['prior'][1]}, draws from q {each['q'][1]}; "
-        f"{each['prior'][2]} and {each['q'][2]} are expected."
+        f"For an error of {NEEDED} nat of the median datapoint draws from the prior take {each['prior'][3]}, draws "
+        f"from q {each['q'][3]}; {each['prior'][4]} and {each['q'][4]} are expected.",
+        f"Over all datapoints they take {each['prior'][1]} and {each['q'][1]}, by those furthest from what is drawn "
+        f"from; {each['prior'][2]} and {each['q'][2]} are expected.",
     ]
 
 
 def _needs(part: "pd.DataFrame") -> list[str]:
     """Return a line: how many draws a proposal takes, as measured and as expected."""
-    first = part.iloc[0]
-    size, error = needed(part)
-    measured = f"{size:,.0f} ± {error:,.0f}" if np.isfinite(size) else f"more than {part.draws.max():,.0f}"
+    first, found = part.iloc[0], []
+    for name, by_theory in (("rmse", first.draws_expected), ("median", first.draws_expected_median)):
+        size, error = needed(part, name)
+        measured = f"{size:,.0f} ± {error:,.0f}" if np.isfinite(size) else f"more than {part.draws.max():,.0f}"
+        found += [measured, f"{by_theory:,.0f}"]
     variance = f"{first.variance:,.1f}" if np.isfinite(first.variance) else "not finite"
-    return [str(first.proposal), measured, f"{first.draws_expected:,.0f}", variance, f"{first.kl_forward:.2f}"]
+    return [str(first.proposal), *found, variance, f"{first.kl_forward:.2f}"]
 
 
-def needed(part: "pd.DataFrame") -> tuple[float, float]:
+def needed(part: "pd.DataFrame", of: str = "rmse") -> tuple[float, float]:
     """Return the S at which the error falls below `NEEDED` for good, between two sizes on log axes, and its own error.
 
     That is by the standard error of the nearer size's, which falls as one over the root of S. NaN where none is below.
     """
-    above = np.flatnonzero(part.rmse.to_numpy() > NEEDED)
+    above = np.flatnonzero(part[of].to_numpy() > NEEDED)
     i = above[-1] if len(above) else -1
     if i + 1 >= len(part):
         return float("nan"), float("nan")
     if i < 0:
         return float(part.draws.iloc[0]), 0.0
-    sizes, errors = (np.log(part[name].to_numpy()[i : i + 2]) for name in ("draws", "rmse"))
+    sizes, errors = (np.log(part[name].to_numpy()[i : i + 2]) for name in ("draws", of))
     size = float(np.exp(np.interp(-np.log(NEEDED), -errors, sizes)))
     near = part.iloc[i + int(abs(errors[1] - np.log(NEEDED)) < abs(errors[0] - np.log(NEEDED)))]
-    return size, float(2 * size * near.rmse_stderr / near.rmse)
+    return size, float(2 * size * near[f"{of}_stderr"] / near[of])
 
 
 def figure(rows: "pd.DataFrame", plane: Plane) -> str:
@@ -176,7 +180,7 @@ def figure(rows: "pd.DataFrame", plane: Plane) -> str:
             fits = rows[(rows.part == "fits") & (rows.direction == direction) & (rows.covariance == covariance)]
             _contours(axes[name], plane, fits)
 
-    return drawing.svg((10.0, 7.6), draw)
+    return drawing.svg((10.0, 7.0), draw)
 
 
 def _stack(axis: Any, below: Any, stops: "pd.DataFrame") -> None:
@@ -184,11 +188,14 @@ def _stack(axis: Any, below: Any, stops: "pd.DataFrame") -> None:
     from comparisons.reporting import drawing
 
     x, top = stops.n_seen, stops.bound + stops.kl
-    floor = stops.bound.min() - 0.1 * (top.max() - stops.bound.min())
+    start = stops.bound.iloc[1:].min()  # the first stop is that of the initial values, far below
+    floor = start - 0.3 * (top.max() - start)
     axis.fill_between(x, floor, stops.bound, color=drawing.SKY, alpha=0.5, lw=0, label="bound")
     axis.fill_between(x, stops.bound, top, color=drawing.VERMILION, lw=0, label="KL(q ‖ posterior)")
     axis.plot(x, stops.log_px, "o-", color=drawing.BLACK, ms=3, lw=0.8, label="log p(x), by itself")
-    axis.set(ylabel="nats per datapoint", ylim=(floor, None), title="bound + KL = log p(x)")
+    axis.set(
+        ylabel="nats per datapoint", ylim=(floor, top.max() + 0.05 * (top.max() - floor)), title="bound + KL = log p(x)"
+    )
     below.fill_between(x, 0.0, stops.kl, color=drawing.VERMILION, alpha=0.6, lw=0, label="KL(q ‖ posterior)")
     gap, error = stops.log_px - stops.monte_carlo, stops.monte_carlo_stderr
     look = {"color": drawing.BLACK, "ms": 3, "lw": 0.8, "label": "log p(x) - bound by draws"}
@@ -196,7 +203,7 @@ def _stack(axis: Any, below: Any, stops: "pd.DataFrame") -> None:
     below.set(xlabel="training points seen", ylabel="nats per datapoint", ylim=(0.0, None))
     for each in (axis, below):
         drawing.logarithmic(each)
-        each.legend(frameon=False, loc="lower right")
+        each.legend(frameon=False, loc="best")
 
 
 def _errors(axis: Any, draws: "pd.DataFrame") -> None:
@@ -204,8 +211,13 @@ def _errors(axis: Any, draws: "pd.DataFrame") -> None:
     from comparisons.reporting import drawing
 
     for (name, part), colour in zip(draws.groupby("proposal"), (drawing.VERMILION, drawing.BLUE), strict=False):
-        axis.errorbar(part.draws, part.rmse, part.rmse_stderr, fmt="o", ms=3, color=colour, label=f"draws from {name}")
-        axis.plot(part.draws, part.expected, "--", color=colour, lw=1, label="expected")
+        look: dict[str, Any] = {"color": colour, "ms": 3}
+        axis.errorbar(part.draws, part.rmse, part.rmse_stderr, fmt="o", label=f"draws from {name}", **look)
+        axis.errorbar(part.draws, part["median"], part.median_stderr, fmt="s", fillstyle="none", **look)
+        for column in ("expected", "expected_median"):
+            axis.plot(part.draws, part[column], "--", color=colour, lw=1)
+    axis.plot([], [], "s", color="0.3", ms=3, fillstyle="none", label="of the median datapoint")
+    axis.plot([], [], "--", color="0.3", lw=1, label="expected")
     axis.axhline(NEEDED, color="0.6", lw=0.8)
     drawing.logarithmic(axis)
     axis.set(yscale="log", xlabel="draws S", ylabel="error of log p(x) [nats]", title="log p(x) by draws")

@@ -84,7 +84,7 @@ def of_both(target: Target) -> tuple[Plane, np.ndarray]:
         left, right, cut = _held(plane, low, high, side)
         if cut or (np.prod(right - left, 1) < 0.5 * np.prod(high - low, 1)).any():
             low, high = left, right
-        elif _off(plane).max() <= TOLERANCE or 2 * side > FINEST:
+        elif _off(plane).max() <= TOLERANCE or 2 * side - 1 > FINEST:
             break
         else:
             side = 2 * side - 1
