@@ -25,7 +25,7 @@ RUN = "python -m comparisons"
 
 def sections() -> tuple["Part | Comparison", ...]:
     """Return the sections in their order: a file and a line each, with its name, title and word in the navigation."""
-    from comparisons.benchmarks import bounds_report, calibration_report, inference_gap, speed_report
+    from comparisons.benchmarks import bounds_report, calibration_report, inference_gap, posteriors, speed_report
     from comparisons.paper import (
         answer,
         appendix_d,
@@ -61,6 +61,7 @@ def sections() -> tuple["Part | Comparison", ...]:
         Comparison(
             "inference_gap", "Where the lower bound loses", "Inference gap", inference_gap, f"{RUN}.inference_gap"
         ),
+        Comparison("posteriors", posteriors.TITLE, "Posteriors", posteriors, f"{RUN}.posteriors"),
         Comparison("bounds", "What the bound leaves open", "The bound, seen", bounds_report, f"{RUN}.bounds"),
         Comparison("reliability", "What the suite survives", "Reliability", reliability, "make torture"),
         Comparison("speed", "Speed", "Speed", speed_report, f"{RUN}.speed"),

@@ -150,7 +150,8 @@ def by_draws(target: Target, key: Key, draws: int) -> Iterator[Row]:
     """Yield the error of log p(x), estimated by the log of a mean of S weights w = p(x, z) / r(z), for rising S.
 
     Once with z ~ r from the prior and once from q. `rmse` is the error against quadrature over datapoints and repeats,
-    with a standard error by repeats, and `median` that of the median datapoint; beside each stands what is `expected`.
+    with a standard error by repeats, and `median` that of one datapoint, which is expected to take the median number of
+    draws; beside each stands what is `expected`.
     """
     plane, _ = planes.of_both(target)
     truth = quadrature(target, TIGHT).value
@@ -165,15 +166,16 @@ def by_draws(target: Target, key: Key, draws: int) -> Iterator[Row]:
     }
     for proposal, (log_r, found) in estimates.items():
         told = {"proposal": proposal, "variance": float(relative_variance(plane, log_r).mean())}
-        told |= {"kl_forward": float(kl_to(plane, log_r).mean()), "draws_expected": draws_expected(plane, log_r, rms)}
-        told["draws_expected_median"] = draws_expected(plane, log_r, np.median)
+        each = draws_expected(plane, log_r)
+        middle = np.argsort(each)[len(each) // 2]
+        told |= {"kl_forward": float(kl_to(plane, log_r).mean()), "draws_expected_median": float(each[middle])}
+        told["draws_expected"] = float(draws_expected(plane, log_r, rms))
         for size, estimate in zip(sizes, found, strict=False):
             square, by_theory = np.square(estimate - truth[:, None]), expected(plane, log_r, size)
-            middle = np.argsort(square.mean(1))[len(square) // 2]
-            rmse, median = (_rooted(each) for each in (square.mean(0), square[middle]))
+            rmse, median = (_rooted(one) for one in (square.mean(0), square[middle]))
             told |= {"draws": size, "repeats": square.shape[1], "rmse": rmse[0], "rmse_stderr": rmse[1]}
             told |= {"median": median[0], "median_stderr": median[1]}
-            yield {**told, "expected": rms(by_theory), "expected_median": float(np.median(by_theory))}
+            yield {**told, "expected": rms(by_theory), "expected_median": float(by_theory[middle])}
 
 
 def rms(errors: np.ndarray) -> float:
@@ -232,7 +234,7 @@ def relative_variance(plane: Plane, log_r: np.ndarray) -> np.ndarray:
     return np.where(whole < less + 0.05, np.expm1(np.minimum(whole, 100.0)), np.inf)
 
 
-def expected(plane: Plane, log_r: np.ndarray, size: float) -> np.ndarray:
+def expected(plane: Plane, log_r: np.ndarray, size: float | np.ndarray) -> np.ndarray:
     """Return the error of the log of a mean of S weights that is to be expected, in nats [n].
 
         error^2 = Var_r[w'] / E_r[w']^2 / S + log(1 - d)^2
@@ -250,13 +252,17 @@ def expected(plane: Plane, log_r: np.ndarray, size: float) -> np.ndarray:
     return np.where(kept > 0, np.sqrt(square), np.inf)
 
 
-def draws_expected(plane: Plane, log_r: np.ndarray, over: Callable[[np.ndarray], Any]) -> float:
-    """Return the S for which `NEEDED` is the error `expected` `over` the datapoints, by bisection of its logarithm."""
-    low, high = 0.0, 30.0
+def draws_expected(plane: Plane, log_r: np.ndarray, over: Callable[[np.ndarray], Any] = np.asarray) -> np.ndarray:
+    """Return the S for which an error of `NEEDED` is `expected` of each datapoint [n], or `over` all of them [].
+
+    By bisection of its logarithm.
+    """
+    low, high = np.zeros(plane.z.shape[1]), np.full(plane.z.shape[1], 30.0)
     for _ in range(40):
         middle = (low + high) / 2
-        low, high = (low, middle) if over(expected(plane, log_r, np.exp(middle))) <= NEEDED else (middle, high)
-    return float(np.exp(high))
+        enough = over(expected(plane, log_r, np.exp(middle))) <= NEEDED
+        low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+    return np.exp(high) if over is np.asarray else np.exp(high).max()
 
 
 # One normal for two modes

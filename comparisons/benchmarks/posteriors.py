@@ -10,7 +10,7 @@ import numpy as np
 
 from comparisons import cli
 from comparisons.benchmarks import planes
-from comparisons.benchmarks.bounds import hold_plane
+from comparisons.benchmarks.bounds import hold_plane, kl_to
 from comparisons.benchmarks.planes import Plane
 from comparisons.benchmarks.templates import filled
 from comparisons.cli import parts
@@ -42,6 +42,7 @@ CELLS = 4  # quantiles of z1, and of z2 given those: cells of equal mass that dr
 SHOWN = 5  # datapoints of the figure
 COLUMNS = {
     "method": "{0.backend}",
+    "KL(posterior ‖ prior)": "{0.kl_prior:.2f} ± {0.kl_prior_stderr:.2f}",
     "KL(q ‖ posterior)": "{0.kl_reverse:.3f} ± {0.kl_reverse_stderr:.3f}",
     "KL(posterior ‖ q)": "{0.kl_forward:.3f} ± {0.kl_forward_stderr:.3f}",
     "largest KL(q ‖ posterior)": "{0.kl_worst:.2f}",
@@ -105,11 +106,13 @@ def distances(target: Target, plane: Plane, off: np.ndarray, z: np.ndarray) -> I
 
     Without q the first two are NaN. `off` is what the grid may be wrong by.
     """
-    none = np.full(len(off), np.nan)
+    none, engine = np.full(len(off), np.nan), target.engine
+    prior = engine.numpy(target.latents.log_prior(target.place, target.x, engine.array(plane.z))).astype(np.float64)
+    told = kl_to(plane, prior)
     reverse, forward = (plane.kl, plane.kl_forward) if target.q else (none, none)
     for i, kl_draws in enumerate(of_draws(plane, z)):
         found = {"kl_reverse": reverse[i], "kl_forward": forward[i], "kl_draws": kl_draws}
-        yield {"point": i, "log_px": plane.log_px[i], **found, "off": off[i]}
+        yield {"point": i, "log_px": plane.log_px[i], "kl_prior": told[i], **found, "off": off[i]}
 
 
 def of_draws(plane: Plane, z: np.ndarray) -> np.ndarray:
@@ -150,7 +153,7 @@ def blocks(rows: "pd.DataFrame") -> list[Block]:
     with_q = table[table.kl_reverse.notna()].sort_values("kl_reverse")
     sentences = [
         f"{row.backend}: q is {row.kl_reverse:.2f} nats from the posterior under its own decoder, {row.kl_forward:.2f} "
-        "the other way round."
+        f"the other way round; the posterior is {row.kl_prior:.2f} nats from the prior."
         for row in with_q.itertuples()
     ]
     body = [
@@ -162,7 +165,8 @@ def blocks(rows: "pd.DataFrame") -> list[Block]:
         Table([*COLUMNS], body, caption=ABOUT),
         Paragraph(
             f"Nats, on the first {n} points of test of {rows.data.iloc[0]}, by quadrature; ± is the standard error "
-            f"over datapoints. HMC: {draws} draws of {CHAINS} chains from the prior, counted in {CELLS**2} cells of "
+            "over datapoints. A decoder that does not look at z has the prior for a posterior, which any q can be. "
+            f"HMC: {draws} draws of {CHAINS} chains from the prior, counted in {CELLS**2} cells of "
             f"equal mass; as many independent draws would be {(CELLS**2 - 1) / (2 * draws):.3f} away."
         ),
     ]
@@ -171,7 +175,7 @@ def blocks(rows: "pd.DataFrame") -> list[Block]:
 def by_method(rows: "pd.DataFrame") -> "pd.DataFrame":
     """Return means over datapoints, their standard errors, and the worst."""
     each = rows.groupby("backend", sort=False)
-    names = ["kl_reverse", "kl_forward", "kl_draws"]
+    names = ["kl_prior", "kl_reverse", "kl_forward", "kl_draws"]
     table = each[names].mean().join(each[names].sem().add_suffix("_stderr"))
     return table.assign(kl_worst=each.kl_reverse.max()).reset_index()
 
@@ -186,6 +190,8 @@ def figure(drawn: Drawn) -> str:
     def draw(figure: Any) -> None:
         axes = figure.subplots(len(drawn), shown, squeeze=False)
         for line, (name, plane, draws) in zip(axes, drawn, strict=True):
+            while len(plane.z) > planes.SIDE**2:  # contours need no more nodes
+                plane = plane.coarser()
             side = round(len(plane.z) ** 0.5)
             for i, axis in enumerate(line):
                 z1, z2 = (plane.z[:, i, j].reshape(side, side) for j in range(2))
@@ -193,7 +199,7 @@ def figure(drawn: Drawn) -> str:
                 axis.contourf(z1, z2, np.exp(p - p.max()), [*levels, 1.001], cmap="Greys", alpha=0.8)
                 if np.isfinite(q.max()):
                     axis.contour(z1, z2, np.exp(q - q.max()), levels, colors=[colours[name]], linewidths=1.0)
-                some = draws[:: max(1, len(draws) // 60), i]
+                some = draws[:: max(1, len(draws) // 50), i]
                 axis.plot(*some.T, ".", ms=2, color=drawing.BLACK)
                 _zoom(axis, z1, z2, np.maximum(p - p.max(), q - q.max() if np.isfinite(q.max()) else -np.inf))
                 axis.tick_params(labelsize=6)

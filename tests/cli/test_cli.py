@@ -30,7 +30,7 @@ COMPARISONS = {"full_vb": full_vb, "lower_bound": lower_bound, "marginal_likelih
 # Whose flags are not those of an experiment.
 PLANS = (
     "bounds", "calibration", "check", "inference_gap", "manifold", "paper.attempts", "paper.judge_again",
-    "pytorch_example", "report", "samples", "speed",
+    "posteriors", "pytorch_example", "report", "samples", "speed",
 )  # fmt: skip
 
 

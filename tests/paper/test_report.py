@@ -126,6 +126,7 @@ NAMED = {  # a column of each comparison's rows in which somebody's words may st
     "calibration": "settings",
     "inference_gap": "backend",
     "bounds": "covariance",
+    "posteriors": "backend",
     "reliability": "injection",
     "speed": "contestant",
 }
