@@ -38,6 +38,7 @@ FIGURE = (
 )
 OF_FITS = ("data", "model", "n_hidden", "samples", "engine", "seed", "threads")
 CHAINS, MOVES = 8, Moves(warmup=200, draws=200, leapfrog=10)
+STEP_SIZE = 0.1  # the largest of the paper's section 5: few points are seen, and a pilot would see more
 CELLS = 4  # quantiles of z1, and of z2 given those: cells of equal mass that draws are counted in
 SHOWN = 5  # datapoints of the figure
 COLUMNS = {
@@ -62,17 +63,22 @@ class Plan(cli.Plan):
     )
     model: str = parts.model_setting()
     backend: tuple[str, ...] = parts.backend_setting(tuple(BACKENDS))
-    n_hidden: int = setting(100, "hidden units", low=1, high=20_000)
-    samples: int = setting(100_000, "training points of each fit [datapoints]", low=100, high=10**9, about=FITTED)
+    n_hidden: int = setting(50, "hidden units", low=1, high=20_000)
+    samples: int = setting(40_000, "training points of each fit [datapoints]", low=100, high=10**9, about=FITTED)
     eval_points: int = setting(
-        20, "first datapoints of test that are judged [datapoints]", low=2, high=1000, about=JUDGED
+        10, "first datapoints of test that are judged [datapoints]", low=2, high=1000, about=JUDGED
     )
 
 
 def compare(plan: Plan, out: Path, data_dir: Path | None) -> int:
     """Fit, compare, write rows.csv, figure.svg and table.md; return 0. Raises UserError."""
     store.prepare(out)
-    told: dict[str, Any] = {"n_latent": 2, "evidence": ("none",), **{name: getattr(plan, name) for name in OF_FITS}}
+    told: dict[str, Any] = {
+        "n_latent": 2,
+        "evidence": ("none",),
+        "step_size": STEP_SIZE,
+        **{name: getattr(plan, name) for name in OF_FITS},
+    }
     experiments = [Experiment(backend=backend, **told) for backend in dict.fromkeys(plan.backend)]
     data = load(experiments[0].data, data_dir)
     hold_plane(experiments[0], data.train.shape[1])
