@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import norm
 
 from comparisons.benchmarks import planes, posteriors
 from comparisons.benchmarks.bounds import Normal
@@ -38,10 +39,14 @@ def test_draws_of_the_posterior_are_as_far_as_their_noise() -> None:
 
 
 def test_draws_of_half_the_posterior_are_log_2_away() -> None:
+    """Cut between two columns of cells, of which the middle edge is as near to the median as the nodes lie."""
     known, p = plane()
-    z = np.random.default_rng(0).multivariate_normal(p.mean, p.covariance, 100_000)
-    half = z[z[:, 0] > p.mean[0]]
-    assert posteriors.of_draws(known, half[:, None])[0] == pytest.approx(np.log(2), abs=0.01)
+    side, z1 = 257, known.z[::257, 0, 0]
+    edge = posteriors._edges(z1, np.exp(known.log_p[:, 0]).reshape(side, side).sum(1))[1]
+    z = np.random.default_rng(0).multivariate_normal(p.mean, p.covariance, 200_000)
+    share = norm.sf(edge, p.mean[0], np.sqrt(p.covariance[0, 0]))
+    assert share == pytest.approx(0.5, abs=0.02)
+    assert posteriors.of_draws(known, z[z[:, 0] > edge][:, None])[0] == pytest.approx(-np.log(share), abs=1e-3)
 
 
 def test_the_distances_of_q_are_those_of_the_closed_form(engine: Engine) -> None:
