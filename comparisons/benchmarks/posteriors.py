@@ -41,6 +41,7 @@ CHAINS, MOVES = 8, Moves(warmup=200, draws=200, leapfrog=10)
 STEP_SIZE = 0.1  # the largest of the paper's section 5: few points are seen, and a pilot would see more
 CELLS = 4  # quantiles of z1, and of z2 given those: cells of equal mass that draws are counted in
 SHOWN = 5  # datapoints of the figure
+NODES = 60  # along an axis, that contours are drawn by at most
 COLUMNS = {
     "method": "{0.backend}",
     "KL(posterior ‖ prior)": "{0.kl_prior:.2f} ± {0.kl_prior_stderr:.2f}",
@@ -196,7 +197,7 @@ def figure(drawn: Drawn) -> str:
     def draw(figure: Any) -> None:
         axes = figure.subplots(len(drawn), shown, squeeze=False)
         for line, (name, plane, draws) in zip(axes, drawn, strict=True):
-            while len(plane.z) > planes.SIDE**2:  # contours need no more nodes
+            while len(plane.z) > NODES**2:
                 plane = plane.coarser()
             side = round(len(plane.z) ** 0.5)
             for i, axis in enumerate(line):
