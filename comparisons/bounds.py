@@ -15,11 +15,12 @@ import sys
 
 from comparisons import cli
 from comparisons.benchmarks.bounds import Plan, measure
+from comparisons.benchmarks.bounds_report import report
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the comparison for these flags; return the exit code. Raises UserError."""
-    return measure(*cli.parse_plan("bounds", __doc__ or "", Plan, arguments))
+    return measure(*cli.parse_plan("bounds", __doc__ or "", Plan, arguments), report)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ from comparisons.evidence.elbo import elbo
 from comparisons.evidence.importance import weights_of_q
 from comparisons.evidence.pairs import Scorer
 from comparisons.evidence.quadrature import QuadratureSettings, quadrature
-from comparisons.reporting import markdown
 from comparisons.reporting.folder import where
 from comparisons.runner import store
 from comparisons.runner.experiment import FORM, Experiment, built
@@ -66,8 +65,8 @@ class Plan(cli.Plan):
     )
 
 
-def measure(plan: Plan, out: Path, data_dir: Path | None) -> int:
-    """Fit, measure, write rows.csv, figure.svg and table.md; return 0. Raises UserError."""
+def measure(plan: Plan, out: Path, data_dir: Path | None, report: Callable[[list[Row], Plane, Path], str]) -> int:
+    """Fit, measure, write rows.csv and what the `report` of them is, and print that; return 0. Raises UserError."""
     store.prepare(out)
     experiment = planned(plan)
     data = load(experiment.data, data_dir)
@@ -83,15 +82,7 @@ def measure(plan: Plan, out: Path, data_dir: Path | None) -> int:
     plane = two_modes(fit.engine)
     rows += [{"part": "fits", **row} for row in fits(plane, plan.seed)]
     store.write_rows(out / "rows.csv", rows)
-    import pandas as pd
-
-    from comparisons.benchmarks import bounds_report
-
-    frame = pd.read_csv(out / "rows.csv")
-    store.write(out / "figure.svg", bounds_report.figure(frame, plane))
-    table = markdown.printed(bounds_report.blocks(frame), bounds_report.TITLE)
-    store.write(out / "table.md", table)
-    print(table)
+    print(report(rows, plane, out))
     print(where(out))
     return 0
 

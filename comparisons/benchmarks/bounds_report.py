@@ -1,13 +1,16 @@
 """The bound, the divergences and the draws as tables and a figure."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from comparisons.benchmarks.bounds import NEEDED, STARTS, X_TWO_MODES, Normal
+from comparisons.benchmarks.bounds import NEEDED, STARTS, X_TWO_MODES, Normal, Row
 from comparisons.benchmarks.planes import Plane
 from comparisons.benchmarks.templates import filled, with_error
+from comparisons.reporting import markdown
 from comparisons.reporting.blocks import Block, Items, Paragraph, Table
+from comparisons.runner import store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,6 +52,17 @@ OF_NEED = (
     *("drawn from", f"draws for {NEEDED} nat", "expected", "of the median datapoint", "expected of it"),
     *("Var(w) / E(w)²", "KL(posterior ‖ it)"),
 )
+
+
+def report(rows: list[Row], plane: Plane, out: Path) -> str:
+    """Write figure.svg and table.md of rows and of the posterior with two modes; return the table."""
+    import pandas as pd
+
+    frame = pd.DataFrame(rows)
+    store.write(out / "figure.svg", figure(frame, plane))
+    table = markdown.printed(blocks(frame), TITLE)
+    store.write(out / "table.md", table)
+    return table
 
 
 def blocks(rows: "pd.DataFrame") -> list[Block]:

@@ -198,7 +198,7 @@ def test_the_draws_needed_are_read_off_between_two_sizes() -> None:
 
 def test_a_model_that_is_no_plane_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnfitError, match="'hierarchical_vae' has 4 latent coordinates"):
-        bounds.measure(Plan(model="hierarchical_vae"), tmp_path, None)
+        bounds.measure(Plan(model="hierarchical_vae"), tmp_path, None, bounds_report.report)
     assert not (tmp_path / "manifest.json").exists()
 
 
@@ -207,7 +207,7 @@ def test_a_run_leaves_rows_a_figure_and_a_table(
 ) -> None:
     monkeypatch.setattr(bounds, "STOPS", 3)
     plan = Plan(engine=engine.name, n_hidden=5, samples=2000, eval_points=3, elbo_draws=50, prior_draws=10_000)
-    assert bounds.measure(plan, tmp_path, None) == 0
+    assert bounds.measure(plan, tmp_path, None, bounds_report.report) == 0
     rows = pd.read_csv(tmp_path / "rows.csv")
     own = rows[rows.part == "identity"]
     assert own.n_seen.nunique() == len(bounds.planned(plan).stops) and own.n_seen.max() == 2000
