@@ -25,7 +25,14 @@ RUN = "python -m comparisons"
 
 def sections() -> tuple["Part | Comparison", ...]:
     """Return the sections in their order: a file and a line each, with its name, title and word in the navigation."""
-    from comparisons.benchmarks import calibration_report, gradients_report, inference_gap, speed_report
+    from comparisons.benchmarks import (
+        bounds_report,
+        calibration_report,
+        gradients_report,
+        inference_gap,
+        posteriors,
+        speed_report,
+    )
     from comparisons.paper import (
         answer,
         appendix_d,
@@ -62,12 +69,10 @@ def sections() -> tuple["Part | Comparison", ...]:
             "inference_gap", "Where the lower bound loses", "Inference gap", inference_gap, f"{RUN}.inference_gap"
         ),
         Comparison(
-            "gradient_variance",
-            "How noisy the gradients are",
-            "Gradients",
-            gradients_report,
-            f"{RUN}.gradient_variance",
+            "gradient_variance", gradients_report.TITLE, "Gradients", gradients_report, f"{RUN}.gradient_variance"
         ),
+        Comparison("posteriors", posteriors.TITLE, "Posteriors", posteriors, f"{RUN}.posteriors"),
+        Comparison("bounds", "What the bound leaves open", "The bound, seen", bounds_report, f"{RUN}.bounds"),
         Comparison("reliability", "What the suite survives", "Reliability", reliability, "make torture"),
         Comparison("speed", "Speed", "Speed", speed_report, f"{RUN}.speed"),
         Part("reading", "How to read this", "How to read", answer.reading),

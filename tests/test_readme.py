@@ -33,6 +33,8 @@ FIT = "--samples 200 --n-hidden 5 --engine pyro"
 GRID = f"{FIT} --seeds 0 --eval-points 4 --elbo-draws 2 --fit-steps 5 --step-size 0.01"
 SMALL = {
     "comparisons.calibration": "--parts linear --latents 1 --repeats 2 --levels 0 --engine pyro",
+    "comparisons.bounds": "--samples 1000 --n-hidden 5 --engine pyro --eval-points 2 --elbo-draws 2 --prior-draws 1000",
+    "comparisons.posteriors": "--samples 200 --n-hidden 5 --engine pyro --eval-points 2",
     "comparisons.status": "",
     "comparisons.export": "",
     "comparisons.paper.judge_again": "",

@@ -1,6 +1,6 @@
 """Fitted models to judge: taken from where an earlier comparison left them, or trained."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -104,6 +104,21 @@ def followed(experiment: Experiment, estimator: str, data: Data, out: Path) -> t
     assert keeper
     held, _ = kept
     return restored(cell, held["state"]), {split: keeper.restored(one) for split, one in held["keeping"].items()}
+
+
+def stages(experiment: Experiment, data: Data, out: Path) -> Iterator[tuple[int, Fit]]:
+    """Yield a fit as it was at each of its stops, after the number of training points that it had seen by then.
+
+    Trained here unless it lies in `out` with all of them. Raises UserError.
+    """
+    cell = on(experiment, data)
+    there = store.finished(out, cell.name) and all(store.load_checkpoint(out, cell.name, stop) for stop in cell.stops)
+    if not there:
+        _train(Job("fit", cell, out, store.environment(), keep_stops=True), data)
+    for stop in cell.stops:
+        kept = store.load_checkpoint(out, cell.name, stop)
+        assert kept  # written before the stop was judged
+        yield stop * cell.rows_per_step, restored(cell, kept[0]["state"])
 
 
 def _train(job: Job, data: Data) -> None:
