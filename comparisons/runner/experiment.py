@@ -251,6 +251,8 @@ def refuse(e: Experiment, model: Model | None = None, backend: Backend | None = 
             f"theta 'vb' is for the backends {able}, not {e.backend}, which fits theta as a point; "
             "choose --theta map or ml"
         )
+    if model and fitted_by and (reason := fitted_by.refuses(model, e.settings)):
+        raise UnfitError(f"backend {e.backend!r} {reason}")
 
 
 def method(e: Experiment) -> str:
