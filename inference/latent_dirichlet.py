@@ -51,13 +51,11 @@ def step(state: State, counts: Array, prior: Prior, sweeps: int = 100, tolerance
     Each of these maximises the bound over its factor (Blei et al., equations 6 and 7, and lambda's of section 5.4).
     """
     words = np.exp(expected_log(state.topics))
-    documents, taken = state.documents, 0
-    for taken in range(1, sweeps + 1):
+    documents, taken, moved = state.documents, 0, np.inf
+    while taken < sweeps and moved >= tolerance:
         shares = np.exp(expected_log(documents))
         found = prior.alpha + shares * ((counts / (shares @ words)) @ words.T)
-        moved, documents = np.abs(found - documents).mean(1).max(), found
-        if moved < tolerance:
-            break
+        moved, documents, taken = np.abs(found - documents).mean(1).max(), found, taken + 1
     shares = np.exp(expected_log(documents))
     topics = prior.eta + words * (shares.T @ (counts / (shares @ words)))
     state = State(topics, documents)
@@ -82,9 +80,9 @@ def log_evidence(counts: Array, topics: int, prior: Prior) -> float:
     of_document, words = np.repeat(of_document, each), np.repeat(words, each)
     scores = []
     for z in product(range(topics), repeat=len(words)):
-        in_document, in_topic = np.zeros((len(counts), topics)), np.zeros((topics, counts.shape[1]))
-        np.add.at(in_document, (of_document, list(z)), 1)
-        np.add.at(in_topic, (list(z), words), 1)
+        of_topic = np.eye(topics)[list(z)]  # [tokens, K]
+        in_document = np.eye(len(counts))[of_document].T @ of_topic
+        in_topic = of_topic.T @ np.eye(counts.shape[1])[words]
         scores.append(_log_polya(in_document, prior.alpha) + _log_polya(in_topic, prior.eta))
     return float(logsumexp(scores))
 
