@@ -25,7 +25,7 @@ RUN = "python -m comparisons"
 
 def sections() -> tuple["Part | Comparison", ...]:
     """Return the sections in their order: a file and a line each, with its name, title and word in the navigation."""
-    from comparisons.benchmarks import calibration_report, inference_gap, speed_report
+    from comparisons.benchmarks import calibration_report, closed_form_report, inference_gap, speed_report
     from comparisons.paper import (
         answer,
         appendix_d,
@@ -61,6 +61,7 @@ def sections() -> tuple["Part | Comparison", ...]:
         Comparison(
             "inference_gap", "Where the lower bound loses", "Inference gap", inference_gap, f"{RUN}.inference_gap"
         ),
+        Comparison("closed_form", "Closed forms", "Closed forms", closed_form_report, f"{RUN}.closed_form"),
         Comparison("reliability", "What the suite survives", "Reliability", reliability, "make torture"),
         Comparison("speed", "Speed", "Speed", speed_report, f"{RUN}.speed"),
         Part("reading", "How to read this", "How to read", answer.reading),
