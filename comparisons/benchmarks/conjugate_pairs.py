@@ -65,7 +65,7 @@ def allocation(seed: int, curves: dict[str, np.ndarray]) -> Iterator[Row]:
 
     from inference import latent_dirichlet as of
 
-    rng, prior, steps = np.random.default_rng(seed), of.Prior(0.4, 0.2), 5
+    rng, prior, steps = np.random.default_rng(seed), of.Prior(1.0, 0.2), 5  # below 1 documents have several optima
     topics = rng.dirichlet(np.full(30, 0.2), 3)
     counts = rng.poisson(80 * rng.dirichlet(np.full(3, 0.4), 60) @ topics).astype(float)
     start = np.random.RandomState(seed).gamma(100.0, 0.01, topics.shape)  # where scikit-learn begins with this seed

@@ -45,30 +45,32 @@ def test_of_one_topic_the_bound_is_the_evidence() -> None:
 
 
 def test_of_one_token_a_document_and_two_words_the_evidence_is_a_beta_function() -> None:
-    """A topic of its own for each of many topics: with one document of one token, p(w) = 1 / V."""
+    """One token is each of two words alike; two tokens of one topic are a Beta's second moment."""
     assert log_evidence(np.array([[1.0, 0.0]]), 3, PRIOR) == pytest.approx(np.log(0.5))
     both = log_evidence(np.array([[2.0, 0.0]]), 1, PRIOR)
     assert both == pytest.approx(betaln(PRIOR.eta + 2, PRIOR.eta) - betaln(PRIOR.eta, PRIOR.eta))
 
 
-def test_it_goes_step_by_step_with_scikit_learn() -> None:
-    counts = corpus()
-    state = init(np.random.RandomState(3).gamma(100.0, 0.01, (3, 30)), len(counts))  # where it begins with this seed
+@pytest.mark.parametrize("seed", range(3))
+def test_it_goes_step_by_step_with_scikit_learn(seed: int) -> None:
+    """With alpha = 1. Below, documents have several optima, and scikit-learn begins each E-step at another place."""
+    counts, prior = corpus(seed), Prior(1.0, 0.2)
+    state = init(np.random.RandomState(seed).gamma(100.0, 0.01, (3, 30)), len(counts))  # where it begins
     for steps in range(1, 6):
-        state, _ = step(state, counts, PRIOR, **EXACT)
+        state, _ = step(state, counts, prior, **EXACT)
         sk = LatentDirichletAllocation(
             n_components=3,
-            doc_topic_prior=PRIOR.alpha,
-            topic_word_prior=PRIOR.eta,
+            doc_topic_prior=prior.alpha,
+            topic_word_prior=prior.eta,
             learning_method="batch",
             max_iter=steps,
             mean_change_tol=1e-12,
             max_doc_update_iter=5000,
             evaluate_every=0,
-            random_state=3,
+            random_state=seed,
         ).fit(counts)
         np.testing.assert_allclose(state.topics, sk.components_, atol=1e-4)
-    refitted = state._replace(documents=step(state, counts, PRIOR, **EXACT)[0].documents)  # as its score does
-    mine = bound(refitted, counts, PRIOR)
+    refitted = state._replace(documents=step(state, counts, prior, **EXACT)[0].documents)  # as its score does
+    mine = bound(refitted, counts, prior)
     assert mine == pytest.approx(sk.score(counts), abs=1e-4)
     assert np.exp(-mine / counts.sum()) == pytest.approx(sk.perplexity(counts), rel=1e-6)
