@@ -43,7 +43,7 @@ class Plan(cli.Plan):
     n_train: int = setting(1000, "first images [datapoints]", low=SHOWN, high=100_000)
     n_latent: int = setting(3, "latent variables of linear_gaussian", low=2, high=9)
     steps: int = setting(500, "steps of EM and of coordinate ascent [steps]", low=10, high=100_000, about=FITTED)
-    draws: int = setting(2000, "steps of Monte Carlo EM [steps]", low=10, high=1_000_000, about=FITTED)
+    monte_carlo_steps: int = setting(2000, "steps of Monte Carlo EM [steps]", low=10, high=10**6, about=FITTED)
     step_size: float = setting(0.005, "Adam's, of Monte Carlo EM", above=0.0, high=1.0, about=FITTED)
     fit_steps: int = setting(1000, "Adam steps of SVI's q, theta held fast [steps]", low=10, high=10**6, about=FITTED)
     repeats: int = setting(3, "seeds of what draws, for the error of its mean", low=2, high=100, about=RUN)
@@ -158,7 +158,7 @@ def draws(plan: Plan, engine: Engine, problem: Problem, exact: float) -> Iterato
     assert problem.model.log_px
     ends = []
     for seed in range(plan.seed, plan.seed + plan.repeats):
-        theta, _ = climbed(engine, "monte_carlo_em", problem, plan.draws, seed, plan.step_size)
+        theta, _ = climbed(engine, "monte_carlo_em", problem, plan.monte_carlo_steps, seed, plan.step_size)
         ends.append(float(problem.model.log_px(theta, problem.x).mean()))
     yield pair("Monte Carlo EM, EM", problem.data, ends, exact)
 

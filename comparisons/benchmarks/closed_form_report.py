@@ -34,8 +34,7 @@ def blocks(rows: "pd.DataFrame") -> list[Block]:
     equal, below = (rows[rows.relation == relation] for relation in ("equal", "below"))
     far = equal[equal.difference.abs() > WITHIN]
     worst = equal.loc[equal.difference.abs().idxmax()]
-    narrow = below[below.pair.str.contains("exact variance")]
-    share = narrow["first"] / narrow.second
+    share = (below["first"] / below.second)[below.pair.str.contains("exact variance")]
     said = [
         f"{len(equal) - len(far)} of {len(equal)} pairs that should be equal are so to {WITHIN} nat; the widest apart, "
         f"{worst.pair} on {worst.data}, differ by {worst.difference:+.4f} ± {worst.stderr:.4f}.",

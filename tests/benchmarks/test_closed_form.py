@@ -23,7 +23,7 @@ from comparisons.errors import FlagError, NumericsError
 from inference.base import Engine
 from models.linear_gaussian import LinearGaussian, log_px, maximum_likelihood, posterior
 
-PLAN = Plan(n_latent=2, steps=200, draws=700, step_size=0.01, fit_steps=600, repeats=2)
+PLAN = Plan(n_latent=2, steps=200, monte_carlo_steps=700, step_size=0.01, fit_steps=600, repeats=2)
 
 
 def problem() -> Problem:
@@ -91,7 +91,7 @@ def test_too_many_latents_are_refused_before_anything_runs(tmp_path: Path) -> No
 
 
 def test_the_whole_command_writes_its_table_and_figure(tmp_path: Path) -> None:
-    small = ["--steps", "20", "--draws", "20", "--fit-steps", "20", "--repeats", "2", "--n-train", "500"]
+    small = ["--steps", "20", "--monte-carlo-steps", "20", "--fit-steps", "20", "--repeats", "2", "--n-train", "500"]
     assert door.main([*small, "--out", str(tmp_path)]) == 0
     rows = pd.read_csv(tmp_path / "rows.csv")
     assert {"synthetic", "digits"} < set(rows.data) and set(rows.relation) == {"equal", "below"}
