@@ -37,12 +37,15 @@ def cavi(engine: Engine, model: Model, settings: Settings) -> Backend:
     def normal(q: Params) -> Params:
         return {"loc": q["loc"], "log_scale": 0.5 * xp.log(q["variance"]) + xp.zeros_like(q["loc"])}
 
+    def ended(at: Params, x: Array) -> Params:
+        exact, _ = updates.e_step(xp, at, x)  # a normal's mean is where the sweeps end
+        return normal(updates.sweep(xp, at, x, exact["loc"])[0])
+
     def posterior(key: Key, state: State, x: Array, indices: Array | None) -> Posterior:
         with engine.pinned():
             if indices is not None:
                 return Posterior(sites.normal, ({name: rows[indices] for name, rows in state["local"].items()},))
-            exact, _ = updates.e_step(xp, theta(state), x)  # a normal's mean is where the sweeps end
-            return Posterior(sites.normal, (normal(updates.sweep(xp, theta(state), x, exact["loc"])[0]),))
+            return Posterior(sites.normal, (engine.at_once(ended, theta(state), x),))
 
     return Backend(init, step, theta, posterior)
 

@@ -7,6 +7,8 @@ Each step raises log p(X | theta) + log p(theta): what Monte Carlo EM, whose E-s
 prior on theta the M-step maximises one parameter after the other (ECM; Meng & Rubin 1993), and still raises it.
 """
 
+from typing import Any
+
 from inference.base import Array, Backend, Batch, Engine, Info, Key, Method, Params, Posterior, Settings, State, join
 from inference.conjugate import held, refusal
 from inference.theta import theta
@@ -29,9 +31,12 @@ def em(engine: Engine, model: Model, settings: Settings) -> Backend:
         found = updates.m_step(xp, theta(state), batch.x, q, weight)
         return {"params": join(theta=found)}, Info(log_px.mean(), batch.x.shape[0], float("nan"))
 
+    def exact(at: Params, x: Array) -> Any:
+        return updates.posterior(updates.e_step(xp, at, x)[0])
+
     def posterior(key: Key, state: State, x: Array, indices: Array | None) -> Posterior:
         with engine.pinned():
-            return Posterior(updates.program, updates.posterior(updates.e_step(xp, theta(state), x)[0]))
+            return Posterior(updates.program, engine.at_once(exact, theta(state), x))
 
     return Backend(init, step, theta, posterior)
 

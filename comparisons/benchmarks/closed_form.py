@@ -21,10 +21,10 @@ from comparisons.runner.training import training
 from inference import METHODS
 from inference.base import Engine, arrays, join, numpys, setting
 from inference.local import LocalSettings, local_fit
-from models.base import Model
+from models.base import Model, Params
 from models.gaussian_mixture import GaussianMixture
 from models.linear_gaussian import LinearGaussian, log_px, maximum_likelihood, posterior
-from models.linear_updates import FACTORS
+from models.linear_updates import sweep
 
 CHUNK = 100  # steps of one compiled loop
 ROWS = 1000  # of `synthetic`, and drawn from the mixture
@@ -167,10 +167,13 @@ def held_fast(plan: Plan, engine: Engine, problem: Problem, theta: Values, found
     """Yield what SVI and coordinate ascent make of one family of q with theta held fast, and what both leave out."""
     xp, x = engine.ppl.xp, problem.x[:SHOWN]
     held, at = arrays(engine, theta), engine.array(x)
-    loc = xp.zeros_like(at[:, : plan.n_latent])
+
+    def swept_again(q: Params) -> Params:
+        return sweep(xp, held, at, q["loc"])[0]
+
+    q, again = {"loc": xp.zeros_like(at[:, : plan.n_latent])}, engine.compile(swept_again)
     for _ in range(SWEEPS):
-        q, _ = FACTORS.sweep(xp, held, at, loc)  # type: ignore[misc]
-        loc = q["loc"]
+        q = again(q)
     swept = {name: engine.numpy(q[name]).astype(np.float64) for name in ("loc", "variance")}
     fit = local_fit(engine, problem.model, LocalSettings(theta="ml", fit_steps=plan.fit_steps, particles=PARTICLES))
     fitted = []
