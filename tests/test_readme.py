@@ -33,7 +33,7 @@ FIT = "--samples 200 --n-hidden 5 --engine pyro"
 GRID = f"{FIT} --seeds 0 --eval-points 4 --elbo-draws 2 --fit-steps 5 --step-size 0.01"
 SMALL = {
     "comparisons.calibration": "--parts linear --latents 1 --repeats 2 --levels 0 --engine pyro",
-    "comparisons.closed_form": "--steps 10 --monte-carlo-steps 10 --fit-steps 10 --repeats 2 --n-train 500",
+    "comparisons.closed_form": "--engine pyro --steps 10 --monte-carlo-steps 10 --fit-steps 10 --repeats 2",
     "comparisons.status": "",
     "comparisons.export": "",
     "comparisons.paper.judge_again": "",

@@ -113,7 +113,9 @@ def agreements(plan: Plan, engine: Engine, factors: list[Problem], found: Found)
         _, bounds = climbed(engine, "cavi", problem, plan.steps)
         found.curves.update({f"CAVI, {problem.data}": bounds, f"maximum, {problem.data}": np.full(1, best)})
         yield pair("CAVI's bound, the maximum likelihood", problem.data, [float(bounds[-1])], best, below=True)
-        yield from held_fast(plan, engine, problem, theta, found)
+        # Turned, z has the same likelihood, and coordinates that are correlated given x.
+        turn, _ = np.linalg.qr(np.random.default_rng(plan.seed).standard_normal((plan.n_latent, plan.n_latent)))
+        yield from held_fast(plan, engine, problem, {**theta, "w": turn @ theta["w"]}, found)
     problem = mixture(plan.seed)
     theta, _ = climbed(engine, "em", problem, plan.steps)
     assert problem.model.log_px
@@ -191,7 +193,7 @@ def held_fast(plan: Plan, engine: Engine, problem: Problem, theta: Values, found
         yield pair(f"CAVI's, exact {name}", problem.data, [float(swept["variance"][j])], covariance[j, j], below=True)
     linked = np.abs(np.triu(covariance / np.sqrt(np.outer(covariance.diagonal(), covariance.diagonal())), 1))
     two = np.array(np.unravel_index(linked.argmax(), linked.shape))  # the coordinates of which q leaves out most
-    found.shown[:] = [
+    found.shown[:] = found.shown or [
         {"mean": exact[0, two], "covariance": covariance[np.ix_(two, two)]},
         {"mean": swept["loc"][0, two], "covariance": np.diag(swept["variance"][two])},
         {"mean": fitted[0]["loc"][0, two], "covariance": np.diag(fitted[0]["variance"][0, two])},

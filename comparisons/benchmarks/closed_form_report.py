@@ -14,11 +14,11 @@ TITLE = "Closed forms beside what approximates them"
 ABOUT = "Where updates are in closed form: do the methods that draw and follow gradients come to the same numbers?"
 FIGURE = (
     "Left: how far EM's log p(x) and CAVI's bound lie below the maximum likelihood, step by step. Middle: how far the "
-    "bounds of two conjugate models lie below their own end. Right: p(z | x) of one image in the two most correlated "
-    "coordinates, and the q that CAVI and SVI fit to it; lines are at two standard deviations."
+    "bounds of two conjugate models lie below their own end. Right: p(z | x) of one row of synthetic in the two most "
+    "correlated coordinates, and the q that CAVI and SVI fit to it; lines are at two standard deviations."
 )
 WITHIN = 0.02  # nats
-FLOOR = 1e-6  # of a distance: below it float32 rounds
+FLOOR = 1e-5  # of a distance: below it float32 rounds
 COLUMNS = {
     "first, second": "{0.pair}",
     "on": "{0.data}",
@@ -66,16 +66,12 @@ def figure(curves: dict[str, np.ndarray], shown: list[dict[str, np.ndarray]]) ->
             method, _, data = name.partition(", ")
             if method in colours:
                 dash = dashes.setdefault(data, ("-", "--")[len(dashes) % 2])
-                below = np.maximum(curves[f"maximum, {data}"][0] - values, FLOOR)
-                linear.plot(np.arange(len(values)) + 1, below, dash, color=colours[method], label=name)
-            elif method != "maximum":
-                below = np.maximum(values[-1] - values[:-1], FLOOR)
-                own.plot(
-                    np.arange(len(below)) + 1,
-                    below,
-                    label=name,
-                    color=(drawing.GREEN, drawing.PURPLE)[len(own.lines) % 2],
+                linear.plot(
+                    *above_floor(curves[f"maximum, {data}"][0] - values), dash, color=colours[method], label=name
                 )
+            elif method != "maximum":
+                colour = (drawing.GREEN, drawing.PURPLE)[len(own.lines) % 2]
+                own.plot(*above_floor(values[-1] - values), label=name, color=colour)
         for axis, what in ((linear, "below the maximum"), (own, "below the bound's end")):
             axis.set(xscale="log", yscale="log", xlabel="step", ylabel=f"{what} [nats per datapoint]")
             axis.legend(frameon=False)
@@ -88,3 +84,9 @@ def figure(curves: dict[str, np.ndarray], shown: list[dict[str, np.ndarray]]) ->
         plane.legend(frameon=False)
 
     return drawing.svg((10.5, 3.2), draw)
+
+
+def above_floor(below: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the numbers of the steps, and the distances up to the first that float32 rounds away."""
+    count = int(np.argmax(np.append(below, 0.0) < FLOOR))
+    return np.arange(count) + 1, below[:count]

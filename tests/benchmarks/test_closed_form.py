@@ -23,7 +23,7 @@ from comparisons.errors import FlagError, NumericsError
 from inference.base import Engine
 from models.linear_gaussian import LinearGaussian, log_px, maximum_likelihood, posterior
 
-PLAN = Plan(n_latent=2, steps=200, monte_carlo_steps=700, step_size=0.01, fit_steps=600, repeats=2)
+PLAN = Plan(n_latent=2, steps=200, monte_carlo_steps=700, step_size=0.01, fit_steps=300, repeats=2)
 
 
 def problem() -> Problem:
@@ -33,6 +33,7 @@ def problem() -> Problem:
     return Problem("five columns", LinearGaussian(5, 2), x.astype(np.float32))
 
 
+@pytest.mark.thorough(engine="pyro")
 def test_monte_carlo_em_comes_to_em_and_em_to_the_maximum(engine: Engine) -> None:
     told = problem()
     with engine.pinned():
@@ -57,7 +58,7 @@ def test_mean_field_comes_to_coordinate_ascent_theta_held_fast(engine: Engine) -
         assert each["first"] == pytest.approx(1 / precision[j, j], rel=1e-5)
         assert each.second == pytest.approx(exact[j, j]) and each["first"] < 0.5 * each.second
     kl = 0.5 * (np.linalg.slogdet(exact)[1] + np.log(precision.diagonal()).sum())
-    assert rows.loc["CAVI's bound, log p(x), theta held fast"].difference == pytest.approx(kl, abs=1e-4)
+    assert rows.loc["CAVI's bound, log p(x), theta held fast"].difference == pytest.approx(-kl, abs=1e-4)
     assert len(found.shown) == 3
 
 
@@ -91,7 +92,20 @@ def test_too_many_latents_are_refused_before_anything_runs(tmp_path: Path) -> No
 
 
 def test_the_whole_command_writes_its_table_and_figure(tmp_path: Path) -> None:
-    small = ["--steps", "20", "--monte-carlo-steps", "20", "--fit-steps", "20", "--repeats", "2", "--n-train", "500"]
+    small = [
+        "--engine",
+        "pyro",
+        "--steps",
+        "20",
+        "--monte-carlo-steps",
+        "20",
+        "--fit-steps",
+        "20",
+        "--repeats",
+        "2",
+        "--n-train",
+        "500",
+    ]
     assert door.main([*small, "--out", str(tmp_path)]) == 0
     rows = pd.read_csv(tmp_path / "rows.csv")
     assert {"synthetic", "digits"} < set(rows.data) and set(rows.relation) == {"equal", "below"}

@@ -177,13 +177,11 @@ def test_ems_q_is_the_posterior(name: str, engine: Engine) -> None:
     x, z = rows(), np.random.default_rng(5).standard_normal((3, 7, K))
     built, state, _ = trained("em", engine, model, x, 5)
     theta = oracles.float64(numpys(engine, built.theta(state)))
-    q = built.posterior(engine.key(2), state, engine.array(x[:7]), None)
-    exact = oracles.log_joint(name, theta, z, x[:7]) - model.log_px(theta, x[:7])
+    order = np.array([4, 0, 2, 6, 1, 5, 3])
+    q = built.posterior(engine.key(2), state, engine.array(x[:7]), None).take(engine.array(order))
+    exact = oracles.log_joint(name, theta, z, x[order]) - model.log_px(theta, x[order])
     scores = engine.numpy(engine.log_prob(q.program, {"z": engine.array(z)}, *q.args))
     np.testing.assert_allclose(scores, exact, rtol=1e-3, atol=5e-3)
-    part = q.take(engine.array(np.array([4, 0])))
-    scores = engine.numpy(engine.log_prob(part.program, {"z": engine.array(z[:, [4, 0]])}, *part.args))
-    np.testing.assert_allclose(scores, exact[:, [4, 0]], rtol=1e-3, atol=5e-3)
     assert engine.draw(engine.key(3), q.program, *q.args)["z"].shape == (7, K)
 
 
@@ -249,10 +247,9 @@ def test_an_experiment_refuses_before_it_runs() -> None:
     assert all(card.refuses(VaeBernoulli(4, 2, 3), Settings()) == "" for card in BACKENDS.values())
 
 
-@pytest.mark.parametrize("backend", CLOSED_FORM)
-def test_a_run_has_no_step_size_and_the_exact_evidence(backend: str, tmp_path: Any) -> None:
-    """EM's bound is log p(x) itself, draw by draw; CAVI's comes near, for w turns."""
-    e = Experiment(data="synthetic", backend=backend, theta="ml", n_train=400, samples=80_000, eval_points=50)
+def test_a_run_has_no_step_size_and_the_exact_evidence(tmp_path: Any) -> None:
+    """EM's bound is log p(x) itself, draw by draw."""
+    e = Experiment(data="synthetic", backend="em", theta="ml", n_train=400, samples=80_000, eval_points=50)
     data = load("synthetic", None)
     fit = fitted(e, data, tmp_path)
     table = pd.read_csv(next(tmp_path.glob("cells/*/rows.csv")))
@@ -260,4 +257,4 @@ def test_a_run_has_no_step_size_and_the_exact_evidence(backend: str, tmp_path: A
     last = table[(table.n_seen == 80_000) & (table.metric == "elbo_nats")].set_index("split").value
     theta = numpys(fit.engine, fit.theta)
     for split, x in (("train", data.train[:50]), ("test", data.test[:50])):
-        assert last[split] == pytest.approx(log_px(theta, x).mean(), abs=1e-4 if backend == "em" else 0.3)
+        assert last[split] == pytest.approx(log_px(theta, x).mean(), abs=1e-4)
