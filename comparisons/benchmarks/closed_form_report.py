@@ -73,7 +73,7 @@ def figure(curves: dict[str, np.ndarray], shown: list[dict[str, np.ndarray]]) ->
                 colour = (drawing.GREEN, drawing.PURPLE)[len(own.lines) % 2]
                 own.plot(*above_floor(values[-1] - values), label=name, color=colour)
         for axis, what in ((linear, "below the maximum"), (own, "below the bound's end")):
-            axis.set(xscale="log", yscale="log", xlabel="step", ylabel=f"{what} [nats per datapoint]")
+            axis.set(xscale="log", yscale="log", xlabel="step", ylabel=f"nats {what}")
             axis.legend(frameon=False)
         angle = np.linspace(0, 2 * np.pi, 200)
         looks = (("exact", "0.2", "-"), ("CAVI", drawing.VERMILION, "-"), ("SVI", drawing.BLUE, ":"))
