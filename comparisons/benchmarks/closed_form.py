@@ -26,7 +26,7 @@ from models.gaussian_mixture import GaussianMixture
 from models.linear_gaussian import LinearGaussian, log_px, maximum_likelihood, posterior
 from models.linear_updates import sweep
 
-CHUNK = 100  # steps of one compiled loop
+CHUNK = 50  # steps of one compiled loop
 ROWS = 1000  # of `synthetic`, and drawn from the mixture
 SHOWN = 500  # first rows that a q is fitted to with theta held fast
 SWEEPS = 200  # of coordinate ascent there
@@ -43,10 +43,12 @@ class Plan(cli.Plan):
     n_train: int = setting(1000, "first images [datapoints]", low=SHOWN, high=100_000)
     n_latent: int = setting(3, "latent variables of linear_gaussian", low=2, high=9)
     steps: int = setting(500, "steps of EM and of coordinate ascent [steps]", low=10, high=100_000, about=FITTED)
-    monte_carlo_steps: int = setting(2000, "steps of Monte Carlo EM [steps]", low=10, high=10**6, about=FITTED)
-    step_size: float = setting(0.005, "Adam's, of Monte Carlo EM", above=0.0, high=1.0, about=FITTED)
-    fit_steps: int = setting(1000, "Adam steps of SVI's q, theta held fast [steps]", low=10, high=10**6, about=FITTED)
-    repeats: int = setting(3, "seeds of what draws, for the error of its mean", low=2, high=100, about=RUN)
+    monte_carlo_steps: int = setting(500, "steps of Monte Carlo EM [steps]", low=10, high=10**6, about=FITTED)
+    step_size: float = setting(
+        0.02, "Adam's, of Monte Carlo EM; from half of its steps on a tenth", above=0.0, high=1.0, about=FITTED
+    )
+    fit_steps: int = setting(300, "Adam steps of SVI's q, theta held fast [steps]", low=10, high=10**6, about=FITTED)
+    repeats: int = setting(2, "seeds of what draws, for the error of its mean", low=2, high=100, about=RUN)
 
 
 class Problem(NamedTuple):
@@ -129,14 +131,7 @@ def climbed(
 ) -> tuple[Values, np.ndarray]:
     """Return theta in float64 after so many steps on all rows, and the objective of each. Raises NumericsError."""
     n, kind = len(problem.x), METHODS[backend].settings
-    usual: Row = {
-        "theta": "ml",
-        "optimizer": "adam",
-        "warmup": 0,
-        "minibatch": n,
-        "e_step": "full",
-        "weight_updates": 2,
-    }
+    usual: Row = {"theta": "ml", "optimizer": "adam", "warmup": 0, "minibatch": n, "e_step": "full"}
     settings: Any = kind(**{f.name: usual[f.name] for f in fields(kind) if f.name in usual})
     built, train = training(engine, problem.model, backend, settings, False)
     x, key = engine.array(problem.x), engine.key(seed)
@@ -147,6 +142,8 @@ def climbed(
     for first in range(0, steps, CHUNK):
         numbers = np.arange(first, first + CHUNK)
         count = min(CHUNK, steps - first)
+        if first >= steps / 2 and "optimizer" in state:  # what draws leave of noise in theta falls with it
+            state["optimizer"] = {**state["optimizer"], "step_size": engine.array(0.1 * step_size)}
         state, info = train(state, x, engine.fold_in(key, 2), engine.array(numbers), rows, engine.array(count))
         objectives.append(engine.numpy(info.objective)[:count])
     theta = {name: value.astype(np.float64) for name, value in numpys(engine, built.theta(state)).items()}

@@ -23,7 +23,7 @@ from comparisons.errors import FlagError, NumericsError
 from inference.base import Engine
 from models.linear_gaussian import LinearGaussian, log_px, maximum_likelihood, posterior
 
-PLAN = Plan(n_latent=2, steps=200, monte_carlo_steps=700, step_size=0.01, fit_steps=300, repeats=2)
+PLAN = Plan(n_latent=2, steps=200, monte_carlo_steps=300, fit_steps=300, repeats=2)
 
 
 def problem() -> Problem:
