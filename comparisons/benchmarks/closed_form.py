@@ -47,7 +47,7 @@ class Plan(cli.Plan):
     step_size: float = setting(
         0.02, "Adam's, of Monte Carlo EM; from half of its steps on a tenth", above=0.0, high=1.0, about=FITTED
     )
-    fit_steps: int = setting(300, "Adam steps of SVI's q, theta held fast [steps]", low=10, high=10**6, about=FITTED)
+    fit_steps: int = setting(500, "Adam steps of SVI's q, theta held fast [steps]", low=10, high=10**6, about=FITTED)
     repeats: int = setting(2, "seeds of what draws, for the error of its mean", low=2, high=100, about=RUN)
 
 
