@@ -45,7 +45,7 @@ class Plan(cli.Plan):
     steps: int = setting(500, "steps of EM and of coordinate ascent [steps]", low=10, high=100_000, about=FITTED)
     monte_carlo_steps: int = setting(500, "steps of Monte Carlo EM [steps]", low=10, high=10**6, about=FITTED)
     step_size: float = setting(
-        0.02, "Adam's, of Monte Carlo EM; from half of its steps on a tenth", above=0.0, high=1.0, about=FITTED
+        0.02, "Adam's first, of Monte Carlo EM; it falls to none", above=0.0, high=1.0, about=FITTED
     )
     fit_steps: int = setting(500, "Adam steps of SVI's q, theta held fast [steps]", low=10, high=10**6, about=FITTED)
     repeats: int = setting(2, "seeds of what draws, for the error of its mean", low=2, high=100, about=RUN)
@@ -142,8 +142,9 @@ def climbed(
     for first in range(0, steps, CHUNK):
         numbers = np.arange(first, first + CHUNK)
         count = min(CHUNK, steps - first)
-        if first >= steps / 2 and "optimizer" in state:  # what draws leave of noise in theta falls with it
-            state["optimizer"] = {**state["optimizer"], "step_size": engine.array(0.1 * step_size)}
+        if "optimizer" in state:  # what draws leave of noise in theta falls with the step size
+            falling = engine.array(step_size * (1 - first / steps) ** 2)
+            state["optimizer"] = {**state["optimizer"], "step_size": falling}
         state, info = train(state, x, engine.fold_in(key, 2), engine.array(numbers), rows, engine.array(count))
         objectives.append(engine.numpy(info.objective)[:count])
     theta = {name: value.astype(np.float64) for name, value in numpys(engine, built.theta(state)).items()}
