@@ -8,14 +8,17 @@ import numpy as np
 Row = dict[str, Any]
 
 
-def pair(words: str, data: str, first: list[float], second: float, below: bool = False, n: int = 1) -> Row:
-    """Return the row of two numbers, in nats of n datapoints: the first a mean over seeds, which gives the error.
+def pair(
+    words: str, data: str, first: list[float], second: float | list[float], below: bool = False, n: int = 1
+) -> Row:
+    """Return the row of two numbers, in nats of n datapoints: means over seeds, which give the error of the difference.
 
     `below` says that the first is a bound of the second, and not the same number.
     """
-    mean, error = np.mean(first) / n, np.std(first, ddof=1) / np.sqrt(len(first)) / n if len(first) > 1 else 0.0
-    told = {"first": float(mean), "second": second / n, "difference": float(mean - second / n), "stderr": float(error)}
-    return {"pair": words, "data": data, "relation": "below" if below else "equal", "seeds": len(first), **told}
+    off = (np.array(first) - second) / n
+    told: Row = {"pair": words, "data": data, "relation": "below" if below else "equal", "seeds": len(first)}
+    told |= {"first": float(np.mean(first)) / n, "second": float(np.mean(second)) / n, "difference": float(off.mean())}
+    return {**told, "stderr": float(off.std(ddof=1) / np.sqrt(len(off))) if len(off) > 1 else 0.0}
 
 
 def mixtures(seed: int, curves: dict[str, np.ndarray]) -> Iterator[Row]:
