@@ -28,6 +28,7 @@ def sections() -> tuple["Part | Comparison", ...]:
     from comparisons.benchmarks import (
         bounds_report,
         calibration_report,
+        closed_form_report,
         gradients_report,
         inference_gap,
         posteriors,
@@ -73,6 +74,7 @@ def sections() -> tuple["Part | Comparison", ...]:
         ),
         Comparison("posteriors", posteriors.TITLE, "Posteriors", posteriors, f"{RUN}.posteriors"),
         Comparison("bounds", "What the bound leaves open", "The bound, seen", bounds_report, f"{RUN}.bounds"),
+        Comparison("closed_form", "Closed forms", "Closed forms", closed_form_report, f"{RUN}.closed_form"),
         Comparison("reliability", "What the suite survives", "Reliability", reliability, "make torture"),
         Comparison("speed", "Speed", "Speed", speed_report, f"{RUN}.speed"),
         Part("reading", "How to read this", "How to read", answer.reading),

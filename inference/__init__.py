@@ -1,10 +1,13 @@
 """How a model is fitted: each backend once, for every engine.
 
 To add a backend: write `name(engine, model, settings) -> Backend` and its card in a file of its own, and give it a line
-here. Engines are imported when asked for, since torch or jax take seconds to load.
+in `BACKENDS`, or in `CLOSED_FORM` if it is for some models alone. Engines are imported when asked for, since torch or
+jax take seconds to load.
 """
 
 import os
+from collections import ChainMap
+from collections.abc import Mapping
 from dataclasses import dataclass, make_dataclass
 from functools import cache
 from importlib import import_module
@@ -13,6 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from inference.aevb import AEVB
 from inference.base import Engine, Method, Settings
+from inference.cavi import CAVI
+from inference.em import EM
 from inference.local import LocalSettings
 from inference.mean_field import MEAN_FIELD
 from inference.monte_carlo_em import MONTE_CARLO_EM, MonteCarloEMSettings
@@ -24,6 +29,8 @@ BACKENDS: dict[str, Method] = {
     "monte_carlo_em": MONTE_CARLO_EM,
     "wake_sleep": WAKE_SLEEP,
 }
+CLOSED_FORM: dict[str, Method] = {"cavi": CAVI, "em": EM}  # for models that have their updates; others they refuse
+METHODS: Mapping[str, Method] = ChainMap(CLOSED_FORM, BACKENDS)  # all that a flag may name: BACKENDS, then these
 
 
 class EngineCard(NamedTuple):

@@ -143,10 +143,10 @@ def setting(default: Any, text: str, **limits: Any) -> Any:
     """Declare a field that is also a flag: its help text, and its limits (`choices`, `low`, `high`, `above`).
 
     With `or_file`, `path/to/file.py:NAME` may stand in place of a choice. One that `spans` takes several values, which
-    span a grid. `flag` is its name, where that is not the field's, or False: a setting, and no flag; `also` are names
-    that it had, which are still taken. `about` is the group of the help that it stands in, where that does not follow
-    from the card whose settings it is one of. `before` is what results had before there was the setting, where that is
-    not its default.
+    span a grid; `all` are those that the word stands for, where these are not all choices. `flag` is its name, where
+    that is not the field's, or False: a setting, and no flag; `also` are names that it had, which are still taken.
+    `about` is the group of the help that it stands in, where that does not follow from the card whose settings it is
+    one of. `before` is what results had before there was the setting, where that is not its default.
     """
     return field(default=default, metadata={"help": text, **limits})
 
@@ -249,11 +249,11 @@ class Method(NamedTuple):
 
     `build(engine, model, settings) -> Backend`, with settings of the card's class. `has_q` says whether it has a
     q(z | x), `has_q_theta` whether it can have a q(theta) (`Settings.theta` vb); None: ask what was built.
-    `refuses(settings)` says which of them do not go together, and what to choose; nothing where they do.
     `full_batch(settings)` says whether a step consumes the full training set, in one order at every step, and not a
     minibatch; `evaluations(settings)` how often p(x | z) is evaluated or differentiated for each datapoint
-    consumed, `updates(settings)` how often the optimiser moves theta in a step. `version(settings)` is the version of
-    its numbers, raised by a change that moves them.
+    consumed, `updates(settings)` how often the optimiser moves theta in a step: 0 where there is none, and so no step
+    size. `refuses(model, settings)` says why it cannot fit a model so, and what can; nothing where it can.
+    `version(settings)` is the version of its numbers, raised by a change that moves them.
     """
 
     build: Callable[["Engine", Model, Any], Backend]
@@ -261,10 +261,10 @@ class Method(NamedTuple):
     settings: type[Settings] = Settings
     has_q: bool | None = None
     has_q_theta: bool | None = None
-    refuses: Callable[[Any], str] = lambda settings: ""
     full_batch: Callable[[Any], bool] = lambda settings: False
     evaluations: Callable[[Any], float] = lambda settings: 2.0
     updates: Callable[[Any], int] = lambda settings: 1
+    refuses: Callable[[Model, Any], str] = lambda model, settings: ""
     version: Callable[[Any], int] = lambda settings: 0
 
     def batch(self, settings: Settings, n_train: int) -> int:

@@ -148,26 +148,26 @@ ESTIMATORS = {
 LIBRARIES = ("A", "B")  # those that train by the libraries' own SVI
 
 
-def refusal(settings: Settings) -> str:
+def refusal(model: Model, settings: Settings) -> str:
     """Say why a method that climbs a bound cannot by these settings, and what to choose; nothing where it can."""
     name, least = settings.estimator, ESTIMATORS[settings.estimator].least
     if settings.particles < least:
         return (
-            f"estimator {name!r} needs {least} draws of z for each datapoint, and has particles "
-            f"{settings.particles}; raise --particles, or choose --estimator score"
+            f"has particles {settings.particles}, and estimator {name!r} needs {least} draws of z for each datapoint; "
+            "raise --particles, or choose --estimator score"
         )
     if settings.theta == "vb" and name not in LIBRARIES:
-        return f"estimator {name!r} takes theta as a point, not 'vb'; choose --theta map or ml, or --estimator A or B"
+        return f"takes theta as a point by estimator {name!r}; choose --theta map or ml, or --estimator A or B"
     return ""
 
 
-def unread(settings: Settings) -> str:
+def unread(model: Model, settings: Settings) -> str:
     """Say that a method climbs no bound that the estimator could be of, where another than the default is asked for."""
     if settings.estimator == Settings.estimator:
         return ""
     return (
-        f"estimator {settings.estimator!r} is of a bound's gradient, and this method climbs none; drop --estimator, or "
-        "choose --backend aevb or mean_field"
+        f"climbs no bound whose gradient estimator {settings.estimator!r} could be; drop --estimator, or choose "
+        "--backend aevb or mean_field"
     )
 
 

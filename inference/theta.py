@@ -58,7 +58,7 @@ def svi(engine: Engine, model: Model, settings: Settings, q: Callable[..., Poste
 
         return engine.svi(joint_program(model, kind), guide, optimizer, settings.estimator, settings.particles)
 
-    if refusal := gradients.refusal(settings):
+    if refusal := gradients.refusal(model, settings):
         raise ValueError(refusal)
     estimate = gradients.estimator(engine, model, settings.estimator, settings.particles)
 

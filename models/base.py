@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -69,6 +69,28 @@ class Ppl(Protocol):
         """Return x, as a constant to whoever differentiates."""
 
 
+class Conjugate(NamedTuple):
+    """The updates of a model that has them in closed form, over `xp`: written once for NumPy, torch and jax.
+
+    q is a flat dict of what an M-step reads of q(z | x), for rows x [n, n_x]; bounds [n] are nats per datapoint.
+
+    `e_step(xp, theta, x) -> (q, log p(x))`: q is the exact p(z | x, theta).
+    `m_step(xp, theta, x, q, weight) -> theta`: argmax E_q[log p(x, z | theta)] + weight log p(theta). With a weight
+    that is not 0, of a model that takes the `prior`, it may maximise one parameter after the other (ECM).
+    `posterior(q) -> args` and `program(ppl, *args)` sample the latent sites from the exact q; the last of args has a
+    row for each datapoint.
+    `sweep(xp, theta, x, loc) -> (q, bound)`: coordinate ascent, once over the coordinates of q = N(loc, diag variance),
+    from loc [n, k]; None where that is not in closed form. This q has `loc` [n, k] and `variance` [k] besides.
+    """
+
+    e_step: Callable[..., tuple[Params, Array]]
+    m_step: Callable[..., Params]
+    posterior: Callable[..., tuple[Any, ...]]
+    program: Callable[..., None]
+    sweep: Callable[..., tuple[Params, Array]] | None = None
+    prior: bool = False
+
+
 class Model(ABC):
     """A latent-variable model p(theta) p(z | theta) p(x | z, theta), with a recognition model q(z | x, phi).
 
@@ -93,7 +115,8 @@ class Model(ABC):
     named, all.
 
     A model that knows its evidence in closed form has a method `log_px(theta, x)`: log p(x | theta) in nats and float64
-    [n], for NumPy's theta and x [n, n_x]. Of others it is None.
+    [n], for NumPy's theta and x [n, n_x]. Of others it is None. One whose updates are in closed form has `conjugate`,
+    which counts for the class that says it alone: a subclass may sample otherwise.
     """
 
     n_x: int
@@ -107,6 +130,7 @@ class Model(ABC):
     summed: tuple[str, ...] = ()
     standard: bool = False
     log_px: Callable[..., np.ndarray] | None = None
+    conjugate: Conjugate | None = None
 
     @property
     @abstractmethod

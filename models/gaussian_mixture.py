@@ -7,9 +7,8 @@ import numpy as np
 
 from models.base import Params, Ppl, small_normal, zeros
 from models.linear_gaussian import log_normal
+from models.linear_updates import MIXTURE
 from models.vae import OneHiddenLayer
-
-TINY = np.finfo(float).tiny
 
 
 @dataclass(frozen=True)
@@ -27,6 +26,7 @@ class GaussianMixture(OneHiddenLayer):
 
     components: int = field(default=3, kw_only=True)
     summed = ("c",)
+    conjugate = MIXTURE
 
     @property
     def theta_shapes(self) -> Mapping[str, tuple[int, ...]]:
@@ -62,38 +62,8 @@ def em(theta: Mapping[str, np.ndarray], x: np.ndarray, steps: int) -> dict[str, 
     """
     at, x = _float64(theta), np.asarray(x, np.float64)
     for _ in range(steps):
-        at = _step(at, x)
+        at = MIXTURE.m_step(np, at, x, MIXTURE.e_step(np, at, x)[0])
     return at
-
-
-def _step(at: dict[str, np.ndarray], x: np.ndarray) -> dict[str, np.ndarray]:
-    (n, d), k, w, variance = x.shape, len(at["w"]), at["w"], np.exp(2 * at["log_scale"])
-    joint = _log_joint(at, x)
-    r = np.exp(joint - np.logaddexp.reduce(joint, axis=0))  # [C, n]
-    precision = np.exp(-2 * at["s"])  # [C, k]
-    covariance = np.linalg.inv(precision[:, :, None] * np.eye(k) + w @ w.T / variance)  # [C, k, k]
-    seen = (x - at["b"]) @ w.T / variance
-    mean = (seen + (precision * at["mu"])[:, None]) @ covariance  # [C, n, k]
-
-    mass = r.sum(1) + TINY
-    mu = (r[..., None] * mean).sum(1) / mass[:, None]
-    spread = (r[..., None] * np.square(mean - mu[:, None])).sum(1) / mass[:, None]
-    scales = spread + np.diagonal(covariance, axis1=1, axis2=2)
-
-    ones = np.concatenate([mean, np.ones((*mean.shape[:2], 1))], -1)  # z and the constant that b stands at
-    second = np.einsum("cn,cni,cnj->ij", r, ones, ones)
-    second[:k, :k] += np.einsum("c,cij->ij", mass, covariance)
-    cross = np.einsum("cn,cni,nd->id", r, ones, x)
-    weights = np.linalg.solve(second, cross)
-    left = (np.square(x).sum() - (weights * cross).sum()) / (n * d)
-    return {
-        "logits": np.log(mass / n),
-        "mu": mu,
-        "s": 0.5 * np.log(scales),
-        "w": weights[:k],
-        "b": weights[k],
-        "log_scale": np.asarray(0.5 * np.log(left)),
-    }
 
 
 def _log_joint(at: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:

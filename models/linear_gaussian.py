@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.base import Array, Model, Params, Ppl, small_normal, standard_normal_latents, zeros
+from models.linear_updates import FACTORS
 
 LOG_2PI = float(np.log(2 * np.pi))
 
@@ -24,6 +25,7 @@ class LinearGaussian(Model):
     n_x: int
     n_latent: int
     standard = True
+    conjugate = FACTORS
 
     @property
     def theta_shapes(self) -> Mapping[str, tuple[int, ...]]:

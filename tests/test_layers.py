@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from inference import BACKENDS, ENGINES
+from inference import BACKENDS, ENGINES, METHODS
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted(path for room in ("models", "inference", "comparisons") for path in (ROOT / room).rglob("*.py"))
@@ -135,9 +135,9 @@ def test_models_need_numpy_and_the_standard_library_alone(path: Path) -> None:
     assert {name.partition(".")[0] for name in imported(path)} <= {"numpy", "models"} | set(sys.stdlib_module_names)
 
 
-@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("name", METHODS)
 def test_no_backend_imports_a_backend(name: str) -> None:
-    others = {f"inference.{other}" for other in BACKENDS} - {f"inference.{name}"}
+    others = {f"inference.{other}" for other in METHODS} - {f"inference.{name}"}
     assert not imported(ROOT / "inference" / f"{name}.py") & others
 
 
@@ -177,5 +177,5 @@ def test_no_file_is_named_after_a_cell(path: Path) -> None:
 
 
 def test_every_backend_is_one_file_of_its_name() -> None:
-    for name, card in BACKENDS.items():
+    for name, card in METHODS.items():
         assert (card.build.__module__, getattr(card.build, "__name__", "")) == (f"inference.{name}", name)

@@ -8,11 +8,11 @@ import inference
 from comparisons.checks.base import FAIL, SKIPPED, Outcome
 from comparisons.cli import parts
 from comparisons.errors import FlagError, unknown
-from inference import BACKENDS, ENGINES
+from inference import ENGINES, METHODS
 from inference.base import Engine
 from models import MODELS
 
-REGISTERED: dict[str, tuple[str, ...]] = {"model": tuple(MODELS), "backend": tuple(BACKENDS), "engine": tuple(ENGINES)}
+REGISTERED: dict[str, tuple[str, ...]] = {"model": tuple(MODELS), "backend": tuple(METHODS), "engine": tuple(ENGINES)}
 
 
 Subject = tuple[str, Callable[[], list[Outcome]]]  # what is checked, in words, and what checks it

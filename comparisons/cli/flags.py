@@ -174,8 +174,8 @@ def _shown(field: Field, default: Any) -> dict[str, Any]:
 
 
 def expanded(field: Field, values: tuple[Any, ...]) -> list[Any]:
-    """Return the values of a flag that spans a grid, each once, with `all` as all of its choices."""
-    choices = field.metadata.get("choices", ())
+    """Return the values of a flag that spans a grid, each once, with `all` as all of its choices, or those it names."""
+    choices = field.metadata.get("all", field.metadata.get("choices", ()))
     return list(dict.fromkeys(one for v in values for one in (choices if v == "all" and choices else (v,))))
 
 

@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import Any
 
 from comparisons.errors import FlagError, UnfitError, in_one_line
-from inference import BACKENDS, AllSettings
+from inference import BACKENDS, METHODS, AllSettings
 from inference.base import Backend, Engine, Method, Settings, setting
 from models import MODELS
 from models.base import Model, Params
@@ -56,7 +56,8 @@ def guide_setting() -> Any:
 def backend_setting(default: Any = FIRST, **limits: Any) -> Any:
     """Declare a setting that names a backend, or several: registered ones, or a user's own."""
     text = f"inference method: one of these, or {FORM}, whose code is then run"
-    return setting(default, text, choices=tuple(BACKENDS), or_file=partial(find, "backend"), form=FORM, **limits)
+    words: dict[str, Any] = {"choices": tuple(METHODS), "all": tuple(BACKENDS)}
+    return setting(default, text, or_file=partial(find, "backend"), form=FORM, **words, **limits)
 
 
 class Part(str):
@@ -183,7 +184,7 @@ def named(kind: str, name: str) -> Any:
 
     Raises FlagError.
     """
-    registry: Mapping[str, Any] = MODELS if kind == "model" else BACKENDS
+    registry: Mapping[str, Any] = MODELS if kind == "model" else METHODS
     if not isinstance(name, Part):
         if name not in registry:
             raise FlagError(f"{kind} {name!r} is not registered, and a file is loaded because of a flag alone")

@@ -13,11 +13,11 @@ from typing import Any
 from comparisons.cli import parts
 from comparisons.errors import FlagError
 from comparisons.runner import store
-from inference import BACKENDS
+from inference import METHODS
 from inference.base import Method
 from models import MODELS
 
-REGISTRIES: dict[str, Mapping[str, Any]] = {"model": MODELS, "backend": BACKENDS}
+REGISTRIES: dict[str, Mapping[str, Any]] = {"model": MODELS, "backend": METHODS}
 
 
 def words(kind: str, given: Any, out: Path) -> list[str]:

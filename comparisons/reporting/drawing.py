@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from inference import BACKENDS
+from inference import METHODS
 
 # Okabe & Ito's colours, safe for colour-blind readers.
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 OTHERS = SKY, ORANGE, BLACK = "#56B4E9", "#E69F00", "#000000"
-OF_BACKENDS = dict(zip(BACKENDS, cycle((BLUE, PURPLE, GREEN, VERMILION, *OTHERS)), strict=False))
+OF_BACKENDS = dict(zip(METHODS, cycle((BLUE, PURPLE, GREEN, VERMILION, *OTHERS)), strict=False))
 MARKERS = {"pyro": "o", "numpyro": "x"}
 # Without a salt every save has other identifiers; text stays text, which is small and can be searched.
 ALWAYS = {"svg.hashsalt": "comparisons", "svg.fonttype": "none", "axes.spines.top": False, "axes.spines.right": False}

@@ -65,7 +65,8 @@ def estimated(job: Job) -> float | None:
 
 def _pilot(cell: Cell) -> int:
     e = cell.experiment
-    return len(e.step_sizes) * min(e.pilot_steps, cell.last) * cell.rows_per_step if e.step_size == "auto" else 0
+    tried = len(e.step_sizes) if e.step_size == "auto" and e.card.updates(e) else 0
+    return tried * min(e.pilot_steps, cell.last) * cell.rows_per_step
 
 
 def _clock(seconds: float) -> str:

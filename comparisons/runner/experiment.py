@@ -249,8 +249,6 @@ def refuse(e: Experiment, model: Model | None = None, backend: Backend | None = 
         if refusal := ESTIMATORS[name].refuses(facts, e):
             raise UnfitError(refusal)
     fitted_by = parts.known(e.backend)
-    if fitted_by and (refusal := fitted_by.refuses(e)):
-        raise UnfitError(f"backend {e.backend!r}: {refusal}")
     has_q_theta = backend.theta_posterior is not None if backend else fitted_by and fitted_by.has_q_theta
     if e.theta == "vb" and has_q_theta is False:
         able = " and ".join(name for name, method in BACKENDS.items() if method.has_q_theta)
@@ -258,6 +256,8 @@ def refuse(e: Experiment, model: Model | None = None, backend: Backend | None = 
             f"theta 'vb' is for the backends {able}, not {e.backend}, which fits theta as a point; "
             "choose --theta map or ml"
         )
+    if model and fitted_by and (reason := fitted_by.refuses(model, e)):
+        raise UnfitError(f"backend {e.backend!r} {reason}")
 
 
 def method(e: Experiment) -> str:

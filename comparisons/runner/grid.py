@@ -253,7 +253,7 @@ def _tell_what_stays(cells: list[Cell]) -> None:
     stays: dict[tuple[int, int, int], dict[str, None]] = {}
     for cell in cells:
         e = cell.experiment
-        if e.optimizer != "sgd" and cell.last * e.card.updates(e) <= e.warmup:
+        if e.optimizer != "sgd" and 0 < cell.last * e.card.updates(e) <= e.warmup:
             stays.setdefault((cell.last, e.warmup, e.warmup * cell.rows_per_step), {})[str(e.backend)] = None
     for (steps, warmup, rows), names in stays.items():
         print(

@@ -1,5 +1,6 @@
 """Run one cell: train a backend on an engine, judge it at its stops, yield rows as they come."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -88,8 +89,13 @@ def start(train: Trainer, chains: Keeping | None, standing: Standing, progress: 
     """Choose the step size and set the initial state; or go on where that was left. Raises DivergedError."""
     if standing.begun:
         return
-    told = train.cell.experiment.step_size
-    chosen = training.choose_step_size(train, standing, progress, pause) if told == "auto" else float(told)
+    e = train.cell.experiment
+    if not e.card.updates(e):  # nothing takes a step of any size
+        chosen = math.nan
+    elif e.step_size == "auto":
+        chosen = training.choose_step_size(train, standing, progress, pause)
+    else:
+        chosen = float(e.step_size)
     standing.step_size, standing.state, standing.step = chosen, train.initial(chosen), 0
     if chains:
         chains.begin(standing)

@@ -17,7 +17,7 @@ from comparisons.checks import model as of_model
 from comparisons.checks.backend import check_backend
 from comparisons.checks.base import FAIL, PASS, SKIPPED, Outcome, run
 from comparisons.checks.model import check_model
-from inference import BACKENDS, ENGINES
+from inference import BACKENDS, ENGINES, METHODS
 from inference.base import Array, Backend, Batch, Engine, Info, Params, Posterior, Settings, State
 from inference.wake_sleep import wake_sleep
 from models import MODELS
@@ -667,5 +667,5 @@ def test_all_is_every_registered_name(monkeypatch: pytest.MonkeyPatch, capsys: p
     monkeypatch.setattr("comparisons.checks.backend.check_backend", lambda *_: [Outcome("one", PASS, "", "")])
     assert check.main(["--model", "all", "--backend", "all", "aevb"]) == 0
     titles = [line for line in capsys.readouterr().out.splitlines() if " on " in line]
-    pairs = [("model", name) for name in MODELS] + [("backend", name) for name in BACKENDS]
+    pairs = [("model", name) for name in MODELS] + [("backend", name) for name in METHODS]
     assert titles == [f"{kind} {name} on {engine}" for kind, name in pairs for engine in ENGINES]

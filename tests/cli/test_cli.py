@@ -29,8 +29,8 @@ ROOT = Path(__file__).parents[2]
 COMPARISONS = {"full_vb": full_vb, "lower_bound": lower_bound, "marginal_likelihood": marginal_likelihood}
 # Whose flags are not those of an experiment.
 PLANS = (
-    "bounds", "calibration", "check", "inference_gap", "manifold", "paper.attempts", "paper.judge_again",
-    "posteriors", "pytorch_example", "report", "samples", "speed",
+    "bounds", "calibration", "check", "closed_form", "gradient_variance", "inference_gap", "manifold", "paper.attempts",
+    "paper.judge_again", "posteriors", "pytorch_example", "report", "samples", "speed",
 )  # fmt: skip
 
 
@@ -107,7 +107,7 @@ def test_step_sizes_are_numbers_or_auto() -> None:
 
 def test_every_field_is_a_flag_that_reaches_the_experiment() -> None:
     values: dict[str, Any] = {"n_train": 1000, "step_size": 0.5, "evidence": ("none",), "model": "vae_gaussian"}
-    values["theta"] = "ml"  # vb is not for every backend
+    values |= {"theta": "ml", "backend": "wake_sleep"}  # vb is not for every backend, em not for every model
     values |= {"hidden": (20, 10), "stops": (1000,)}  # of which there are none by default
     for f in fields(Experiment):
         value = values.get(f.name)

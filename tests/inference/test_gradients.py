@@ -267,8 +267,8 @@ def test_a_backend_climbs_by_it(engine: Engine, build: Any, name: str) -> None:
 @pytest.mark.parametrize(
     ("told", "named"),
     [
-        ({"estimator": "score_loo"}, "particles 1; raise --particles"),
-        ({"estimator": "stl", "theta": "vb"}, "takes theta as a point"),
+        ({"estimator": "score_loo"}, "has particles 1, and estimator 'score_loo' needs 2 draws"),
+        ({"estimator": "stl", "theta": "vb"}, "takes theta as a point by estimator 'stl'"),
         ({"estimator": "dreg", "theta": "vb"}, "choose --theta map or ml, or --estimator A or B"),
     ],
 )
@@ -283,6 +283,6 @@ def test_the_settings_name_what_there_is() -> None:
     declared = Settings.__dataclass_fields__["estimator"].metadata["choices"]
     assert declared == tuple(ESTIMATORS)
     for name in ESTIMATORS:
-        assert gradients.refusal(replace(Settings(), estimator=name, particles=2)) == ""
-        assert bool(gradients.unread(replace(Settings(), estimator=name))) == (name != "B")
+        assert gradients.refusal(MODEL, replace(Settings(), estimator=name, particles=2)) == ""
+        assert bool(gradients.unread(MODEL, replace(Settings(), estimator=name))) == (name != "B")
     assert all(isinstance(card, Estimator) for card in ESTIMATORS.values())

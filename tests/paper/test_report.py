@@ -126,7 +126,9 @@ NAMED = {  # a column of each comparison's rows in which somebody's words may st
     "calibration": "settings",
     "inference_gap": "backend",
     "bounds": "covariance",
+    "gradient_variance": "estimator",
     "posteriors": "backend",
+    "closed_form": "data",
     "reliability": "injection",
     "speed": "contestant",
 }
