@@ -25,7 +25,7 @@ RUN = "python -m comparisons"
 
 def sections() -> tuple["Part | Comparison", ...]:
     """Return the sections in their order: a file and a line each, with its name, title and word in the navigation."""
-    from comparisons.benchmarks import calibration_report, inference_gap, speed_report
+    from comparisons.benchmarks import calibration_report, guide_families, inference_gap, speed_report
     from comparisons.paper import (
         answer,
         appendix_d,
@@ -61,6 +61,7 @@ def sections() -> tuple["Part | Comparison", ...]:
         Comparison(
             "inference_gap", "Where the lower bound loses", "Inference gap", inference_gap, f"{RUN}.inference_gap"
         ),
+        Comparison("guide_families", guide_families.TITLE, "Families of q", guide_families, f"{RUN}.guide_families"),
         Comparison("reliability", "What the suite survives", "Reliability", reliability, "make torture"),
         Comparison("speed", "Speed", "Speed", speed_report, f"{RUN}.speed"),
         Part("reading", "How to read this", "How to read", answer.reading),

@@ -126,7 +126,7 @@ FAMILIES = {
     "student_t": Family("Student's t", PLACED_BY, "loc + scale eps, eps ~ t(df)",
                         paths.student_t, (*PLACED, DF), "StudentT", moments=2, growth=0),
     "uniform": Family("uniform", PLACED_BY, "low + width eps",
-                      paths.uniform, (Parameter("low", "real", 0.0), WIDTH), "Uniform", **MOVING, growth=0),
+                      paths.uniform, (Parameter("low", "real", 0.0), WIDTH), **MOVING, growth=0),
     "triangular": Family("triangular", PLACED_BY, "loc + scale t, t on (-1, 1) by its inverse CDF",
                          paths.triangular, PLACED, **MOVING),
     "exponential": Family("exponential", INVERSE, "-log(eps) / rate", "Exponential", (RATE,), **POSITIVE, growth=1),

@@ -35,11 +35,6 @@ def student_t(ppl: Ppl, loc: Array, scale: Array, df: Array) -> Any:
     return ppl.dist.StudentT(df, loc, scale)
 
 
-def uniform(ppl: Ppl, low: Array, width: Array) -> Any:
-    """Return the uniform on low to low + width."""
-    return ppl.dist.Uniform(low, low + width)
-
-
 def rayleigh(ppl: Ppl, scale: Array) -> Any:
     """Return the Weibull of shape 2 and scale sqrt(2) scale."""
     return ppl.dist.Weibull(math.sqrt(2.0) * scale, 2.0)
@@ -58,6 +53,23 @@ def logistic(ppl: Ppl, loc: Array, scale: Array) -> Any:
     """Return the library's logistic, drawn as loc + scale log(eps / (1 - eps))."""
     xp = ppl.xp
     return inverse_cdf(ppl, ppl.dist.Logistic(loc, scale), lambda eps: loc + scale * (xp.log(eps) - xp.log1p(-eps)))
+
+
+def uniform(ppl: Ppl, low: Array, width: Array) -> Any:
+    """Return the uniform on low to low + width, its ends counted in as far as float32 tells them.
+
+    Torch's own scores a draw that rounding has put on the upper end as impossible: with a narrow one far from 0 that
+    is one of a hundred thousand.
+    """
+    xp = ppl.xp
+
+    def log_prob(z: Array) -> Array:
+        rounding = 2.0**-22 * (xp.abs(low) + width)
+        inside = xp.abs(z - low - 0.5 * width) <= 0.5 * width + rounding
+        return xp.where(inside, -xp.log(width), -math.inf)
+
+    law = Density(log_prob, ppl.dist.constraints.interval(low, low + width), width.shape)
+    return inverse_cdf(ppl, law, lambda eps: low + width * eps)
 
 
 def triangular(ppl: Ppl, loc: Array, scale: Array) -> Any:
@@ -89,10 +101,9 @@ def gompertz(ppl: Ppl, rate: Array, shape: Array) -> Any:
 
 
 def reciprocal(ppl: Ppl, low: Array, ratio: Array) -> Any:
-    """Return 1 / z up to a constant, between low and ratio low: exp of a uniform."""
-    start = ppl.xp.log(low)
-    uniform = ppl.dist.Uniform(start, start + ppl.xp.log(ratio))
-    return ppl.dist.TransformedDistribution(uniform, [ppl.dist.transforms.ExpTransform()])
+    """Return the density 1 / (z log ratio) between low and ratio low: exp of a uniform."""
+    log = uniform(ppl, ppl.xp.log(low), ppl.xp.log(ratio))
+    return ppl.dist.TransformedDistribution(log, [ppl.dist.transforms.ExpTransform()])
 
 
 def erlang(ppl: Ppl, rate: Array, shape: int = 2) -> Any:

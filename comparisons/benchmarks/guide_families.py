@@ -104,7 +104,9 @@ def judged(plan: Plan, family: str, seed: int, data: Data, out: Path) -> Row:
     target = Target(fit.engine, fit.model, fit.theta, x, fit.posterior(x))
     evidence = automatic(target.facts, JudgeSettings())
     truth = estimate(evidence, target, JudgeSettings(), seed)
-    row: Row = {"family": family, "prior": plan.prior_family, "data": plan.data, "engine": plan.engine, "seed": seed}
+    card = FAMILIES[family]
+    row: Row = {"family": family, "title": card.title, "route": card.route, "path": card.path, "library": card.library}
+    row |= {"prior": plan.prior_family, "data": plan.data, "engine": plan.engine, "seed": seed}
     row["elbo"], row["elbo_stderr"] = elbo(target, fit.engine.fold_in(fit.engine.key(seed), 1), plan.elbo_draws).mean()
     row["log_px"], row["log_px_stderr"] = truth.mean()
     row |= {"gap": row["log_px"] - row["elbo"], "gap_stderr": float(np.hypot(row["elbo_stderr"], row["log_px_stderr"]))}
@@ -122,8 +124,8 @@ def summary(rows: "pd.DataFrame") -> "pd.DataFrame":
 
     lines = []
     for name, each in rows.groupby("family", sort=False):
-        card, n = FAMILIES[str(name)], len(each)
-        line: Row = {"family": name, "title": card.title, "route": card.route, "fits": n}
+        n = len(each)
+        line: Row = {"family": name, "title": each.title.iloc[0], "route": each.route.iloc[0], "fits": n}
         for number in NUMBERS:
             line[number] = each[number].mean()
             own = each[f"{number}_stderr"].iloc[0]
@@ -139,10 +141,8 @@ def blocks(rows: "pd.DataFrame") -> list[Block]:
     first, lines = rows.iloc[0], summary(rows)
     error = "over seeds" if rows.seed.nunique() > 1 else "of the estimators"
     note = f" Numbers on {first.data} are a {GREY}." if first.data in ("mnist", "digits") else ""
-    drawn = [
-        [card.title, card.route, card.path, *([card.library or "ours"] * 2)]
-        for card in (FAMILIES[name] for name in sorted({*rows.family}, key=[*FAMILIES].index))
-    ]
+    cards = rows.drop_duplicates("family").fillna({"library": "ours"})
+    drawn = [[row.title, row.route, row.path, row.library, row.library] for row in cards.itertuples()]
     return [
         Table([*COLUMNS], filled(lines, COLUMNS), caption=ABOUT, numbers=("seconds", "fits")),
         Paragraph(

@@ -125,6 +125,7 @@ NAMED = {  # a column of each comparison's rows in which somebody's words may st
     "full_vb": "backend",
     "calibration": "settings",
     "inference_gap": "backend",
+    "guide_families": "title",
     "reliability": "injection",
     "speed": "contestant",
 }
