@@ -12,7 +12,6 @@ from comparisons.benchmarks.templates import filled, with_error
 from comparisons.cli import parts
 from comparisons.cli.flags import FITTED, JUDGED
 from comparisons.data import DATA, GREY, Data, load, take
-from comparisons.errors import FlagError
 from comparisons.evidence.base import Target
 from comparisons.evidence.elbo import elbo
 from comparisons.evidence.judge import JudgeSettings, automatic, estimate
@@ -20,10 +19,10 @@ from comparisons.reporting import markdown
 from comparisons.reporting.blocks import Block, Heading, Paragraph, Table
 from comparisons.reporting.folder import where
 from comparisons.runner import store
-from comparisons.runner.experiment import Experiment
+from comparisons.runner.experiment import Experiment, built
 from comparisons.runner.fits import fitted
 from inference.base import setting
-from models.families import FAMILIES, PRIORS, refusal, suited
+from models.families import FAMILIES, PRIORS, suited
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,12 +70,11 @@ class Plan(cli.Plan):
 def compare(plan: Plan, out: Path, data_dir: Path | None) -> int:
     """Fit with each family, judge, write rows.csv, table.md and figure.svg; return 0. Raises UserError."""
     store.prepare(out)
-    chosen = plan.families or tuple(suited(plan.prior_family))
-    for family in chosen:
-        if refused := refusal(family, plan.prior_family, plan.n_latent):
-            raise FlagError(refused)
     data = load(plan.data, data_dir)
     data = take(data, min(plan.n_train, len(data.train)))
+    chosen = plan.families or tuple(suited(plan.prior_family))
+    for family in chosen:  # what one of them refuses is said before any is fitted
+        built(experiment(plan, family, plan.seed, len(data.train)), data.train.shape[1])
     store.write_json(out / "manifest.json", {**store.environment(), "plan": asdict(plan)})
     rows: list[Row] = []
     for seed in range(plan.seed, plan.seed + plan.runs):
@@ -95,11 +93,15 @@ def compare(plan: Plan, out: Path, data_dir: Path | None) -> int:
     return 0
 
 
+def experiment(plan: Plan, family: str, seed: int, n_train: int) -> Experiment:
+    """Return how a family is fitted."""
+    settings: dict[str, Any] = {name: getattr(plan, name) for name in OF_FITS}
+    return Experiment(guide_family=family, seed=seed, n_train=n_train, backend="aevb", **settings)
+
+
 def judged(plan: Plan, family: str, seed: int, data: Data, out: Path) -> Row:
     """Return the bound of a family's fit and log p(x) under its theta, on the first test points, with their errors."""
-    settings: dict[str, Any] = {name: getattr(plan, name) for name in OF_FITS}
-    settings |= {"n_train": len(data.train), "guide_family": family, "seed": seed, "backend": "aevb"}
-    fit = fitted(Experiment(**settings), data, out)
+    fit = fitted(experiment(plan, family, seed, len(data.train)), data, out)
     x, _ = fit.points(data, "test", plan.eval_points)
     target = Target(fit.engine, fit.model, fit.theta, x, fit.posterior(x))
     evidence = automatic(target.facts, JudgeSettings())
