@@ -59,7 +59,7 @@ class Plan(cli.Plan):
     runs: int = setting(1, "fits of each family, with the seeds seed, seed + 1, ...", low=1, high=100)
     samples: int = setting(50_000, "training points of each fit [datapoints]", low=100, high=10**9, about=FITTED)
     step_size: float | str = setting(
-        "auto", "step size; auto: the best of a few on the training set", above=0.0, high=1e9, about=FITTED
+        0.1, "step size; auto: the best of a few on the training set, for each", above=0.0, high=1e9, about=FITTED
     )
     eval_points: int = setting(
         200, "first test datapoints that are judged [datapoints]", low=2, high=10**6, about=JUDGED
@@ -143,7 +143,7 @@ def blocks(rows: "pd.DataFrame") -> list[Block]:
     first, lines = rows.iloc[0], summary(rows)
     error = "over seeds" if rows.seed.nunique() > 1 else "of the estimators"
     note = f" Numbers on {first.data} are a {GREY}." if first.data in ("mnist", "digits") else ""
-    cards = rows.drop_duplicates("family").fillna({"library": "ours"})
+    cards = rows.drop_duplicates("family").fillna({"library": ""}).replace({"library": {"": "ours"}})
     drawn = [[row.title, row.route, row.path, row.library, row.library] for row in cards.itertuples()]
     return [
         Table([*COLUMNS], filled(lines, COLUMNS), caption=ABOUT, numbers=("seconds", "fits")),

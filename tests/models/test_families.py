@@ -86,13 +86,31 @@ def of(engine: Engine, name: str, parameters: Any) -> Any:
     return FAMILIES[name].of(engine.ppl, *(engine.array(np.atleast_1d(value)) for value in parameters))
 
 
-@cache
-def drawn(engine: Engine, name: str, n: int = 10_000) -> np.ndarray:
-    def program(ppl: Ppl) -> None:
-        with ppl.plate("data", n):
-            ppl.sample("z", of(engine, name, LAWS[name][1]))
+N = 20_000
 
-    return np.asarray(engine.numpy(engine.draw(engine.key(3), program)["z"]), np.float64)
+
+def bounded(xp: Any, z: Any) -> Any:
+    """f(z), whose slope falls as 1 / z^2: then no tail is so heavy that the gradient's draws have no variance."""
+    return xp.arctan(z + 0.4) + 1.0 / (1.0 + z * z)
+
+
+@cache
+def drawn(engine: Engine, name: str) -> tuple[np.ndarray, list[np.ndarray]]:
+    """N draws z, and for each parameter the gradient of f(z), draw by draw: each has parameters of its own."""
+
+    def program(ppl: Ppl, values: dict[str, Array]) -> None:
+        with ppl.plate("data", N):
+            ppl.sample("z", FAMILIES[name].of(ppl, *values.values()))
+
+    def total(values: dict[str, Array]) -> tuple[Array, Array]:
+        z = engine.draw(engine.key(5), program, values)["z"]
+        return bounded(engine.ppl.xp, z).sum(), z
+
+    values = {str(i): engine.array(np.full((N, 1), value)) for i, value in enumerate(LAWS[name][1])}
+    (_, z), found = engine.compile(engine.value_and_grad(total, has_aux=True))(values)
+    flat = (np.asarray(engine.numpy(each), np.float64)[:, 0] for each in (z, *(found[name] for name in values)))
+    z, *found = flat
+    return z, found
 
 
 def test_there_is_an_oracle_for_every_family() -> None:
@@ -104,65 +122,47 @@ def test_there_is_an_oracle_for_every_family() -> None:
 @pytest.mark.parametrize("name", LAWS)
 def test_draws_are_of_scipys_law(name: str, engine: Engine) -> None:
     law, parameters = LAWS[name]
-    z = drawn(engine, name)
-    assert z.shape == (10_000, 1) and np.isfinite(z).all()
-    assert stats.kstest(z[:, 0], law(*parameters).cdf).pvalue > 1e-4
+    z, _ = drawn(engine, name)
+    assert np.isfinite(z).all() and stats.kstest(z, law(*parameters).cdf).pvalue > 1e-4
 
 
 @pytest.mark.parametrize("name", LAWS)
 def test_the_density_is_scipys_and_integrates_to_one(name: str, engine: Engine) -> None:
     make, parameters = LAWS[name]
-    law, q = make(*parameters), of(engine, name, parameters)
-    z = law.ppf(np.linspace(0.001, 0.999, 200)).astype(np.float32)
-
-    def log_prob(z: np.ndarray) -> np.ndarray:
-        return np.asarray(engine.numpy(q.log_prob(engine.array(z[:, None]))), np.float64)
-
-    np.testing.assert_allclose(log_prob(z), law.logpdf(z.astype(np.float64)), rtol=2e-5, atol=5e-5)
+    law = make(*parameters)
+    some = law.ppf(np.linspace(0.001, 0.999, 201)).astype(np.float32)
     low, high = law.support()
-    if np.isfinite(low) and np.isfinite(high):
+    if np.isfinite(high):
         edge = 1e-6 * (high - low)
-        z = slope = np.linspace(low + edge, high - edge, 200_001)
-        slope = np.ones_like(z)
+        t = np.linspace(low + edge, high - edge, 100_001)
+        z, slope = t, np.ones_like(t)
     elif np.isfinite(low):
-        t = np.linspace(-30.0, 25.0, 200_001)
+        t = np.linspace(-30.0, 25.0, 100_001)
         z, slope = low + np.exp(t), np.exp(t)
     else:
-        t = np.linspace(-13.0, 13.0, 200_001)
+        t = np.linspace(-13.0, 13.0, 100_001)
         z, slope = np.sinh(t), np.cosh(t)
-    t = z if np.isfinite(high) else t
-    inside = z.astype(np.float32) > low  # where float32 tells them apart
-    density = np.where(inside, np.exp(log_prob(np.where(inside, z, 1.0 + max(low, 0.0)))), 0.0)
+    z = np.where(z.astype(np.float32) > low, z, np.median(some))  # where float32 tells them apart
+
+    def log_prob(z: Array) -> Array:
+        return of(engine, name, parameters).log_prob(z)
+
+    with engine.pinned():
+        found = engine.numpy(engine.at_once(log_prob, engine.array(np.concatenate([some, z])[:, None])))
+    np.testing.assert_allclose(found[:201], law.logpdf(some.astype(np.float64)), rtol=2e-5, atol=5e-5)
+    density = np.where(z == np.median(some), 0.0, np.exp(found[201:].astype(np.float64)))
     assert integrate.simpson(density * slope, x=t) == pytest.approx(1.0, abs=5e-4)
-
-
-def bounded(xp: Any, z: Any) -> Any:
-    """f(z), whose slope falls as 1 / z^2: then no tail is so heavy that the gradient's draws have no variance."""
-    return xp.arctan(z + 0.4) + 1.0 / (1.0 + z * z)
 
 
 @pytest.mark.parametrize("name", LAWS)
 def test_the_gradient_of_an_expectation_is_that_of_its_integral(name: str, engine: Engine) -> None:
-    """For every parameter: each draw has parameters of its own, so that the gradient comes draw by draw."""
     make, parameters = LAWS[name]
-    n = 20_000
-
-    def program(ppl: Ppl, values: dict[str, Array]) -> None:
-        with ppl.plate("data", n):
-            ppl.sample("z", FAMILIES[name].of(ppl, *values.values()))
-
-    def total(values: dict[str, Array]) -> Array:
-        return bounded(engine.ppl.xp, engine.draw(engine.key(5), program, values)["z"]).sum()
-
-    values = {str(i): engine.array(np.full((n, 1), value)) for i, value in enumerate(parameters)}
-    _, found = engine.compile(engine.value_and_grad(total))(values)
-    for i, value in enumerate(parameters):
-        each = np.asarray(engine.numpy(found[str(i)]), np.float64)
+    for i, (value, each) in enumerate(zip(parameters, drawn(engine, name)[1], strict=True)):
         ends = []
         for moved in (value - 1e-3, value + 1e-3):
             law = make(*(moved if j == i else other for j, other in enumerate(parameters)))
             ends.append((WEIGHTS * bounded(np, law.ppf(U))).sum())
-        expected, error = (ends[1] - ends[0]) / 2e-3, each.std() / np.sqrt(n)
+        expected, error = (ends[1] - ends[0]) / 2e-3, each.std() / np.sqrt(N)
         assert np.isfinite(each).all()
         assert abs(each.mean() - expected) < 5 * error + 1e-5, (FAMILIES[name].parameters[i].name, expected)
 
@@ -175,7 +175,8 @@ def test_two_normals_far_apart_keep_a_finite_gradient(engine: Engine) -> None:
         with ppl.plate("data", 1000):
             ppl.sample("z", FAMILIES["normal_mixture"].of(ppl, loc, *far[1:]))
 
-    _, slope = engine.value_and_grad(lambda loc: engine.draw(engine.key(0), program, loc)["z"].sum())(far[0])
+    total = engine.value_and_grad(lambda loc: engine.draw(engine.key(0), program, loc)["z"].sum())
+    _, slope = engine.compile(total)(far[0])
     each = engine.numpy(slope)  # a draw of the first normal moves with it
     assert np.isfinite(each).all() and np.allclose(np.minimum(each, 1 - each), 0.0, atol=2e-3)
     assert abs(each.mean() - 0.5) < 5 * 0.5 / np.sqrt(1000)
@@ -299,13 +300,15 @@ def test_a_divergence_in_closed_form_is_that_of_its_integral(prior: str, engine:
         z = law.ppf(U)
         expected = (WEIGHTS * (law.logpdf(z) - start.logpdf(z))).sum()
         assert found == pytest.approx(expected, rel=3e-3, abs=1e-3), name
-    assert closed or prior in ("student_t", "rayleigh", "log_normal", "uniform", "logistic", "cauchy", "laplace")
+    assert closed or prior != "normal"
 
 
 PAIRS = [(name, prior) for prior in PRIORS for name in suited(prior) if prior in ("normal", "exponential", "uniform")]
+SOON = ("normal", "student_t", "uniform", "f", "normal_mixture", "beta", "dirichlet")  # each with more of its own code
 PAIRS += [("dirichlet", "dirichlet"), ("cauchy", "student_t"), ("laplace", "laplace"), ("gamma", "log_normal")]
 
 
+@pytest.mark.thorough(engine="numpyro", guide=tuple({guide for guide, _ in PAIRS} - {*SOON}))
 @pytest.mark.parametrize(("guide", "prior"), PAIRS)
 def test_a_step_of_aevb_is_finite_and_moves_every_weight(guide: str, prior: str, engine: Engine) -> None:
     k = 3
@@ -317,13 +320,15 @@ def test_a_step_of_aevb_is_finite_and_moves_every_weight(guide: str, prior: str,
     theta, phi = model.init(0)
     phi = {name: value + 0.05 for name, value in phi.items()}
     state = backend.init(engine.key(0), arrays(engine, theta), arrays(engine, phi), x, engine.array(0.01))
-    after, info = backend.step(engine.key(1), state, Batch(x, engine.array(np.arange(8)), 1.0))
+    step = engine.compile(lambda state: backend.step(engine.key(1), state, Batch(x, engine.array(np.arange(8)), 1.0)))
+    after, info = step(state)
     assert np.isfinite(float(info.objective))
     for name, value in state["params"].items():
         moved = engine.numpy(after["params"][name]) - engine.numpy(value)
         assert np.isfinite(moved).all() and (name.startswith("theta") or moved.any()), name
 
 
+@pytest.mark.thorough(engine="numpyro", prior=("laplace", "uniform", "exponential"))
 @pytest.mark.parametrize("prior", ["laplace", "exponential", "uniform", "dirichlet"])
 def test_bound_and_evidence_under_another_prior_are_those_of_the_integral(prior: str, engine: Engine) -> None:
     guide = {"laplace": "full_normal", "exponential": "f", "uniform": "beta", "dirichlet": "dirichlet"}[prior]
@@ -358,9 +363,9 @@ def test_a_family_that_lives_elsewhere_is_refused_by_name() -> None:
         built(Experiment(data="digits", guide_family="cauchy"), 64)
     with pytest.raises(FlagError, match="simplex of 1 has no inside"):
         built(Experiment(data="digits", guide_family="dirichlet", prior_family="dirichlet", n_latent=1), 64)
-    with pytest.raises(FlagError, match="unknown guide_family 'gama'; did you mean gamma"):
+    with pytest.raises(FlagError, match="unknown guide family 'gama'; did you mean gamma"):
         Experiment(guide_family="gama")
-    with pytest.raises(FlagError, match="unknown prior_family 'gumbel'"):
+    with pytest.raises(FlagError, match="unknown prior family 'gumbel'"):
         Experiment(prior_family="gumbel")
     with pytest.raises(ValueError, match="unknown guide_family 'gama'; choose from normal"):
         VaeBernoulli(4, 2, 3, guide_family="gama")
