@@ -142,6 +142,8 @@ def blocks(rows: "pd.DataFrame") -> list[Block]:
         return []
     first, lines = rows.iloc[0], summary(rows)
     error = "over seeds" if rows.seed.nunique() > 1 else "of the estimators"
+    twice = {"logistic", "logistic_by_inverse"} <= {*rows.family}
+    control = " The logistic is there by two routes: what they differ by is the noise of training." if twice else ""
     note = f" Numbers on {first.data} are a {GREY}." if first.data in ("mnist", "digits") else ""
     cards = rows.drop_duplicates("family").fillna({"library": ""}).replace({"library": {"": "ours"}})
     drawn = [[row.title, row.route, row.path, row.library, row.library] for row in cards.itertuples()]
@@ -151,7 +153,7 @@ def blocks(rows: "pd.DataFrame") -> list[Block]:
             f"Nats per datapoint, on the first {rows.n_points.max()} test points of {first.data}: {first.n_latent} "
             f"latent variables under z ~ {first.prior}, {first.samples:,} training points seen, {first.engine}. ± is "
             f"the standard error {error}. log p(x) is by {first.evidence}, and left open is log p(x) less the bound: "
-            f"KL(q(z | x) || p(z | x)). Seconds are those of training, without compiling.{note}"
+            f"KL(q(z | x) || p(z | x)). Seconds are those of training, without compiling.{control}{note}"
         ),
         Heading("By which path z is drawn"),
         Table(["q(z given x)", "route", "z", "Pyro", "NumPyro"], drawn, caption="The paths of the paper's section 2.4"),
