@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ABOUT = "The recognition network with other families than the normal, and what of log p(x) each leaves open."
-FIGURE = "Lower bound (filled) and log p(x) of the same fit (open), on test data; bars are two standard errors."
+FIGURE = "Lower bound and log p(x) of the same fits, on test data; bars are two standard errors."
 TITLE = "Families of q(z | x)"
 OF_FITS = ("model", "data", "prior_family", "n_latent", "n_hidden", "samples", "step_size", "engine", "threads")
 NUMBERS = ("elbo", "log_px", "gap")
@@ -167,12 +167,13 @@ def figure(rows: "pd.DataFrame") -> str:
     lines = summary(rows).iloc[::-1]
 
     def draw(figure: Any) -> None:
-        axis, at = figure.subplots(), range(len(lines))
-        for number, fill, label in (("log_px", "white", "log p(x)"), ("elbo", drawing.BLUE, "lower bound")):
-            look = {"fmt": "o", "color": drawing.BLUE, "mfc": fill, "ms": 5, "label": label}
-            axis.errorbar(lines[number], at, xerr=2 * lines[f"{number}_stderr"], **look)
+        axis, at = figure.subplots(), np.arange(len(lines))
+        marks = {"log_px": ("log p(x)", drawing.ORANGE, 0.12), "elbo": ("lower bound", drawing.BLUE, -0.12)}
+        for number, (label, colour, above) in marks.items():
+            errors = 2 * lines[f"{number}_stderr"]
+            axis.errorbar(lines[number], at + above, xerr=errors, fmt="o", ms=4, color=colour, label=label)
         axis.set_yticks(at, lines.title)
         axis.set_xlabel("nats per datapoint, test")
-        axis.legend(loc="lower right", frameon=False)
+        figure.legend(loc="outside upper right", ncols=2, frameon=False)
 
-    return drawing.svg((6.5, 0.9 + 0.27 * len(lines)), draw)
+    return drawing.svg((6.5, 1.1 + 0.27 * len(lines)), draw)
