@@ -143,7 +143,7 @@ def blocks(rows: "pd.DataFrame") -> list[Block]:
     first, lines = rows.iloc[0], summary(rows)
     error = "over seeds" if rows.seed.nunique() > 1 else "of the estimators"
     twice = {"logistic", "logistic_by_inverse"} <= {*rows.family}
-    control = " The logistic is there by two routes: what they differ by is the noise of training." if twice else ""
+    control = " The logistic is there by two routes: one law, so what they differ by is noise." if twice else ""
     note = f" Numbers on {first.data} are a {GREY}." if first.data in ("mnist", "digits") else ""
     cards = rows.drop_duplicates("family").fillna({"library": ""}).replace({"library": {"": "ours"}})
     drawn = [[row.title, row.route, row.path, row.library, row.library] for row in cards.itertuples()]
