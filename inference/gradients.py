@@ -132,18 +132,17 @@ class Estimator(NamedTuple):
     least: int = 1
     evaluations: int = 1  # of p(x | z) for each draw
     multi_sample: bool = False  # of the K-sample bound
+    zero_mean: bool = False  # takes E_q[d log q / d phi] as 0, which it is where the support of q does not move
 
 
 ESTIMATORS = {
     "A": Estimator(sampled, "SGVB A"),
     "B": Estimator(analytic, "SGVB B"),
-    "stl": Estimator(sticking_the_landing, "sticking the landing"),
-    "score": Estimator(score_function, "score function"),
-    "score_loo": Estimator(leave_one_out, "score function, leave-one-out baseline", 2),
+    "stl": Estimator(sticking_the_landing, "sticking the landing", zero_mean=True),
+    "score": Estimator(score_function, "score function", zero_mean=True),
+    "score_loo": Estimator(leave_one_out, "score function, leave-one-out baseline", 2, zero_mean=True),
     "iwae": Estimator(importance_weighted, "K-sample bound", multi_sample=True),
-    "dreg": Estimator(
-        doubly_reparameterised, "K-sample bound, doubly reparameterised", evaluations=2, multi_sample=True
-    ),
+    "dreg": Estimator(doubly_reparameterised, "K-sample bound, doubly reparameterised", 1, 2, True, True),
 }
 LIBRARIES = ("A", "B")  # those that train by the libraries' own SVI
 
@@ -155,6 +154,12 @@ def refusal(model: Model, settings: Settings) -> str:
         return (
             f"has particles {settings.particles}, and estimator {name!r} needs {least} draws of z for each datapoint; "
             "raise --particles, or choose --estimator score"
+        )
+    if ESTIMATORS[name].zero_mean and not model.covers:
+        able = ", ".join(name for name, card in ESTIMATORS.items() if not card.zero_mean)
+        return (
+            f"has a q(z | x) whose support moves with phi, by which the gradient of estimator {name!r} is biased; choose "
+            f"--estimator {able}"
         )
     if settings.theta == "vb" and name not in LIBRARIES:
         return f"takes theta as a point by estimator {name!r}; choose --theta map or ml, or --estimator A or B"

@@ -100,7 +100,7 @@ class Latents:
         self.engine, self.model = engine, model
         self.sites: tuple[LatentSite, ...]
         # By its own class alone, because a subclass may sample otherwise; and a user's word is looked at all the same.
-        said = vars(type(model)).get("standard", False) and type(model).__module__.partition(".")[0] == "models"
+        said = "standard" in vars(type(model)) and model.standard and type(model).__module__.split(".")[0] == "models"
         with engine.pinned():
             theta = {} if said else arrays(engine, model.init(0)[0])
             k = (model.n_latent,)

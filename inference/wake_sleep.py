@@ -17,7 +17,12 @@ from models.base import Model
 
 
 def wake_sleep(engine: Engine, model: Model, settings: Settings) -> Backend:
-    """Build the backend; its state holds params `theta.*` and `phi.*` and the optimiser's accumulators."""
+    """Build the backend; its state holds params `theta.*` and `phi.*` and the optimiser's accumulators.
+
+    Raises ValueError for a q(z | x) that is 0 at some z of the prior.
+    """
+    if not model.covers:
+        raise ValueError("its q(z | x) is 0 at some z that the model dreams; choose another guide_family, or aevb")
     optimizer = OPTIMIZERS[settings.optimizer](settings.warmup)
     xp = engine.ppl.xp
     joint = log_joint(engine, model, settings.theta)

@@ -68,6 +68,13 @@ class Ppl(Protocol):
     def stop(self, x: Array) -> Array:
         """Return x, as a constant to whoever differentiates."""
 
+    def reparameterised(self, law: Any, noise: Any, path: Callable[[Array], Array]) -> Any:
+        """Return a distribution that is drawn as path(noise), along which gradients go, and scored as `law`.
+
+        `noise` is a distribution that is drawn with gradients. Of `law` the log_prob, support, batch_shape and
+        event_shape are asked, and no draw.
+        """
+
 
 class Conjugate(NamedTuple):
     """The updates of a model that has them in closed form, over `xp`: written once for NumPy, torch and jax.
@@ -109,6 +116,9 @@ class Model(ABC):
     A class of the suite that is `standard` has the one latent site z ~ N(0, I), and no run spends seconds on finding
     that out. It counts for the class that says it alone; of a user's it is looked at all the same.
 
+    Without `covers`, q(z | x) is 0 at some z that the prior allows: its bound is a bound all the same, and
+    weights p / q tell nothing of the rest (`models.families`).
+
     `support` is what it can score x in: "unit", numbers in [0, 1]; "count", whole numbers from 0 on; or "real".
     `columns` is what a column of x is given z, where that is none of the usual Bernoulli, Poisson and normal with a
     variance of its own: "negative binomial", "categorical", or "unit normal". `engines` are those that it runs on: none
@@ -129,6 +139,7 @@ class Model(ABC):
     missing: bool = False
     summed: tuple[str, ...] = ()
     standard: bool = False
+    covers: bool = True
     log_px: Callable[..., np.ndarray] | None = None
     conjugate: Conjugate | None = None
 

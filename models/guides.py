@@ -37,5 +37,5 @@ def with_log_variance_factor(model: Model, factor: float) -> Model:
 def with_fields(model: Model, told: Mapping[str, Any]) -> Model:
     """Return the model with these of its fields. Raises ValueError for one that it has not, or for what it refuses."""
     for name in told.keys() - ({f.name for f in fields(model)} if is_dataclass(model) else set()):
-        raise ValueError(f"it has no {name}; drop --{name}, or choose a --model that has it")
+        raise ValueError(f"it has no {name}; drop --{name.replace('_', '-')}, or choose a --model that has it")
     return replace(model, **told) if told else model  # type: ignore[type-var]

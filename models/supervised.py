@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from models.base import Array, Params, Ppl, small_normal, standard_normal_latents, zeros
+from models.base import Array, Params, Ppl, small_normal, zeros
 from models.vae import OneHiddenLayer
 
 
@@ -38,7 +38,7 @@ class Supervised(OneHiddenLayer):
     def generative(self, ppl: Ppl, theta: Params, n: int, x: Array = None) -> None:
         xp = ppl.xp
         with ppl.plate("data", n):
-            z = standard_normal_latents(ppl, self.n_latent)
+            z = self.latents(ppl)
             hidden = xp.tanh(xp.matmul(x, theta["v1"]) + xp.matmul(z, theta["w1"]) + theta["b1"])
             loc = xp.matmul(hidden, theta["w2"]) + theta["b2"]
             ppl.sample("y", ppl.dist.Normal(loc, xp.exp(theta["log_scale"])).to_event(1))

@@ -1,12 +1,13 @@
 """The paper's models: MLPs with one hidden layer of tanh units, and a Bernoulli or a Gaussian decoder (appendix C)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from models.base import Array, Params, Ppl, small_normal, standard_normal_latents, zeros
+from models.families import FAMILIES, PRIORS, refusal
 from models.guides import LogVarianceWeights
 
 
@@ -14,11 +15,35 @@ from models.guides import LogVarianceWeights
 class OneHiddenLayer(LogVarianceWeights):
     """What these decoders share: the encoder, and a hidden layer tanh(z w1 + b1) [..., n, n_hidden].
 
-    Weights and hidden biases start at N(0, 0.01^2), output biases and log-variance weights at zero (authors' code)."""
+    Weights and hidden biases start at N(0, 0.01^2), output biases and log-variance weights at zero (authors' code).
+
+    `guide_family` is the family of q(z | x), `prior_family` that of p(z), its standard member (`models.families`).
+    Raises ValueError for another name.
+    """
 
     n_x: int
     n_latent: int
     n_hidden: int
+    guide_family: str = field(default="normal", kw_only=True)
+    prior_family: str = field(default="normal", kw_only=True)
+
+    def __post_init__(self) -> None:
+        for name, known in (("guide_family", FAMILIES), ("prior_family", PRIORS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"unknown {name} {getattr(self, name)!r}; choose from {', '.join(known)}")
+        if self.prior_family != "normal":  # nor need anybody score the z of another's draws
+            object.__setattr__(self, "standard", False)
+        object.__setattr__(self, "covers", FAMILIES[self.guide_family].covers)
+
+    @property
+    def n_coordinates(self) -> int:
+        return self.n_latent - (self.prior_family == "dirichlet")
+
+    def refusal(self) -> str:
+        """A guide lives where its prior does, and has the moments that the bound takes."""
+        if self.prior_family != "normal" and not type(self).standard:
+            return f"its prior is its own, and not {self.prior_family!r}; drop --prior-family"
+        return refusal(self.guide_family, self.prior_family, self.n_latent)
 
     @property
     def theta_shapes(self) -> Mapping[str, tuple[int, ...]]:
@@ -35,28 +60,32 @@ class OneHiddenLayer(LogVarianceWeights):
     def initial_encoder(self, rng: np.random.Generator, n_seen: int) -> Params:
         """Draw phi of `encoded`, for an encoder that sees n_seen columns."""
         k, h = self.n_latent, self.n_hidden
-        return {
-            "w3": small_normal(rng, n_seen, h),
-            "b3": small_normal(rng, h),
-            "w4": small_normal(rng, h, k),
-            "b4": zeros(k),
-            "w5": zeros(h, k),
-            "b5": zeros(k),
-        }
+        hidden = {"w3": small_normal(rng, n_seen, h), "b3": small_normal(rng, h)}
+        rest = FAMILIES[self.guide_family].rest(k)
+        second = {"w5": zeros(h, rest), "b5": zeros(rest)} if rest else {}
+        return {**hidden, "w4": small_normal(rng, h, k), "b4": zeros(k), **second}
+
+    def latents(self, ppl: Ppl) -> Array:
+        """Sample the site z ~ p(z) [n, n_latent], inside the plate over datapoints."""
+        if self.prior_family == "normal":
+            return standard_normal_latents(ppl, self.n_latent)
+        return ppl.sample("z", FAMILIES[self.prior_family].standard(ppl, self.n_latent))
 
     def decoded(self, ppl: Ppl, theta: Params) -> tuple[Array, Array]:
-        """Sample z ~ N(0, I), and return the hidden layer h = tanh(z w1 + b1) and h w2 + b2 [..., n, n_x]."""
-        z = standard_normal_latents(ppl, self.n_latent)
+        """Sample z ~ p(z), and return the hidden layer h = tanh(z w1 + b1) and h w2 + b2 [..., n, n_x]."""
+        z = self.latents(ppl)
         hidden = ppl.xp.tanh(ppl.xp.matmul(z, theta["w1"]) + theta["b1"])
         return hidden, ppl.xp.matmul(hidden, theta["w2"]) + theta["b2"]
 
     def encoded(self, ppl: Ppl, phi: Params, x: Array) -> Any:
-        """Return N(mu, diag sigma^2) with h = tanh(x w3 + b3), mu = h w4 + b4, log sigma^2 = f h w5 + b5."""
+        """Return N(mu, diag sigma^2) with h = tanh(x w3 + b3), mu = h w4 + b4, log sigma^2 = f h w5 + b5.
+
+        Of another family those are the raw numbers of its first parameter and of its others.
+        """
         hidden = ppl.xp.tanh(ppl.xp.matmul(x, phi["w3"]) + phi["b3"])
         loc = ppl.xp.matmul(hidden, phi["w4"]) + phi["b4"]
-        log_variance = self.weighted(ppl.xp.matmul(hidden, phi["w5"]))
-        scale = ppl.xp.exp(0.5 * (log_variance + phi["b5"]))
-        return ppl.dist.Normal(loc, scale).to_event(1)
+        log_variance = self.weighted(ppl.xp.matmul(hidden, phi["w5"])) + phi["b5"] if "w5" in phi else None
+        return FAMILIES[self.guide_family].distribution(ppl, loc, log_variance)
 
     def recognition(self, ppl: Ppl, phi: Params, x: Array) -> None:
         """Sample z from what x is `encoded` as."""

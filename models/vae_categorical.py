@@ -25,7 +25,8 @@ class VaeCategorical(OneHiddenLayer):
     @property
     def on_levels(self) -> VaeBernoulli:
         """The networks of `vae_bernoulli` for n_x K columns: its parameters are this model's."""
-        return VaeBernoulli(self.n_x * self.levels, self.n_latent, self.n_hidden)
+        sizes = self.n_x * self.levels, self.n_latent, self.n_hidden
+        return VaeBernoulli(*sizes, guide_family=self.guide_family, prior_family=self.prior_family)
 
     @property
     def theta_shapes(self) -> Mapping[str, tuple[int, ...]]:

@@ -49,6 +49,9 @@ SMALL = {
     "comparisons.samples": f"{FIT} --data digits --latents 2 --grid 2",
     "comparisons.speed": "--parts bound --repeats 1 --seconds 0.01 --threads 1",
     "comparisons.full_vb": f"{GRID} --data digits --n-train 300 --evidence none",
+    "comparisons.guide_families": (
+        f"{FIT} --data digits --families normal laplace --eval-points 4 --elbo-draws 2 --step-size 0.01"
+    ),
     "comparisons.inference_gap": f"{FIT} --data digits --latents 2 --points 10 --draws 2 --fit-steps 5",
 }
 LOOKS = ("comparisons.status", "comparisons.export")  # with no folder of results to write to

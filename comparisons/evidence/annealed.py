@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from comparisons.evidence.base import Estimate, Estimator, Facts, StartSettings, Target, hold
+from comparisons.evidence.base import PARTIAL, Estimate, Estimator, Facts, StartSettings, Target, hold
 from comparisons.evidence.blocks import by_blocks, pairs_within
 from comparisons.evidence.draws import INITIAL_STEP_SIZE, JITTER, followed, settling_rates, starting_points
 from comparisons.evidence.journal import Columns, pieces
@@ -68,6 +68,8 @@ def annealed(target: Target, settings: AnnealedSettings, seed: int = 0) -> Estim
 def _refuses(facts: Facts, settings: AnnealedSettings) -> str:
     if settings.start == "recognition" and facts.has_q is False:
         return f"evidence 'annealed': {facts.backend} has no q(z|x) to start from; choose --start prior"
+    if settings.start == "recognition" and not facts.covers:
+        return f"evidence 'annealed': {PARTIAL}, and its density has no gradient at that edge; choose --start prior"
     if settings.start not in ("prior", "recognition"):
         return "evidence 'annealed' cannot start where it ends; choose --start prior or recognition"
     return ""

@@ -11,6 +11,8 @@ from inference.base import Engine, Key, Posterior, setting, taken
 from inference.latents import Latents, latents
 from models.base import Array, Model, Params
 
+PARTIAL = "the support of this q(z|x) is a part of the prior's"
+
 
 class Target(NamedTuple):
     """The problem as a value: datapoints x [n, d] under p(x, z | theta), and a method's q(z | x) of them, if any.
@@ -63,7 +65,8 @@ class Target(NamedTuple):
     def facts(self) -> "Facts":
         """What an estimator may refuse it for."""
         closed_form = self.model.log_px is not None
-        return Facts(type(self.model).__name__, self.latents.size, closed_form, self.q is not None, "this method")
+        name, covers = type(self.model).__name__, self.model.covers
+        return Facts(name, self.latents.size, closed_form, self.q is not None, "this method", covers)
 
 
 @cache
@@ -98,6 +101,7 @@ class Facts(NamedTuple):
     closed_form: bool | None  # of log p(x)
     has_q: bool | None
     backend: str
+    covers: bool = True  # whether q(z | x) reaches all z that the prior allows
 
 
 class Estimate(NamedTuple):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from comparisons.evidence.annealed import hold_exact_draws
-from comparisons.evidence.base import Estimate, Estimator, Facts, MemorySettings, Target, hold
+from comparisons.evidence.base import PARTIAL, Estimate, Estimator, Facts, MemorySettings, Target, hold
 from comparisons.evidence.blocks import by_blocks, pairs_within
 from comparisons.evidence.elbo import weigh
 from comparisons.evidence.journal import Columns
@@ -81,6 +81,8 @@ def importance(target: Target, settings: ImportanceSettings, seed: int = 0) -> E
 def _refuses(facts: Facts, settings: ImportanceSettings) -> str:
     if settings.proposal == "q" and facts.has_q is False:
         return f"evidence 'importance': {facts.backend} has no q(z|x) to propose from; choose --proposal hmc"
+    if settings.proposal == "q" and not facts.covers:
+        return f"evidence 'importance': {PARTIAL}, and weights of its draws miss the rest; choose --proposal hmc"
     return ""
 
 

@@ -22,6 +22,7 @@ from inference import BACKENDS, ENGINES, AllSettings
 from inference.base import Backend, Method, Settings, setting
 from inference.optim import STEP_SIZES
 from models.base import Model
+from models.families import FAMILIES, PRIORS
 from models.guides import with_fields, with_log_variance_factor
 from models.vae_deep import ACTIVATIONS
 
@@ -41,6 +42,10 @@ class ModelSettings:
         (), "vae_deep: units of each hidden layer, from x to z; none: two layers of n_hidden", low=1, high=20_000
     )
     activation: str = setting("tanh", "vae_deep: its units", choices=ACTIVATIONS)
+    guide_family: str = setting(
+        "normal", "models with a hidden layer: the family of q(z|x), by a path of section 2.4", choices=tuple(FAMILIES)
+    )
+    prior_family: str = setting("normal", "the same models: the family of p(z), its standard member", choices=PRIORS)
     levels: int | str = setting(
         "auto", "vae_categorical: the K of the values 0 to K - 1; auto: one more than the largest", low=2, high=10_000
     )
@@ -321,7 +326,8 @@ def _facts(e: Experiment, model: Model | None = None, backend: Backend | None = 
     card = parts.known(e.backend)
     has_q = backend.posterior is not None if backend else card and card.has_q
     closed_form = model.log_px is not None if model else None
-    return Facts(str(e.model), model.n_coordinates if model else e.n_latent, closed_form, has_q, str(e.backend))
+    k, covers = (model.n_coordinates, model.covers) if model else (e.n_latent, True)
+    return Facts(str(e.model), k, closed_form, has_q, str(e.backend), covers)
 
 
 def _at_a_size(e: Experiment) -> Model | None:

@@ -29,6 +29,24 @@ NN = SimpleNamespace(
     linear=lambda x, w, b: jnp.matmul(x, w) + b,
 )
 
+
+class Reparameterised(distributions.Distribution):  # type: ignore[misc]
+    """See `models.base.Ppl.reparameterised`."""
+
+    def __init__(self, law: Any, noise: Any, path: Callable[[Array], Array]) -> None:
+        self._law, self._noise, self._path = law, noise, path
+        super().__init__(tuple(law.batch_shape), tuple(law.event_shape), validate_args=False)
+
+    support = property(lambda self: self._law.support)
+    has_rsample = property(lambda self: True)
+
+    def sample(self, key: Key, sample_shape: tuple[int, ...] = ()) -> Array:
+        return self._path(self._noise.sample(key, sample_shape))
+
+    def log_prob(self, value: Array) -> Array:
+        return self._law.log_prob(value)
+
+
 PPL: Any = SimpleNamespace(
     dist=distributions,
     xp=jnp,
@@ -41,6 +59,7 @@ PPL: Any = SimpleNamespace(
     biject_to=distributions.biject_to,
     kl_divergence=distributions.kl_divergence,
     stop=jax.lax.stop_gradient,
+    reparameterised=Reparameterised,
 )
 
 

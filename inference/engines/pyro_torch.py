@@ -34,6 +34,26 @@ NN = SimpleNamespace(
     linear=lambda x, w, b: torch.matmul(x, w) + b,
 )
 
+
+class Reparameterised(distributions.TorchDistribution):  # type: ignore[misc]
+    """See `models.base.Ppl.reparameterised`."""
+
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012
+    has_rsample = True
+
+    def __init__(self, law: Any, noise: Any, path: Callable[[Array], Array]) -> None:
+        self._law, self._noise, self._path = law, noise, path
+        super().__init__(torch.Size(law.batch_shape), torch.Size(law.event_shape), validate_args=False)
+
+    support = property(lambda self: self._law.support)
+
+    def rsample(self, sample_shape: Any = ()) -> Array:
+        return self._path(self._noise.rsample(torch.Size(sample_shape)))
+
+    def log_prob(self, value: Array) -> Array:
+        return self._law.log_prob(value)
+
+
 PPL: Any = SimpleNamespace(
     dist=distributions,
     xp=torch,
@@ -46,6 +66,7 @@ PPL: Any = SimpleNamespace(
     biject_to=torch.distributions.biject_to,
     kl_divergence=torch.distributions.kl_divergence,
     stop=torch.Tensor.detach,
+    reparameterised=Reparameterised,
 )
 
 

@@ -286,3 +286,47 @@ def test_the_settings_name_what_there_is() -> None:
         assert gradients.refusal(MODEL, replace(Settings(), estimator=name, particles=2)) == ""
         assert bool(gradients.unread(MODEL, replace(Settings(), estimator=name))) == (name != "B")
     assert all(isinstance(card, Estimator) for card in ESTIMATORS.values())
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_a_support_that_moves_with_phi_biases_what_takes_the_mean_score_for_zero(engine: Engine, name: str) -> None:
+    """A uniform q(z | x): the mean gradient by its width is that of the integral, or the estimator is refused for it."""
+    model = replace(VaeBernoulli(D, 1, 3), guide_family="uniform")
+    reason = gradients.refusal(model, Settings(estimator=name, particles=2))
+    assert bool(reason) == ESTIMATORS[name].zero_mean
+    if reason:
+        assert "choose --estimator A, B, iwae" in reason
+        with pytest.raises(ValueError, match="support moves"):
+            aevb(engine, model, Settings(estimator=name, particles=2))
+    if name not in ("A", "B", "stl", "score"):
+        return
+    rng = np.random.default_rng(8)
+    theta = {key: rng.standard_normal(shape).astype(np.float32) for key, shape in model.theta_shapes.items()}
+    phi = {
+        key: 0.3 * rng.standard_normal(np.shape(value)).astype(np.float32) for key, value in model.init(0)[1].items()
+    }
+    x, at = engine.array(np.ones((1, D))), arrays(engine, theta)
+    estimate = estimator(engine, model, name, 1)
+
+    def one(key: Any) -> Params:
+        def surrogate(phi: Params) -> Array:
+            return estimate(key, at, x, Posterior(model.recognition, (phi, x)))[1].sum()
+
+        return {"b5": engine.value_and_grad(surrogate)(arrays(engine, phi))[1]["b5"]}
+
+    def exact(shift: float) -> float:
+        """Return E_q[log p(x, z)] + log width, by the midpoint rule, with the width's raw number moved."""
+        moved = {**phi, "b5": phi["b5"] + np.float32(shift)}
+        q = engine.conditional(model.recognition, "z", {"z": engine.array([[0.0]])}, arrays(engine, moved), x)
+        low, high = (
+            float(engine.numpy(edge).item())
+            for edge in (q.support.base_constraint.lower_bound, q.support.base_constraint.upper_bound)
+        )
+        z = (np.arange(20_000) + 0.5) / 20_000 * (high - low) + low
+        score = latents(engine, model).score(at, x, {"z": engine.array(z[:, None, None])})
+        return float(engine.numpy(score).astype(np.float64).mean() + np.log(high - low))
+
+    expected = (exact(0.05) - exact(-0.05)) / 0.1
+    mean, error = mean_and_error(engine, one, 3000 if engine.name == "numpyro" else 600)
+    off = abs(mean["b5"].item() - expected) / error["b5"].item()
+    assert off > 8 if ESTIMATORS[name].zero_mean else off < 5

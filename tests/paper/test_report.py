@@ -129,6 +129,7 @@ NAMED = {  # a column of each comparison's rows in which somebody's words may st
     "gradient_variance": "estimator",
     "posteriors": "backend",
     "closed_form": "data",
+    "guide_families": "title",
     "reliability": "injection",
     "speed": "contestant",
 }
