@@ -158,8 +158,8 @@ def refusal(model: Model, settings: Settings) -> str:
     if ESTIMATORS[name].zero_mean and not model.covers:
         able = ", ".join(name for name, card in ESTIMATORS.items() if not card.zero_mean)
         return (
-            f"has a q(z | x) whose support moves with phi, by which the gradient of estimator {name!r} is biased; choose "
-            f"--estimator {able}"
+            f"has a q(z | x) whose support moves with phi, and estimator {name!r} is biased there; choose --estimator "
+            f"{able}"
         )
     if settings.theta == "vb" and name not in LIBRARIES:
         return f"takes theta as a point by estimator {name!r}; choose --theta map or ml, or --estimator A or B"
