@@ -25,7 +25,7 @@ RUN = "python -m comparisons"
 
 def sections() -> tuple["Part | Comparison", ...]:
     """Return the sections in their order: a file and a line each, with its name, title and word in the navigation."""
-    from comparisons.benchmarks import calibration_report, inference_gap, speed_report
+    from comparisons.benchmarks import calibration_report, embedding, inference_gap, restoration_report, speed_report
     from comparisons.paper import (
         answer,
         appendix_d,
@@ -61,6 +61,10 @@ def sections() -> tuple["Part | Comparison", ...]:
         Comparison(
             "inference_gap", "Where the lower bound loses", "Inference gap", inference_gap, f"{RUN}.inference_gap"
         ),
+        Comparison(
+            "restoration", "Images restored from what is seen", "Restoration", restoration_report, f"{RUN}.restoration"
+        ),
+        Comparison("embedding", "Posterior means as a representation", "Embedding", embedding, f"{RUN}.embedding"),
         Comparison("reliability", "What the suite survives", "Reliability", reliability, "make torture"),
         Comparison("speed", "Speed", "Speed", speed_report, f"{RUN}.speed"),
         Part("reading", "How to read this", "How to read", answer.reading),
