@@ -45,6 +45,8 @@ SMALL = {
     "comparisons.speed": "--parts bound --repeats 1 --seconds 0.01 --threads 1",
     "comparisons.full_vb": f"{GRID} --data digits --n-train 300 --evidence none",
     "comparisons.inference_gap": f"{FIT} --data digits --latents 2 --points 10 --draws 2 --fit-steps 5",
+    "comparisons.restoration": f"{FIT} --tasks inpainting --eval-points 4 --chains 2 --warmup 10 --draws 4",
+    "comparisons.embedding": f"{FIT} --n-latent 2 --labels 50 --label-draws 2 --eval-points 50 --backend aevb",
 }
 LOOKS = ("comparisons.status", "comparisons.export")  # with no folder of results to write to
 ALONE = {"--workers", "--scheduler"}  # start processes

@@ -29,8 +29,8 @@ ROOT = Path(__file__).parents[2]
 COMPARISONS = {"full_vb": full_vb, "lower_bound": lower_bound, "marginal_likelihood": marginal_likelihood}
 # Whose flags are not those of an experiment.
 PLANS = (
-    "calibration", "check", "inference_gap", "manifold", "paper.attempts", "paper.judge_again", "pytorch_example",
-    "report", "samples", "speed",
+    "calibration", "check", "embedding", "inference_gap", "manifold", "paper.attempts", "paper.judge_again",
+    "pytorch_example", "report", "restoration", "samples", "speed",
 )  # fmt: skip
 
 
