@@ -101,9 +101,7 @@ def embed(plan: Plan, out: Path, data_dir: Path | None) -> int:
         if z[1].shape[1] == 2:
             maps[experiment.backend] = z[1]
         of = {**told, "backend": experiment.backend, "dimensions": z[1].shape[1]}
-        for row in _rows(of, classified(plan, z, y), pixels):
-            rows.append(row)
-            print(_line(row), file=sys.stderr)
+        rows += _rows(of, classified(plan, z, y), pixels)
         store.write_rows(out / "rows.csv", rows)
     frame = pd.DataFrame(rows)
     store.write(out / "figure.svg", figure(frame, maps, y[1]))
@@ -199,13 +197,6 @@ def blocks(rows: "pd.DataFrame") -> list[Block]:
     one = rows.iloc[0]
     caption = f"{one.data}: {one.n_test} test images, {one.draws} draws of labels from {one.pool} training images"
     return [Items(said, lined=True), Table([*COLUMNS], body, caption=caption), Paragraph(NOTE)]
-
-
-def _line(row: Row) -> str:
-    return (
-        f"{row['backend']} k={row['dimensions']} {row['n_labels']} labels: {row['accuracy']:.2%} ± "
-        f"{row['accuracy_stderr']:.2%}, less pixels {row['to_pixels']:+.2%}"
-    )
 
 
 def figure(rows: "pd.DataFrame", maps: Maps, digits: np.ndarray) -> str:

@@ -36,7 +36,7 @@ from models.base import Array, Model
 
 TASKS = ("denoising", "inpainting", "super_resolution")
 SETS = ("digits", "mnist", "mnist_255", "mnist_binary", "frey")
-HOLES = ("lower", "right", "centre", "scattered")
+HOLES = ("lower", "centre", "scattered")
 POSTERIOR, ENCODER, COLUMNS, NEAREST = "posterior", "encoder", "independent pixels", "nearest images"
 NEIGHBOURS = 10  # training images that the nearest are
 MIXED = 1.05  # R-hat
@@ -179,12 +179,10 @@ def tasks(plan: Plan, fit: Fit, data: Data) -> Iterator[Task]:
 
 def hole(kind: str, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     """Return which pixels of an image are not seen, [d]."""
-    row, column = np.indices(shape)
-    height, width = shape
+    (row, column), (height, width) = np.indices(shape), shape
     inside = (abs(2 * row - height + 1) < height / 2) & (abs(2 * column - width + 1) < width / 2)
     scattered = rng.permutation(height * width).reshape(shape) < height * width // 2
-    kinds = {"lower": row >= height // 2, "right": column >= width // 2, "centre": inside, "scattered": scattered}
-    return np.asarray(kinds[kind].ravel())
+    return np.asarray({"lower": row >= height // 2, "centre": inside, "scattered": scattered}[kind].ravel())
 
 
 def restored(plan: Plan, fit: Fit, data: Data, task: Task, first: bool) -> Iterator[tuple[Row, Pictures]]:
