@@ -95,7 +95,7 @@ class Channel:
         told = xp.where(gap, xp.ones_like(y), y)
         if is_normal(ppl, pixel):
             seen, variance = self.through(ppl, pixel), pixel.scale**2 + xp.zeros_like(pixel.loc)
-            gain = variance * xp.where(gap, 0.0 * y, seen.scale**-2.0)[..., self.owner]
+            gain = variance * xp.where(gap, xp.zeros_like(y), seen.scale**-2.0)[..., self.owner]
             mean = pixel.loc + gain * (told - seen.loc)[..., self.owner]
             left = variance * xp.clip(1.0 - gain, min=FLOOR)
             return mean, ppl.dist.Normal(mean, xp.sqrt(left)).log_prob(x)

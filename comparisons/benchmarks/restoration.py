@@ -291,8 +291,7 @@ def baselines(engine: Engine, data: Data, task: Task) -> dict[str, Restored]:
     scatter = (np.square(nearest - near[:, None]).sum(1) + np.square(loc - near) + variance) / (NEIGHBOURS + 1)
 
     def given(loc: Array, scale: Array, x: Array, y: Array) -> tuple[Array, Array]:
-        logits = engine.ppl.xp.log(loc) - engine.ppl.xp.log1p(-loc)
-        fn = dist.Bernoulli(logits=logits, validate_args=False) if binary else dist.Normal(loc, scale)
+        fn = dist.Bernoulli(probs=loc, validate_args=False) if binary else dist.Normal(loc, scale)
         return task.channel.restored(engine, fn, x, y)
 
     found, run, like = {}, engine.compile(given), np.zeros_like(task.x)
