@@ -171,7 +171,8 @@ def test_what_draws_restore_of_a_linear_model_is_the_closed_form(engine: Engine)
     assert abs(off / error).max() < 7 and abs(off).mean() < 0.05  # of 480 pixels with errors of 8 chains: Student's t
     mine = restoration.scores(one, found)
     assert abs(found.score(one).mean() - exact.mean()) < 5 * mine["mc_error"] + 2e-3
-    data = Data("x", x.astype(np.float32), x.astype(np.float32), SHAPE, "real", "", False)
+    train = rng.multivariate_normal(theta["b"], covariance, 500).astype(np.float32)
+    data = Data("x", train, one.x, SHAPE, "real", "", False)
     for way, other in restoration.baselines(engine, data, one).items():
         assert found.score(one).mean() > other.score(one).mean(), way
 
