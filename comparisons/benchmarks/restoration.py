@@ -101,6 +101,8 @@ class Restored(NamedTuple):
 
 def restore(plan: Plan, out: Path, data_dir: Path | None) -> int:
     """Fit, degrade, restore; write rows.csv, table.md and figure.svg; return 0. Raises UserError."""
+    import pandas as pd
+
     from comparisons.benchmarks import restoration_report as report
 
     store.prepare(out)
@@ -119,11 +121,10 @@ def restore(plan: Plan, out: Path, data_dir: Path | None) -> int:
                 shown |= images
                 print(report.line(row), file=sys.stderr)
             store.write_rows(out / "rows.csv", rows)
-    import pandas as pd
-
-    store.write(out / "figure.svg", report.figure({key: (sets[key[0]].shape, one) for key, one in pictures.items()}))
-    table = markdown.printed(report.blocks(pd.DataFrame(rows)), report.TITLE)
-    store.write(out / "table.md", table)
+        drawn = {key: (sets[key[0]].shape, one) for key, one in pictures.items()}
+        store.write(out / "figure.svg", report.figure(drawn))
+        table = markdown.printed(report.blocks(pd.DataFrame(rows)), report.TITLE)
+        store.write(out / "table.md", table)
     print(table)
     print(where(out))
     return 0
@@ -132,8 +133,8 @@ def restore(plan: Plan, out: Path, data_dir: Path | None) -> int:
 def planned(plan: Plan) -> list[Experiment]:
     """Return the fits, once all that can be refused before training has been looked at. Raises FlagError."""
     told = {name: getattr(plan, name) for name in OF_FITS}
-    pairs = product(dict.fromkeys(plan.data), dict.fromkeys(plan.backends))
-    found = [Experiment(data=data, backend=backend, evidence=("none",), **told) for data, backend in pairs]
+    pairs = product(dict.fromkeys(plan.backends), dict.fromkeys(plan.data))
+    found = [Experiment(data=data, backend=backend, evidence=("none",), **told) for backend, data in pairs]
     for experiment in found:
         shape = card_of(experiment.data).shape
         if "super_resolution" in plan.tasks and any(side % plan.block for side in shape):
