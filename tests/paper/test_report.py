@@ -125,6 +125,8 @@ NAMED = {  # a column of each comparison's rows in which somebody's words may st
     "full_vb": "backend",
     "calibration": "settings",
     "inference_gap": "backend",
+    "restoration": "backend",
+    "embedding": "data",
     "reliability": "injection",
     "speed": "contestant",
 }
