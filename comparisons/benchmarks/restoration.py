@@ -12,7 +12,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from comparisons import cli
+from comparisons.benchmarks import restoration_report as report
 from comparisons.benchmarks.channels import FLOOR, Channel, Degraded, is_normal
+from comparisons.benchmarks.restoration_report import (
+    COLUMNS,
+    ENCODER,
+    MIXED,
+    NEAREST,
+    NEIGHBOURS,
+    POSTERIOR,
+    Pictures,
+    Row,
+)
 from comparisons.benchmarks.traits import recognises
 from comparisons.cli import parts
 from comparisons.cli.flags import FITTED, JUDGED
@@ -37,16 +48,10 @@ from models.base import Array, Model
 TASKS = ("denoising", "inpainting", "super_resolution")
 SETS = ("digits", "mnist", "mnist_255", "mnist_binary", "frey")
 HOLES = ("lower", "centre", "scattered")
-POSTERIOR, ENCODER, COLUMNS, NEAREST = "posterior", "encoder", "independent pixels", "nearest images"
-NEIGHBOURS = 10  # training images that the nearest are
-MIXED = 1.05  # R-hat
 LEAPFROG = 5
 SHOWN = 8  # images of a figure
 OF_FITS = ("model", "n_latent", "n_hidden", "samples", "engine", "seed", "threads")
 KNOWN = earlier("lower_bound", "samples", "manifold")
-
-Row = dict[str, Any]
-Pictures = dict[str, np.ndarray]  # images [SHOWN, d] by what they are
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,8 +107,6 @@ class Restored(NamedTuple):
 def restore(plan: Plan, out: Path, data_dir: Path | None) -> int:
     """Fit, degrade, restore; write rows.csv, table.md and figure.svg; return 0. Raises UserError."""
     import pandas as pd
-
-    from comparisons.benchmarks import restoration_report as report
 
     store.prepare(out)
     experiments = planned(plan)

@@ -1,15 +1,22 @@
 """The restoration's rows as blocks of a report, and its pictures as a figure."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
-from comparisons.benchmarks.restoration import ENCODER, MIXED, NEIGHBOURS, POSTERIOR, Pictures, Row
 from comparisons.benchmarks.templates import filled
-from comparisons.reporting import drawing
 from comparisons.reporting.blocks import Block, Heading, Items, Paragraph, Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+POSTERIOR, ENCODER, COLUMNS, NEAREST = "posterior", "encoder", "independent pixels", "nearest images"
+NEIGHBOURS = 10  # training images that the nearest are
+MIXED = 1.05  # R-hat
+UNSEEN = (0.55, 0.7, 0.9)  # blue
+Row = dict[str, Any]
+Pictures = dict[str, np.ndarray]  # images [m, d] by what they are
 
 ABOUT = "Images restored from what is seen of them: noise taken off, unseen pixels filled in, blocks taken apart."
 FIGURE = (
@@ -25,7 +32,7 @@ NOTE = (
     f"by a draw first. {ENCODER}: draws from q(z | x) of what is seen, completed by the training mean. nearest "
     f"images: the {NEIGHBOURS} training images nearest to what is seen, and the mean of all."
 )
-COLUMNS = {
+CELLS = {
     "method": "{0.backend}",
     "restored by": "{0.way}",
     "log score": "{0.log_score:.4f} ± {0.log_score_stderr:.4f}",
@@ -36,7 +43,7 @@ COLUMNS = {
 }
 
 
-def blocks(rows: pd.DataFrame) -> list[Block]:
+def blocks(rows: "pd.DataFrame") -> list[Block]:
     """Return the findings in sentences, and a table for each data set and task."""
     if rows.empty:
         return []
@@ -48,10 +55,10 @@ def blocks(rows: pd.DataFrame) -> list[Block]:
         tables += [
             Heading(f"{task.replace('_', ' ').capitalize()}, {data}"),
             Table(
-                [*COLUMNS],
+                [*CELLS],
                 [
                     [cell.replace("+nan ± nan", "-").replace("nan", "-") for cell in line]
-                    for line in filled(part, COLUMNS)
+                    for line in filled(part, CELLS)
                 ],
                 caption=f"{one.model}, {one.n_latent} latent variables, {one.n_images} images of {one.n_pixels} pixels",
             ),
@@ -59,7 +66,7 @@ def blocks(rows: pd.DataFrame) -> list[Block]:
     return [Items([_said(part) for _, part in groups], lined=True), *tables, Paragraph(NOTE)]
 
 
-def _said(part: pd.DataFrame) -> str:
+def _said(part: "pd.DataFrame") -> str:
     best = part[part.way == POSTERIOR].sort_values("log_score").iloc[-1]
     others = part[part.way.ne(POSTERIOR) & (part.backend.isin(["-", best.backend]))]
     told = ", ".join(
@@ -79,6 +86,8 @@ def line(row: Row) -> str:
 
 def figure(pictures: Mapping[tuple[str, str], tuple[tuple[int, int], Pictures]]) -> str:
     """Draw the pictures [m, d] of each data set and task, a row a way to restore, as SVG; blue is unseen."""
+    from comparisons.reporting import drawing
+
     down = len({data for data, _ in pictures})
     across, rows = -(-len(pictures) // down), max(len(images) for _, images in pictures.values())
 
@@ -99,6 +108,3 @@ def figure(pictures: Mapping[tuple[str, str], tuple[tuple[int, int], Pictures]])
             axis.set_title(f"{data}: {task.replace('_', ' ')}")
 
     return drawing.svg((4.8 * across, (0.36 * rows + 0.4) * down), draw)
-
-
-UNSEEN = (0.55, 0.7, 0.9)

@@ -14,7 +14,8 @@ from scipy import special, stats
 import inference
 from comparisons.benchmarks import restoration, restoration_report
 from comparisons.benchmarks.channels import FLOOR, Channel, Degraded
-from comparisons.benchmarks.restoration import COLUMNS, ENCODER, NEAREST, POSTERIOR, Plan, Restored, Task
+from comparisons.benchmarks.restoration import Plan, Restored, Task
+from comparisons.benchmarks.restoration_report import COLUMNS, ENCODER, NEAREST, POSTERIOR
 from comparisons.checks.base import FAIL, PASS
 from comparisons.checks.model import check_model
 from comparisons.data import Data
