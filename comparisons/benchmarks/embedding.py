@@ -91,7 +91,7 @@ def embed(plan: Plan, out: Path, data_dir: Path | None) -> int:
     store.write_json(out / "manifest.json", {**store.environment(), "plan": asdict(plan)})
     x = data.train[: plan.pool], data.test[: plan.points]
     y = classes[0][: plan.pool], classes[1][: plan.points]
-    told = {"data": plan.data, "n_test": len(y[1]), "pool": len(y[0])}
+    told = {"data": plan.data, "n_test": len(y[1]), "pool": len(y[0]), "samples": plan.samples}
     pixels = classified(plan, x, y)
     rows = [*_rows({**told, "backend": PIXELS, "dimensions": x[0].shape[1]}, pixels, pixels)]
     maps: Maps = {}
@@ -188,14 +188,17 @@ def blocks(rows: "pd.DataFrame") -> list[Block]:
         best, pixels = (part[part.backend.eq(PIXELS) == own].nlargest(1, "accuracy").iloc[0] for own in (False, True))
         said.append(
             f"{count} labels: {best.accuracy:.1%} on {best.dimensions} latent variables of {best.backend}, the best, "
-            f"and {pixels.accuracy:.1%} on pixels, which is {best.to_pixels:+.1%} ± {best.to_pixels_stderr:.1%}."
+            f"and {pixels.accuracy:.1%} on pixels: {best.to_pixels:+.1%} ± {best.to_pixels_stderr:.1%}."
         )
     body = [
         [cell.replace("+0.00% ± 0.00%", "-") for cell in line]
         for line in filled(rows.sort_values("n_labels", kind="stable"), COLUMNS)
     ]
     one = rows.iloc[0]
-    caption = f"{one.data}: {one.n_test} test images, {one.draws} draws of labels from {one.pool} training images"
+    caption = (
+        f"{one.data}: {one.n_test} test images, {one.draws} draws of labels from {one.pool} training images; fits of "
+        f"{one.samples:,} points seen"
+    )
     return [Items(said, lined=True), Table([*COLUMNS], body, caption=caption), Paragraph(NOTE)]
 
 
