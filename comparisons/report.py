@@ -10,6 +10,7 @@ Examples:
 """
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,16 +26,6 @@ RUN = "python -m comparisons"
 
 def sections() -> tuple["Part | Comparison", ...]:
     """Return the sections in their order: a file and a line each, with its name, title and word in the navigation."""
-    from comparisons.benchmarks import (
-        bounds_report,
-        calibration_report,
-        closed_form_report,
-        gradients_report,
-        guide_families,
-        inference_gap,
-        posteriors,
-        speed_report,
-    )
     from comparisons.paper import (
         answer,
         appendix_d,
@@ -66,22 +57,44 @@ def sections() -> tuple["Part | Comparison", ...]:
         Comparison(
             "full_vb", "Appendix F: a posterior over the weights", "Appendix F", full_vb_report, f"{RUN}.full_vb"
         ),
-        Comparison("calibration", "The judge, calibrated", "Calibration", calibration_report, f"{RUN}.calibration"),
-        Comparison(
-            "inference_gap", "Where the lower bound loses", "Inference gap", inference_gap, f"{RUN}.inference_gap"
-        ),
-        Comparison(
-            "gradient_variance", gradients_report.TITLE, "Gradients", gradients_report, f"{RUN}.gradient_variance"
-        ),
-        Comparison("posteriors", posteriors.TITLE, "Posteriors", posteriors, f"{RUN}.posteriors"),
-        Comparison("bounds", "What the bound leaves open", "The bound, seen", bounds_report, f"{RUN}.bounds"),
-        Comparison("closed_form", "Closed forms", "Closed forms", closed_form_report, f"{RUN}.closed_form"),
-        Comparison("guide_families", guide_families.TITLE, "Families of q", guide_families, f"{RUN}.guide_families"),
+        *_measured(),
         Comparison("reliability", "What the suite survives", "Reliability", reliability, "make torture"),
-        Comparison("speed", "Speed", "Speed", speed_report, f"{RUN}.speed"),
+        *_measured("speed"),
         Part("reading", "How to read this", "How to read", answer.reading),
         Part("made", "Versions, and how to cite", "How to cite", made.cite),
     )
+
+
+def _measured(*names: str) -> Iterator["Comparison"]:
+    """Yield the sections of what is measured: those named, or all but `speed`, which comes late."""
+    from comparisons.benchmarks import (
+        bounds_report,
+        calibration_report,
+        closed_form_report,
+        embedding,
+        gradients_report,
+        guide_families,
+        inference_gap,
+        posteriors,
+        restoration_report,
+        speed_report,
+    )
+    from comparisons.paper.report import Comparison
+
+    told = {
+        "calibration": ("The judge, calibrated", "Calibration", calibration_report),
+        "inference_gap": ("Where the lower bound loses", "Inference gap", inference_gap),
+        "bounds": ("What the bound leaves open", "The bound, seen", bounds_report),
+        "posteriors": (posteriors.TITLE, "Posteriors", posteriors),
+        "gradient_variance": (gradients_report.TITLE, "Gradients", gradients_report),
+        "guide_families": (guide_families.TITLE, "Families of q", guide_families),
+        "closed_form": ("Closed forms", "Closed forms", closed_form_report),
+        "restoration": ("Images restored from what is seen", "Restoration", restoration_report),
+        "embedding": ("Posterior means as a representation", "Embedding", embedding),
+        "speed": ("Speed", "Speed", speed_report),
+    }
+    for name in names or (name for name in told if name != "speed"):
+        yield Comparison(name, *told[name], f"{RUN}.{name}")
 
 
 def main(arguments: list[str] | None = None) -> int:

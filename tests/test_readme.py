@@ -53,6 +53,8 @@ SMALL = {
         f"{FIT} --data digits --families normal laplace --eval-points 4 --elbo-draws 2 --step-size 0.01"
     ),
     "comparisons.inference_gap": f"{FIT} --data digits --latents 2 --points 10 --draws 2 --fit-steps 5",
+    "comparisons.restoration": f"{FIT} --tasks inpainting --eval-points 4 --chains 2 --warmup 10 --draws 4",
+    "comparisons.embedding": f"{FIT} --n-latent 2 --labels 50 --label-draws 2 --eval-points 50 --backend aevb",
 }
 LOOKS = ("comparisons.status", "comparisons.export")  # with no folder of results to write to
 ALONE = {"--workers", "--scheduler"}  # start processes

@@ -35,6 +35,11 @@ def recognises(engine: Engine, backend: str) -> bool:
     return built.posterior(engine.key(1), state, engine.array(_images()), None).fit_steps == 0
 
 
+def infers(engine: Engine, backend: str) -> bool:
+    """Say whether it has a q(z | x), whatever that costs."""
+    return _built(engine, backend)[0].posterior is not None
+
+
 @cache
 def _built(engine: Engine, backend: str) -> tuple[Backend, State]:
     built, _ = training(engine, MODEL, backend, AllSettings(minibatch=2), False)

@@ -8,6 +8,8 @@ To add a set: write what loads it and its card in a file of its own, and give it
 
 from pathlib import Path
 
+import numpy as np
+
 from comparisons.data.base import GREY, Data, DataCard, check, digest, take
 from comparisons.data.digits import DIGITS
 from comparisons.data.frey import FREY
@@ -15,9 +17,23 @@ from comparisons.data.mnist import MNIST, MNIST_255, MNIST_BINARY
 from comparisons.data.own import Own, find
 from comparisons.data.rows import Rows
 from comparisons.data.synthetic import SYNTHETIC
-from comparisons.errors import unknown
+from comparisons.errors import FlagError, unknown
 
-__all__ = ["DATA", "GREY", "Data", "DataCard", "Own", "Rows", "card_of", "check", "digest", "find", "load", "take"]
+__all__ = [
+    "DATA",
+    "GREY",
+    "Data",
+    "DataCard",
+    "Own",
+    "Rows",
+    "card_of",
+    "check",
+    "digest",
+    "find",
+    "labels",
+    "load",
+    "take",
+]
 
 DATA: dict[str, DataCard] = {
     "digits": DIGITS,
@@ -51,3 +67,15 @@ def load(name: str, data_dir: str | Path | None = None) -> Data:
     check(f"{name} test", test, known.support)
     n = known.n_train
     return Data(name, train[:n], test, *said, train[n:] if len(train) > n else None)
+
+
+def labels(name: str, data_dir: str | Path | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Return the class of each image that `load` gives, train [n] and test [m]: no model ever sees one.
+
+    Raises FlagError for a data set without labels, DataError for a file that is missing or damaged.
+    """
+    known = card_of(name)
+    if known.labels is None:
+        raise FlagError(f"data {str(name)!r} has no labels; choose from {', '.join(n for n in DATA if DATA[n].labels)}")
+    train, test = known.labels(data_dir)
+    return train[: known.n_train], test

@@ -36,6 +36,7 @@ class DataCard(NamedTuple):
     fresh: bool = False  # train holds probabilities, binarised anew at each visit; test is binarised already
     columns: tuple[tuple[str, int], ...] = ()  # names and widths of what a row holds, where that is more than x
     gaps: tuple[tuple[str, str], ...] = ()  # names of what has a NaN, and the refusal of it, which says where
+    labels: Callable[[Any], tuple[np.ndarray, np.ndarray]] | None = None  # (data_dir) -> classes of train and of test
 
 
 class Data(NamedTuple):

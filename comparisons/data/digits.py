@@ -19,6 +19,15 @@ REMEDY = "install it again with pip install --force-reinstall scikit-learn"
 
 def digits(data_dir: str | Path | None) -> tuple[np.ndarray, np.ndarray]:
     """Return train [1297, 64] and test [500, 64], in sixteenths. Raises DataError without scikit-learn's file."""
+    return split(_table()[:, :-1] / np.float32(16), 1297)  # shuffled: the file runs writer by writer
+
+
+def labels(data_dir: str | Path | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return which digit each image of train [1297] and test [500] is. Raises DataError."""
+    return split(_table()[:, -1].astype(np.uint8), 1297)
+
+
+def _table() -> np.ndarray:
     package = find_spec("sklearn")
     if package is None or not package.submodule_search_locations:
         raise DataError("digits is a file of scikit-learn, which is missing; install it with pip install scikit-learn")
@@ -30,7 +39,7 @@ def digits(data_dir: str | Path | None) -> tuple[np.ndarray, np.ndarray]:
         raise DataError(f"{path} of scikit-learn cannot be read ({error}); {REMEDY}") from error
     if table.shape != SHAPE:
         raise DataError(f"{path} of scikit-learn has the shape {table.shape}, not {SHAPE}; {REMEDY}")
-    return split(table[:, :-1] / np.float32(16), 1297)  # shuffled: the file runs writer by writer
+    return table
 
 
-DIGITS = DataCard("digits", 1297, (8, 8), "unit", GREY, "vae_bernoulli", digits)
+DIGITS = DataCard("digits", 1297, (8, 8), "unit", GREY, "vae_bernoulli", digits, labels=labels)

@@ -26,6 +26,12 @@ TRAIN = File(
 TEST = File(
     "mnist/t10k-images-idx3-ubyte.gz", "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6", MIRRORS
 )
+TRAIN_LABELS = File(
+    "mnist/train-labels-idx1-ubyte.gz", "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c", MIRRORS
+)
+TEST_LABELS = File(
+    "mnist/t10k-labels-idx1-ubyte.gz", "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6", MIRRORS
+)
 
 
 def mnist(data_dir: str | Path | None) -> tuple[np.ndarray, np.ndarray]:
@@ -52,6 +58,13 @@ def mnist_binary(data_dir: str | Path | None) -> tuple[np.ndarray, np.ndarray]:
     train, grey = (pixels / np.float32(255) for pixels in _pixels(data_dir))
     test = np.random.default_rng(SEED).random(grey.shape, np.float32) < grey
     return train, test.astype(np.float32)
+
+
+def labels(data_dir: str | Path | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return which digit each image of train [60000] and test [10000] is, uint8. Raises DataError."""
+    paths = (fetch(file, data_dir) for file in (TRAIN_LABELS, TEST_LABELS))
+    train, test = (np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=8) for path in paths)
+    return train, test
 
 
 LARGEST = 16 + 60_000 * 28 * 28  # bytes of MNIST's larger file
@@ -90,6 +103,8 @@ def _pixels(data_dir: str | Path | None) -> tuple[np.ndarray, np.ndarray]:
 
 
 DRAWN = "log probability of binary images, train drawn anew at each visit; not comparable with grey mnist"
-MNIST = DataCard("MNIST", 50_000, (28, 28), "unit", GREY, "vae_bernoulli", mnist)
-MNIST_255 = DataCard("MNIST, pixels / 255", 50_000, (28, 28), "unit", GREY, "vae_bernoulli", mnist_255)
-MNIST_BINARY = DataCard("binary MNIST", 50_000, (28, 28), "binary", DRAWN, "vae_bernoulli", mnist_binary, fresh=True)
+MNIST = DataCard("MNIST", 50_000, (28, 28), "unit", GREY, "vae_bernoulli", mnist, labels=labels)
+MNIST_255 = DataCard("MNIST, pixels / 255", 50_000, (28, 28), "unit", GREY, "vae_bernoulli", mnist_255, labels=labels)
+MNIST_BINARY = DataCard(
+    "binary MNIST", 50_000, (28, 28), "binary", DRAWN, "vae_bernoulli", mnist_binary, fresh=True, labels=labels
+)

@@ -29,8 +29,9 @@ ROOT = Path(__file__).parents[2]
 COMPARISONS = {"full_vb": full_vb, "lower_bound": lower_bound, "marginal_likelihood": marginal_likelihood}
 # Whose flags are not those of an experiment.
 PLANS = (
-    "bounds", "calibration", "check", "closed_form", "gradient_variance", "inference_gap", "manifold", "paper.attempts",
-    "paper.judge_again", "posteriors", "pytorch_example", "report", "samples", "speed",
+    "bounds", "calibration", "check", "closed_form", "embedding", "gradient_variance", "guide_families",
+    "inference_gap", "manifold", "paper.attempts", "paper.judge_again", "posteriors", "pytorch_example", "report",
+    "restoration", "samples", "speed",
 )  # fmt: skip
 
 

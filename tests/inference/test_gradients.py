@@ -290,7 +290,7 @@ def test_the_settings_name_what_there_is() -> None:
 
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_a_support_that_moves_biases_what_takes_the_mean_score_for_zero(engine: Engine, name: str) -> None:
-    """A uniform q(z | x): the mean gradient by its width is that of the integral, or the estimator is refused for it."""
+    """A uniform q(z | x): the mean gradient by its width is that of the integral, or the estimator is refused."""
     model = replace(VaeBernoulli(D, 1, 3), guide_family="uniform")
     reason = gradients.refusal(model, Settings(estimator=name, particles=2))
     assert bool(reason) == ESTIMATORS[name].zero_mean

@@ -130,6 +130,8 @@ NAMED = {  # a column of each comparison's rows in which somebody's words may st
     "posteriors": "backend",
     "closed_form": "data",
     "guide_families": "title",
+    "restoration": "backend",
+    "embedding": "data",
     "reliability": "injection",
     "speed": "contestant",
 }
