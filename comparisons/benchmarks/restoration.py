@@ -71,7 +71,7 @@ class Plan(cli.Plan):
     sigma: float = setting(0.2, "denoising: standard deviation of the noise, of normal decoders", above=0.0, high=100.0)
     unseen: str = setting("lower", "inpainting: the half or quarter of the pixels that is unseen", choices=HOLES)
     block: int = setting(2, "super-resolution: side of the blocks whose mean is seen [pixels]", low=2, high=8)
-    images: int = setting(
+    points: int = setting(
         50, "first test images that are restored [datapoints]", low=2, high=10_000, about=JUDGED, flag="--eval-points"
     )
     chains: int = setting(8, "HMC chains of an image", low=2, high=1000, about=JUDGED)
@@ -168,7 +168,7 @@ def tasks(plan: Plan, fit: Fit, data: Data) -> Iterator[Task]:
 
     Of a Bernoulli decoder grey images are binarised first, by a draw of each pixel: a score is then a log probability.
     """
-    x, everywhere = data.test[: plan.images], np.ones(data.test.shape[1], bool)
+    x, everywhere = data.test[: plan.points], np.ones(data.test.shape[1], bool)
     binary = not is_normal(fit.engine.ppl, pixel(fit.engine, fit.model))
     if binary:
         x = (np.random.default_rng([plan.seed, 0]).random(x.shape) < x).astype(np.float32)

@@ -230,7 +230,7 @@ def test_the_error_of_chains_is_that_of_other_chains() -> None:
 
 
 def test_fits_restore_and_are_written_down(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    small = Plan(n_latent=2, n_hidden=5, samples=200, images=4, chains=2, warmup=10, draws=4, engine="pyro", block=4)
+    small = Plan(n_latent=2, n_hidden=5, samples=200, points=4, chains=2, warmup=10, draws=4, engine="pyro", block=4)
     plan = replace(small, backends=("aevb", "monte_carlo_em"), tasks=("inpainting", "super_resolution"))
     assert restoration.restore(plan, tmp_path, None) == 0
     rows = pd.read_csv(tmp_path / "rows.csv")

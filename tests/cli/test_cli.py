@@ -106,10 +106,14 @@ def test_step_sizes_are_numbers_or_auto() -> None:
     assert experiments("--step-size", "auto")[0].step_size == "auto"
 
 
+OTHERWISE = {"chains": ("--evidence", "appendix_d"), "estimator": ("--backend", "aevb")}  # else they are no setting
+
+
 def test_every_field_is_a_flag_that_reaches_the_experiment() -> None:
     values: dict[str, Any] = {"n_train": 1000, "step_size": 0.5, "evidence": ("none",), "model": "vae_gaussian"}
     values |= {"theta": "ml", "backend": "wake_sleep"}  # vb is not for every backend, em not for every model
     values |= {"hidden": (20, 10), "stops": (1000,)}  # of which there are none by default
+    values |= {"prior_family": "laplace"}  # where the usual q(z|x) lives, too
     for f in fields(Experiment):
         value = values.get(f.name)
         if value is None:
@@ -121,7 +125,7 @@ def test_every_field_is_a_flag_that_reaches_the_experiment() -> None:
             with pytest.raises(FlagError, match="unrecognized"):
                 experiments("--" + f.name.replace("_", "-"), str(value))
             continue
-        asked = ("--evidence", "appendix_d") if f.name == "chains" else ()  # else it is no setting
+        asked = OTHERWISE.get(f.name, ())
         cells = experiments(*asked, flag, *(map(str, value) if isinstance(value, tuple) else (str(value),)))
         assert {getattr(e, f.name) for e in cells} == {() if f.name == "evidence" else value}, flag
 
