@@ -228,7 +228,8 @@ def _table_trained(rows: pd.DataFrame) -> Iterator[Block]:
     yield Paragraph(
         "Variance: in units of that of B with one draw, at the same number of training points seen. Over z: the share "
         "of it that is over draws of z, the rest being over minibatches. x L: the variance at equal decoder "
-        "evaluations. t: bias along B's mean gradient, in standard errors. ms: a gradient, in a loop of its own."
+        "evaluations. t: bias along B's mean gradient, in standard errors. ms: a gradient, in a loop of its own. "
+        "From the same draws theta's gradient is the same by all of them."
     )
     body, sizes = [], _sizes(rows)
     for (stage, block), part in rows[(rows.estimator == "B") & rows.block.isin(["phi", "theta"])].groupby(
@@ -286,7 +287,7 @@ def _ends(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 def _found_estimators(rows: pd.DataFrame) -> list[str]:
     told = _ends(rows, ["estimator", "particles"]).sort_values("mean", ascending=False)
     each = ", ".join(
-        f"{name} with L = {count} {one['mean']:.2f} ± {one['error']:.2f}" for (name, count), one in told.iterrows()
+        f"{name} with L = {count:g} {one['mean']:.2f} ± {one['error']:.2f}" for (name, count), one in told.iterrows()
     )
     return [f"Trained by each for {rows.n_seen.max():,.0f} points, the bound on test: {each}."]
 
@@ -312,13 +313,13 @@ def _table_optimizers(rows: pd.DataFrame) -> Iterator[Block]:
 def _table_of_ends(rows: pd.DataFrame, by: list[str], head: list[str]) -> Table:
     seeds = rows.seed.nunique()
     body = []
-    for key, one in _ends(rows, by).iterrows():
+    for key, one in _ends(rows, by).sort_values("mean", ascending=False).iterrows():
         value = f"{one['mean']:.2f} ± {one.error:.2f}" if np.isfinite(one["mean"]) else "diverged"
         body.append(
             [
                 *(f"{part:g}" if isinstance(part, float) else str(part) for part in key),
                 value,
-                f"{one.lost}",
+                f"{one.lost:g}",
                 f"{one.seconds:.1f}",
             ]
         )
@@ -353,10 +354,16 @@ def _draw_training(picture: Any, by_estimator: pd.DataFrame, by_optimizer: pd.Da
     for axis, label in zip(axes, ("training points seen", "seconds of training", "training points seen"), strict=True):
         axis.set_xlabel(label)
         if axis.lines:
-            axis.legend(frameon=False, fontsize=7) if axis is not axes[1] else axis.set_xscale("log")
+            axis.set_title("" if axis is axes[1] else "by estimator" if axis is axes[0] else "by optimiser, with B")
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(frameon=False, fontsize=7)
     for axis in (axes[0], axes[2]):
         if axis.lines:
             drawing.logarithmic(axis)
+    told = pd.concat([by_estimator, by_optimizer])
+    ends = told[told.n_seen == told.n_seen.max()].value  # what goes before warms up, far below
+    if ends.notna().any():
+        axes[0].set_ylim(ends.min() - 0.25 * (ends.max() - ends.min()) - 1.0, None)
     axes[0].set_ylabel("bound on test [nats per datapoint]")
 
 
