@@ -76,7 +76,7 @@ LAWS: dict[str, tuple[Callable[..., Any], tuple[float, ...]]] = {
     "beta": (stats.beta, (1.7, 0.8)),
     "normal_mixture": (Mixture, (-1.1, 0.9, 0.5, 0.8, 0.3)),
 }
-JOINT = {name for name, family in FAMILIES.items() if family.joint}
+JOINT = tuple(name for name, family in FAMILIES.items() if family.joint)
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(4000)
 U, WEIGHTS = (NODES + 1) / 2, WEIGHTS / 2  # of an integral over (0, 1)
 
@@ -114,7 +114,7 @@ def drawn(engine: Engine, name: str) -> tuple[np.ndarray, list[np.ndarray]]:
 
 
 def test_there_is_an_oracle_for_every_family() -> None:
-    assert FAMILIES.keys() == LAWS.keys() | JOINT
+    assert FAMILIES.keys() == LAWS.keys() | {*JOINT}
     routes = [family.route for family in FAMILIES.values()]
     assert len({*routes}) == 4 and all(routes.count(route) >= 5 for route in {*routes} - {"approximated inverse CDF"})
 
