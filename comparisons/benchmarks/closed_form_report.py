@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from comparisons.benchmarks.templates import filled
-from comparisons.reporting.blocks import Block, Items, Paragraph, Table
+from comparisons.reporting.blocks import Block, Code, Items, Paragraph, Table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +24,7 @@ COLUMNS = {
     "on": "{0.data}",
     "first number": "{0.first:.5f}",
     "second": "{0.second:.5f}",
-    "first - second": "{0.difference:+.5f} ± {0.stderr:.5f}",
+    "first - second": "{0.apart}",
     "seeds": "{0.seeds}",
 }
 
@@ -44,13 +44,18 @@ def blocks(rows: "pd.DataFrame") -> list[Block]:
     note = (
         "Nats per datapoint, and per document of the topics; variances are of z, and means and topics a largest "
         "absolute difference. ± is the standard error over seeds of what draws; the others have none. Likelihoods are "
-        "worked out in float64 from the fitted theta. Theta is by maximum likelihood (`--theta ml`)."
+        "worked out in float64 from the fitted theta, which is by maximum likelihood: "
     )
+    errors = [f" ± {row.stderr:.5f}" if row.seeds > 1 else "" for row in rows.itertuples()]
+    rows = rows.assign(
+        apart=[f"{d + 0.0:+.5f}{error}" for d, error in zip(rows.difference.round(5), errors, strict=True)]
+    )
+    equal, below = (rows[rows.relation == relation] for relation in ("equal", "below"))
     tables = [
         Table([*COLUMNS], filled(part, COLUMNS), [*COLUMNS][2:], caption=caption)
         for caption, part in (("Pairs that should be equal", equal), ("Bounds, and what they bound", below))
     ]
-    return [Items(said, lined=True), *tables, Paragraph(note)]
+    return [Items(said, lined=True), *tables, Paragraph((note, Code("--theta ml"), "."))]
 
 
 def figure(curves: dict[str, np.ndarray], shown: list[dict[str, np.ndarray]]) -> str:

@@ -133,7 +133,8 @@ def measure(plan: Plan, out: Path, data_dir: Path | None) -> int:
     Raises UserError.
     """
     store.prepare(out)
-    plan.experiment()  # what is wrong with the settings is said before anything is measured
+    for samples in {*plan.stages, plan.samples} - {0}:  # what is wrong with one is said before anything is measured
+        plan.experiment(samples=samples)
     for part in dict.fromkeys(plan.parts):
         print(f"{part} ...", file=sys.stderr, flush=True)
         began = time.perf_counter()

@@ -180,34 +180,35 @@ def _draw_closed(picture: Any, rows: pd.DataFrame) -> None:
 
 
 def _found_trained(rows: pd.DataFrame) -> list[str]:
-    found, largest = [], rows.minibatch.max()
+    """Say at each stage by how much the others' variance differs from B's, and how much of B's is over draws of z."""
+    found, largest, least = [], rows.minibatch.max(), _least(rows)
     of = {(row.n_seen, row.estimator, row.draws, row.minibatch, row.block): row for row in rows.itertuples()}
     for stage in sorted({*rows.n_seen}):
-        b = of[stage, "B", 1, largest, "phi"]
-        ratios = []
+        b = of[stage, "B", least, largest, "phi"]
+        when = f"After {stage:,.0f} points, with L = {least:.0f} and M = {largest:.0f},"
         for name in ("A", "stl", "score"):
-            if one := of.get((stage, name, 1, largest, "phi")):
-                error = (
-                    one.variance
-                    / b.variance
-                    * np.hypot(one.variance_stderr / one.variance, b.variance_stderr / b.variance)
+            if one := of.get((stage, name, least, largest, "phi")):
+                ratio = one.variance / b.variance
+                error = ratio * np.hypot(one.variance_stderr / one.variance, b.variance_stderr / b.variance)
+                digits = 2 if ratio < 100 else 0
+                found.append(
+                    f"{when} the variance of phi's gradient by {name} is {ratio:,.{digits}f} ± {error:,.{digits}f} "
+                    "times that by B."
                 )
-                ratios.append(f"{name} {one.variance / b.variance:.3g} ± {error:.1g}")
         found.append(
-            f"After {stage:,.0f} points, with L = 1 and M = {largest:.0f}, the variance of phi's gradient in units of "
-            f"B's: {', '.join(ratios)}. Of B's own, {b.noise_share:.0%} ± {b.noise_share_stderr:.0%} is over draws of "
-            "z, which is all that more draws could take away."
+            f"{when} {b.noise_share:.0%} ± {b.noise_share_stderr:.0%} of B's variance is over draws of z, which is all "
+            "that more draws could take away."
         )
     return found
 
 
 def _table_trained(rows: pd.DataFrame) -> Iterator[Block]:
-    largest = rows.minibatch.max()
+    largest, least = rows.minibatch.max(), _least(rows)
     for block in ("phi", "theta"):
         mine = rows[rows.block == block]
         unit = {
             row.n_seen: row.variance
-            for row in mine[(mine.estimator == "B") & (mine.draws == 1)].itertuples()
+            for row in mine[(mine.estimator == "B") & (mine.draws == least)].itertuples()
             if row.minibatch == largest
         }
         body = []
@@ -226,8 +227,8 @@ def _table_trained(rows: pd.DataFrame) -> Iterator[Block]:
         yield Heading(f"Along AEVB's training: the gradient by {block}, minibatches of {largest:.0f}")
         yield Table(["estimator", "L", *(word for head in heads for word in head), "ms"], body)
     yield Paragraph(
-        "Variance: in units of that of B with one draw, at the same number of training points seen. Over z: the share "
-        "of it that is over draws of z, the rest being over minibatches. x L: the variance at equal decoder "
+        f"Variance: in units of that of B with L = {least:.0f}, at the same number of training points seen. Over z: "
+        "the share of it that is over draws of z, the rest being over minibatches. x L: the variance at equal decoder "
         "evaluations. t: bias along B's mean gradient, in standard errors. ms: a gradient, in a loop of its own. "
         "From the same draws theta's gradient is the same by all of them."
     )
@@ -235,12 +236,16 @@ def _table_trained(rows: pd.DataFrame) -> Iterator[Block]:
     for (stage, block), part in rows[(rows.estimator == "B") & rows.block.isin(["phi", "theta"])].groupby(
         ["n_seen", "block"]
     ):
-        shares = [part[(part.draws == 1) & (part.minibatch == size)].iloc[0] for size in sizes]
+        shares = [part[(part.draws == least) & (part.minibatch == size)].iloc[0] for size in sizes]
         body.append(
             [f"{stage:,.0f}", str(block), *(f"{one.noise_share:.0%} ± {one.noise_share_stderr:.0%}" for one in shares)]
         )
     head = ["points seen", "gradient by", *(f"M = {size:.0f}" for size in sizes)]
-    yield Table(head, body, caption="The share of B's variance with one draw that is over draws of z")
+    yield Table(head, body, caption=f"The share of B's variance with L = {least:.0f} that is over draws of z")
+
+
+def _least(rows: pd.DataFrame) -> float:
+    return float(rows[rows.estimator == "B"].draws.min())
 
 
 def _sizes(rows: pd.DataFrame) -> list[float]:
@@ -285,11 +290,18 @@ def _ends(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 
 
 def _found_estimators(rows: pd.DataFrame) -> list[str]:
-    told = _ends(rows, ["estimator", "particles"]).sort_values("mean", ascending=False)
-    each = ", ".join(
-        f"{name} with L = {count:g} {one['mean']:.2f} ± {one['error']:.2f}" for (name, count), one in told.iterrows()
-    )
-    return [f"Trained by each for {rows.n_seen.max():,.0f} points, the bound on test: {each}."]
+    """Say who leads with one draw, and what the score function reaches without a baseline and with one."""
+    told, points = _ends(rows, ["estimator", "particles"]), f"{rows.n_seen.max():,.0f}"
+    one = told.xs(1, level="particles").sort_values("mean", ascending=False)
+    said = [f"Trained by {one.index[0]} with L = 1 the bound on test is {_ended(one.iloc[0])} after {points} points."]
+    for name, count in (("B", 1), ("score", 1), ("score_loo", 2)):
+        if (name, count) in told.index and name != one.index[0]:
+            said.append(f"Trained by {name} with L = {count} it is {_ended(told.loc[(name, count)])}.")
+    return said
+
+
+def _ended(one: Any) -> str:
+    return f"{one['mean']:.2f} ± {one['error']:.2f}" if np.isfinite(one["mean"]) else "not finite"
 
 
 def _table_estimators(rows: pd.DataFrame) -> Iterator[Block]:
@@ -298,10 +310,10 @@ def _table_estimators(rows: pd.DataFrame) -> Iterator[Block]:
 
 
 def _found_optimizers(rows: pd.DataFrame) -> list[str]:
-    best = _best(rows)
-    each = ", ".join(f"{name} at {size:g} {one['mean']:.2f} ± {one['error']:.2f}" for name, (size, one) in best.items())
+    points = f"{rows.n_seen.max():,.0f}"
     return [
-        f"Each optimiser at the best of its step sizes, bound on test after {rows.n_seen.max():,.0f} points: {each}."
+        f"By {name} at {size:g}, the best of its step sizes, the bound on test is {_ended(one)} after {points} points."
+        for name, (size, one) in _best(rows).items()
     ]
 
 
@@ -314,7 +326,7 @@ def _table_of_ends(rows: pd.DataFrame, by: list[str], head: list[str]) -> Table:
     seeds = rows.seed.nunique()
     body = []
     for key, one in _ends(rows, by).sort_values("mean", ascending=False).iterrows():
-        value = f"{one['mean']:.2f} ± {one.error:.2f}" if np.isfinite(one["mean"]) else "diverged"
+        value = _ended(one) if np.isfinite(one["mean"]) else "diverged"
         body.append(
             [
                 *(f"{part:g}" if isinstance(part, float) else str(part) for part in key),
