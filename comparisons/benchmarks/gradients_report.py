@@ -45,10 +45,14 @@ def report(out: Path) -> str:
 
 
 def blocks(rows: pd.DataFrame) -> list[Block]:
-    """Return the findings in sentences, then a table for each part."""
+    """Return what to know first, a sentence each, then for each part its tables and what else they say."""
     parts = {name: rows[rows.part == name] for name in TABLES if (rows.part == name).any()}
-    found = [one for name, part in parts.items() for one in FINDINGS[name](part)]
-    return [Items(found, lined=True), *(block for name, part in parts.items() for block in TABLES[name](part))]
+    found = {name: FINDINGS[name](part) for name, part in parts.items()}
+    told: list[Block] = [Items([one for name in parts for one in found[name][FIRST[name]]], lined=True)]
+    for name, part in parts.items():
+        rest = [one for one in found[name] if one not in found[name][FIRST[name]]]
+        told += [*TABLES[name](part), *([Items(rest, lined=True)] if rest else [])]
+    return told
 
 
 def figures(rows: pd.DataFrame) -> dict[str, str]:
@@ -313,7 +317,7 @@ def _found_optimizers(rows: pd.DataFrame) -> list[str]:
     points = f"{rows.n_seen.max():,.0f}"
     return [
         f"By {name} at {size:g}, the best of its step sizes, the bound on test is {_ended(one)} after {points} points."
-        for name, (size, one) in _best(rows).items()
+        for name, (size, one) in sorted(_best(rows).items(), key=lambda item: -item[1][1]["mean"])
     ]
 
 
@@ -379,6 +383,13 @@ def _draw_training(picture: Any, by_estimator: pd.DataFrame, by_optimizer: pd.Da
     axes[0].set_ylabel("bound on test [nats per datapoint]")
 
 
+FIRST = {  # of the findings of each part those to be known first; of training's its last stage
+    "exact": slice(1),
+    "closed": slice(1),
+    "trained": slice(-4, None),
+    "estimators": slice(2),
+    "optimizers": slice(1),
+}
 FINDINGS = {
     "exact": _found_exact,
     "closed": _found_closed,
