@@ -36,7 +36,7 @@ SMALL = {
     "comparisons.bounds": "--samples 1000 --n-hidden 5 --engine pyro --eval-points 2 --elbo-draws 2 --prior-draws 1000",
     "comparisons.posteriors": "--samples 200 --n-hidden 5 --engine pyro --eval-points 2",
     "comparisons.closed_form": "--engine pyro --steps 10 --monte-carlo-steps 10 --fit-steps 10 --repeats 2",
-    "comparisons.gradient_variance": "--parts exact trained --engine pyro --n-latent 2 --n-hidden 3 --n-train 100 "
+    "comparisons.gradient_variance": "--parts exact trained --engine pyro --n-hidden 3 --n-train 100 "
     "--stages 0 --draws 1 --minibatches 2 --repeats 20",
     "comparisons.status": "",
     "comparisons.export": "",
