@@ -11,10 +11,11 @@ from typing import Any
 import inference
 from comparisons import cli
 from comparisons.benchmarks import gradients_closed, gradients_exact, gradients_trained
-from comparisons.benchmarks.gradients_trained import OF_THE_BOUND
+from comparisons.benchmarks.gradients_trained import OF_THE_BOUND, POINTS
 from comparisons.cli.flags import FITTED, RUN
 from comparisons.cli.parts import model_setting
-from comparisons.data import DATA, load, take
+from comparisons.data import DATA, card_of, load, take
+from comparisons.errors import FlagError
 from comparisons.reporting.folder import where
 from comparisons.runner import store
 from comparisons.runner.experiment import Experiment
@@ -135,6 +136,12 @@ def measure(plan: Plan, out: Path, data_dir: Path | None) -> int:
     store.prepare(out)
     for samples in {*plan.stages, plan.samples} - {0}:  # what is wrong with one is said before anything is measured
         plan.experiment(samples=samples)
+    there = min(plan.n_train, card_of(plan.data).n_train, POINTS)
+    if "trained" in plan.parts and max(plan.minibatches) > there:
+        raise FlagError(
+            f"minibatches {max(plan.minibatches)} exceeds the {there} training points that they are drawn from; lower "
+            "--minibatches"
+        )
     for part in dict.fromkeys(plan.parts):
         print(f"{part} ...", file=sys.stderr, flush=True)
         began = time.perf_counter()

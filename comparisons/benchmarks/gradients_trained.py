@@ -47,7 +47,7 @@ def rows(
             else join(**dict(zip(("theta", "phi"), model.init(seed), strict=True)))
         )
         blocks = ["theta", "phi", *params]
-        for size in (size for size in sizes if size <= len(x)):
+        for size in sizes:
             truth = moments(engine, model, REFERENCE, max(draws), params, x, size, REFERENCES * repeats, seed + 1)
             for name in OF_THE_BOUND:
                 for count in (count for count in draws if count >= ESTIMATORS[name].least):

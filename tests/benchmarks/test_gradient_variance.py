@@ -172,4 +172,10 @@ def test_a_model_that_does_not_fit_is_refused_before_anything_is_measured(
 
     with pytest.raises(UserError, match=r"vae_poisson.*cannot score"):
         main(["--model", "vae_poisson", "--data", "synthetic", "--parts", "trained", "--out", str(tmp_path)])
+    for flags, words in (
+        (["--n-train", "100", "--minibatches", "10", "101"], "minibatches 101 exceeds the 100 training points"),
+        (["--stages", "0", "50"], "samples 50 is below the minibatch of 100"),
+    ):
+        with pytest.raises(UserError, match=words):
+            main([*flags, "--out", str(tmp_path)])
     assert not (tmp_path / "rows.csv").exists()
