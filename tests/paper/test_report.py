@@ -126,7 +126,7 @@ NAMED = {  # a column of each comparison's rows in which somebody's words may st
     "calibration": "settings",
     "inference_gap": "backend",
     "bounds": "covariance",
-    "gradient_variance": "estimator",
+    "gradient_variance": "cost",
     "posteriors": "backend",
     "closed_form": "data",
     "guide_families": "title",
