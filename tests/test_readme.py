@@ -37,7 +37,7 @@ SMALL = {
     "comparisons.posteriors": "--samples 200 --n-hidden 5 --engine pyro --eval-points 2",
     "comparisons.closed_form": "--engine pyro --steps 10 --monte-carlo-steps 10 --fit-steps 10 --repeats 2",
     "comparisons.gradient_variance": "--parts exact trained --engine pyro --n-hidden 3 --n-train 100 "
-    "--stages 0 --draws 1 --minibatches 2 --repeats 20",
+    "--stages 0 --particles 1 --minibatches 2 --repeats 20",
     "comparisons.status": "",
     "comparisons.export": "",
     "comparisons.paper.judge_again": "",

@@ -46,7 +46,7 @@ def trained(plan: "Plan", out: Path, data_dir: Path | None) -> Iterator[Row]:
     """Yield variances on data, along AEVB's training."""
     data = load(plan.data, data_dir)
     data = take(data, min(plan.n_train, len(data.train)))
-    told = plan.stages, plan.draws, plan.minibatches, plan.repeats
+    told = plan.stages, plan.particles, plan.minibatches, plan.repeats
     return gradients_trained.rows(plan.experiment(seed=plan.seed), data, out / "fits", *told)
 
 
@@ -64,7 +64,9 @@ def optimizers(plan: "Plan", out: Path, data_dir: Path | None) -> Iterator[Row]:
 
 
 def _curves(plan: "Plan", grid: list[Row], out: Path, data_dir: Path | None) -> Iterator[Row]:
-    experiments = [plan.experiment(samples=plan.samples, seed=seed, **one) for one, seed in product(grid, plan.seeds)]
+    experiments = [
+        plan.experiment(samples=plan.samples, seed=seed, **one) for one, seed in product(grid, plan.fit_seeds)
+    ]
     request = Request("gradient_variance", experiments, out / "fits", data_dir, Running(workers=plan.workers))
     (looked,) = looked_at([request])
     run([looked], lambda rows, folder, mine: "")
@@ -105,13 +107,13 @@ class Plan(cli.Plan):
         low=0,
         high=10**10,
     )
-    draws: tuple[int, ...] = setting((1, 2, 5, 10), "part trained: L, draws of z [draws]", low=1, high=1000)
+    particles: tuple[int, ...] = setting((1, 2, 5, 10), "part trained: L, draws of z [draws]", low=1, high=1000)
     minibatches: tuple[int, ...] = setting((1, 10, 100), "part trained: M [datapoints]", low=1, high=1000)
     samples: int = setting(
         30_000, "parts estimators, optimizers: training points of each fit", low=1000, high=10**9, about=FITTED
     )
-    seeds: tuple[int, ...] = setting(
-        (0, 1, 2), "parts estimators, optimizers: seeds", low=0, high=2**31 - 1, about=FITTED, flag="--fit-seeds"
+    fit_seeds: tuple[int, ...] = setting(
+        (0, 1, 2), "parts estimators, optimizers: seeds", low=0, high=2**31 - 1, about=FITTED
     )
     workers: int = setting(
         1,

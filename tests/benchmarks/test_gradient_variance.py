@@ -150,7 +150,7 @@ def test_a_bias_is_seen(engine: Engine) -> None:
 
 def test_the_command_measures_what_it_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sizes = ["--n-latent", "2", "--n-hidden", "4", "--n-train", "200", "--repeats", "20", "--fit-seeds", "0", "1"]
-    trained = ["--stages", "0", "200", "--draws", "1", "2", "--minibatches", "2", "10", "--samples", "1000"]
+    trained = ["--stages", "0", "200", "--particles", "1", "2", "--minibatches", "2", "10", "--samples", "1000"]
     flags = [*sizes, *trained, "--counts", "2", "10", "20", "--engine", "pyro", "--out", str(tmp_path)]
     assert main(flags) == 0
     shown = capsys.readouterr().out

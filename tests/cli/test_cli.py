@@ -435,20 +435,22 @@ SAME = {
     "seeds": "seed", "latents": "n_latent", "backends": "backend", "points": "eval_points", "draws": "elbo_draws",
 }  # fmt: skip
 
+# Of the part grid a number, and of judge_again a folder; those of a chain, and not of a bound.
+OWN = {("speed", "cells"): "n_cells", ("restoration", "draws"): "chain_draws"}
+
 
 def test_one_meaning_has_one_name_in_every_command(parsers: dict[str, cli.Parser]) -> None:
     meanings: dict[str, set[str]] = {}
     names: dict[str, set[str]] = {}
     for command, parser in parsers.items():
         for action in parser._actions:
-            # Of the part grid it is a number, of judge_again a folder.
-            meaning = "n_cells" if (command, action.dest) == ("speed", "cells") else SAME.get(action.dest, action.dest)
+            meaning = OWN.get((command, action.dest), SAME.get(action.dest, action.dest))
             for name in action.option_strings:
                 meanings.setdefault(name, set()).add(meaning)
             if action.option_strings and action.help != argparse.SUPPRESS:
                 names.setdefault(meaning, set()).add(action.option_strings[-1])
     names["seed"].remove("--seeds")  # of a command that takes several; each takes the other's name too
-    assert {name for name, found in meanings.items() if len(found) > 1} <= {"--cells"}  # once a number, hidden now
+    assert {name for name, found in meanings.items() if len(found) > 1} <= {"--cells", "--draws"}  # of one hidden now
     assert {meaning: found for meaning, found in names.items() if len(found) > 1} == {}
 
 
