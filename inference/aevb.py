@@ -8,6 +8,8 @@ estimated from L reparameterised draws (equation 6, or 7 with the KL term in clo
 With a normal guide over theta it is the paper's full VB, algorithm 2 (see `theta`).
 """
 
+from functools import partial
+
 from inference import gradients
 from inference.amortized import amortized, amortized_posterior
 from inference.base import Array, Backend, Batch, Engine, Info, Key, Method, Params, Settings, State, arrays, join
@@ -26,7 +28,7 @@ def aevb(engine: Engine, model: Model, settings: Settings) -> Backend:
 
     if settings.estimator == "B":
         _hold_order(engine, model)
-    on_both = svi(engine, model, settings, lambda params, x: amortized(model, params, x))
+    on_both = svi(engine, model, settings, partial(amortized, model))
 
     def init(key: Key, theta: Params, phi: Params, x: Array, step_size: Array) -> State:
         return on_both.init(with_scales(engine, settings.theta, join(theta=theta, phi=phi)), step_size)

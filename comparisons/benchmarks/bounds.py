@@ -24,7 +24,7 @@ from comparisons.evidence.quadrature import QuadratureSettings, quadrature
 from comparisons.reporting.folder import where
 from comparisons.runner import store
 from comparisons.runner.experiment import FORM, Experiment, built
-from comparisons.runner.fits import Fit, stages
+from comparisons.runner.fits import stages
 from comparisons.runner.grid import started
 from inference.base import Engine, Key, setting
 from inference.latents import latents
@@ -74,7 +74,7 @@ def measure(plan: Plan, out: Path, data_dir: Path | None, report: Callable[[list
     store.write_json(out / "manifest.json", {**store.environment(), "plan": asdict(plan)})
     rows: list[Row] = []
     for n_seen, fit in stages(experiment, data, out):
-        target = judged(fit, fit.points(data, "test", plan.eval_points)[0])
+        target = fit.target(fit.points(data, "test", plan.eval_points)[0])
         key = fit.engine.fold_in(fit.engine.key(plan.seed), n_seen)
         rows += [{"part": "identity", "n_seen": n_seen, **row} for row in identity(target, key, plan.elbo_draws)]
         print(f"{n_seen} points seen", file=sys.stderr)
@@ -108,11 +108,6 @@ def hold_plane(experiment: Experiment, n_x: int) -> None:
             f"model {str(experiment.model)!r} has {size} latent coordinates at n_latent 2, and a plane has 2; choose "
             "another --model"
         )
-
-
-def judged(fit: Fit, x: Any) -> Target:
-    """Return a fit's problem for rows x, with its q."""
-    return Target(fit.engine, fit.model, fit.theta, x, fit.posterior(x))
 
 
 def identity(target: Target, key: Key, draws: int) -> Iterator[Row]:

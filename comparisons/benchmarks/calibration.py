@@ -261,4 +261,4 @@ def target_of(fit: Fit, data: Data | None, split: str, count: int) -> Target:
     """Return the first datapoints of a split under a fit, with its q."""
     assert data is not None
     x, indices = fit.points(take(data, fit.experiment.n_train), split, count)
-    return Target(fit.engine, fit.model, fit.theta, x, fit.posterior(x, indices))
+    return fit.target(x, indices)

@@ -12,7 +12,6 @@ from comparisons.benchmarks.templates import filled, with_error
 from comparisons.cli import parts
 from comparisons.cli.flags import FITTED, JUDGED
 from comparisons.data import DATA, GREY, Data, load, take
-from comparisons.evidence.base import Target
 from comparisons.evidence.elbo import elbo
 from comparisons.evidence.judge import JudgeSettings, automatic, estimate
 from comparisons.reporting import markdown
@@ -103,7 +102,7 @@ def judged(plan: Plan, family: str, seed: int, data: Data, out: Path) -> Row:
     """Return the bound of a family's fit and log p(x) under its theta, on the first test points, with their errors."""
     fit = fitted(experiment(plan, family, seed, len(data.train)), data, out)
     x, _ = fit.points(data, "test", plan.eval_points)
-    target = Target(fit.engine, fit.model, fit.theta, x, fit.posterior(x))
+    target = fit.target(x)
     evidence = automatic(target.facts, JudgeSettings())
     truth = estimate(evidence, target, JudgeSettings(), seed)
     card = FAMILIES[family]

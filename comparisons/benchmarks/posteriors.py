@@ -88,7 +88,7 @@ def compare(plan: Plan, out: Path, data_dir: Path | None) -> int:
     for experiment in experiments:
         fit = fitted(experiment, data, out)
         x, _ = fit.points(data, "test", plan.eval_points)
-        target = Target(fit.engine, fit.model, fit.theta, x, fit.posterior(x))
+        target = fit.target(x)
         plane, off = planes.of_both(target)
         draws = posterior_draws(target, fit.engine.fold_in(fit.engine.key(plan.seed), 1), None, CHAINS, MOVES)
         z = draws.z.reshape(-1, *draws.z.shape[2:])

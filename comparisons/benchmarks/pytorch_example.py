@@ -12,7 +12,6 @@ import numpy as np
 import inference
 from comparisons.benchmarks.peers import torch_example
 from comparisons.data import Data
-from comparisons.evidence.base import Target
 from comparisons.evidence.judge import JudgeSettings, estimate
 from comparisons.reporting import markdown
 from comparisons.reporting.blocks import Block, Paragraph, Table
@@ -70,7 +69,7 @@ def likelihoods(cells: list[Cell], data: Data, out: Path) -> Iterator[Row]:
     for cell in cells:
         fit, e = restored(cell, store.load_state(out, cell.name)), cell.experiment
         x, _ = fit.points(data, "test", POINTS)
-        target = Target(fit.engine, fit.model, fit.theta, x, fit.posterior(x))
+        target = fit.target(x)
         found = estimate("importance", target, settings, e.seed)
         value, error = found.mean()
         told = {"by": e.engine, "seed": e.seed, "cell": cell.name, "flagged": found.flagged}

@@ -10,6 +10,7 @@ import numpy as np
 import inference
 from comparisons.data import Data
 from comparisons.errors import NumericsError
+from comparisons.evidence.base import Target
 from comparisons.evidence.judge import ESTIMATORS
 from comparisons.runner import store
 from comparisons.runner.cell import Cell, on, placed
@@ -50,6 +51,10 @@ class Fit(NamedTuple):
         if self.backend.posterior is None:
             return None
         return self.backend.posterior(self.engine.key(self.experiment.seed), self.state, x, indices)
+
+    def target(self, x: Array, indices: Array | None = None) -> Target:
+        """Return the problem that the fit is judged on: rows x [n, n_x] under its theta, with its q of them."""
+        return Target(self.engine, self.model, self.theta, x, self.posterior(x, indices))
 
     def points(self, data: Data, split: str, count: int) -> tuple[Array, Array | None]:
         """Return the first points of a split, as a comparison judges them, and their indices in the training set."""

@@ -211,10 +211,8 @@ def choose_step_size(
 
     Goes on where `standing` was left. Raises DivergedError where every candidate diverges.
     """
-    last, sizes = (
-        max(1, min(trainer.cell.experiment.pilot_steps, trainer.cell.last)),
-        trainer.cell.experiment.step_sizes,
-    )
+    e, sizes = trainer.cell.experiment, trainer.cell.experiment.step_sizes
+    last = max(1, min(e.pilot_steps, trainer.cell.last))
     while len(standing.scores) < len(sizes):
         candidate = sizes[len(standing.scores)]
         if not standing.trying:
