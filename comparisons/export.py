@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from comparisons import cli
+from comparisons.disk import writing
 from comparisons.errors import FlagError, unknown
 from comparisons.runner import baselines, published, store
 
@@ -41,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
             names = ", ".join(sorted(path.name for path in (folder / "cells").iterdir())[:3])
             raise FlagError(f"a fit is of one cell; name a folder in {flags.folder}/cells, such as {names}")
         file = placed(flags.out or f"{folder.name}{ENDINGS[flags.to]}", flags.to)
-        store.write(file, published.packed(*published.fit(folder), flags.to))
+        writing.write(file, published.packed(*published.fit(folder), flags.to))
         print(f"written: {file}", *map("\n".join, published.lines(file, flags.to)), sep="\n\n")
         return 0
     from comparisons.reporting import export, outcomes  # and with them pandas
@@ -52,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     named = outcomes.explained(rows, out) if flags.to == "markdown" else rows
     content = export.table(named, baselines.read(out), flags.table, flags.to)
     if path:
-        store.write(path, content)
+        writing.write(path, content)
         print(f"written: {path}")
     elif flags.to == "parquet":
         raise FlagError("parquet is for programs, not for a screen; name a file with --out")

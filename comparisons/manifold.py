@@ -18,9 +18,9 @@ from comparisons import cli
 from comparisons.cli import parts
 from comparisons.cli.flags import FITTED
 from comparisons.data import load
+from comparisons.disk import writing
 from comparisons.paper import pictures
 from comparisons.reporting.folder import where
-from comparisons.runner import store
 from inference.base import setting
 
 SETS = ("mnist", "frey")
@@ -43,7 +43,7 @@ class Plan(cli.Plan):
 def main(arguments: list[str] | None = None) -> int:
     """Fit, decode, write a PNG for each data set and table.md; return 0. Raises UserError."""
     plan, out, data_dir = cli.parse_plan("manifold", __doc__ or "", Plan, arguments)
-    store.prepare(out)
+    writing.prepare(out)
     for name in dict.fromkeys(plan.data):
         data = load(name, data_dir)
         experiment = pictures.experiment(plan, name, 2, getattr(plan, f"{name}_hidden"))
@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
         title = f"The 2-dimensional latent manifold of {TITLES[name]}"
         pictures.keep(out, name, title, pixels, latents, fit, data)
-        store.write(out / "table.md", pictures.table("Learned manifolds", pictures.read(out)))
+        writing.write(out / "table.md", pictures.table("Learned manifolds", pictures.read(out)))
     print(where(out))
     return 0
 

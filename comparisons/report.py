@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from comparisons import cli
+from comparisons.disk import writing
 from comparisons.errors import FlagError
-from comparisons.runner import store
 
 if TYPE_CHECKING:
     from comparisons.paper.report import Comparison, Part
@@ -121,12 +121,12 @@ def main(arguments: list[str] | None = None) -> int:
     if flags.readme is not None:
         readmes = readme.read(flags.readme, readme.parts(there.rows, there.claims, there.known["figure3"]))
     for path, one in drawn.items():
-        store.write(path, one.content)
+        writing.write(path, one.content)
     for path in {*(out / "figures").glob("*.svg")} - drawn.keys():  # of rows that are there no longer
         path.unlink()
-    store.write(out / "verdicts.csv", verdicts.to_csv(there.verdicts))
-    store.write(out / "index.html", page(built, parts, there))
-    store.write(out / "README.md", index(built, parts, there))
+    writing.write(out / "verdicts.csv", verdicts.to_csv(there.verdicts))
+    writing.write(out / "index.html", page(built, parts, there))
+    writing.write(out / "README.md", index(built, parts, there))
     if flags.readme is not None:
         readme.write(flags.readme, readmes)
     print(f"written: {out / 'index.html'}")

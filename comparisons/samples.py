@@ -17,9 +17,9 @@ from comparisons import cli
 from comparisons.cli import parts
 from comparisons.cli.flags import FITTED
 from comparisons.data import load
+from comparisons.disk import writing
 from comparisons.paper import pictures
 from comparisons.reporting.folder import where
-from comparisons.runner import store
 from inference.base import setting
 
 
@@ -46,7 +46,7 @@ class Plan(cli.Plan):
 def main(arguments: list[str] | None = None) -> int:
     """Fit, draw, write a PNG for each number of latent variables and table.md; return 0. Raises UserError."""
     plan, out, data_dir = cli.parse_plan("samples", __doc__ or "", Plan, arguments)
-    store.prepare(out)
+    writing.prepare(out)
     data = load(plan.data, data_dir)
     for k in dict.fromkeys(plan.latents):
         experiment = pictures.experiment(plan, plan.data, k, plan.n_hidden)
@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
         latents = f"{plan.grid**2} draws of z from the prior N(0, I), by NumPy from the seeds {plan.seed} and {k}"
         title = f"Random samples, {k} latent variables"
         pictures.keep(out, f"{plan.data}-{k}", title, pixels, latents, fit, data)
-        store.write(out / "table.md", pictures.table("Random samples", pictures.read(out)))
+        writing.write(out / "table.md", pictures.table("Random samples", pictures.read(out)))
     print(where(out))
     return 0
 

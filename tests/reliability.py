@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from comparisons.disk import writing
 from comparisons.reporting import markdown, reliability
 from comparisons.runner import store
 
@@ -29,11 +30,11 @@ def write(folder: Path, seen: list[Case], flags: str) -> None:
             known = list(csv.DictReader(file))
     again = {row["injection"] for row in rows}
     rows = [*(row for row in known if row["injection"] not in again), *rows]
-    store.write_rows(path, rows)
+    writing.write_rows(path, rows)
     table = reliability.blocks(pd.read_csv(path))
-    store.write(folder / "table.md", markdown.printed(table, reliability.TITLE))
+    writing.write(folder / "table.md", markdown.printed(table, reliability.TITLE))
     command = f"TORTURE={os.environ.get('TORTURE', 0)} python -m pytest {flags}"  # of the rows of this commit
-    store.write_json(folder / "manifest.json", {**store.environment(), "command": command})
+    writing.write_json(folder / "manifest.json", {**store.environment(), "command": command})
 
 
 def observed(seen: list[Case]) -> list[dict[str, Any]]:

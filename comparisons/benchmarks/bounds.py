@@ -15,6 +15,7 @@ from comparisons.benchmarks.planes import Plane, divergence
 from comparisons.cli import parts
 from comparisons.cli.flags import FITTED, JUDGED
 from comparisons.data import DATA, find, load
+from comparisons.disk import writing
 from comparisons.errors import UnfitError
 from comparisons.evidence.base import Target
 from comparisons.evidence.elbo import elbo
@@ -67,11 +68,11 @@ class Plan(cli.Plan):
 
 def measure(plan: Plan, out: Path, data_dir: Path | None, report: Callable[[list[Row], Plane, Path], str]) -> int:
     """Fit, measure, write rows.csv and what the `report` of them is, and print that; return 0. Raises UserError."""
-    store.prepare(out)
+    writing.prepare(out)
     experiment = planned(plan)
     data = load(experiment.data, data_dir)
     hold_plane(experiment, data.train.shape[1])
-    store.write_json(out / "manifest.json", {**store.environment(), "plan": asdict(plan)})
+    writing.write_json(out / "manifest.json", {**store.environment(), "plan": asdict(plan)})
     rows: list[Row] = []
     for n_seen, fit in stages(experiment, data, out):
         target = fit.target(fit.points(data, "test", plan.eval_points)[0])
@@ -81,7 +82,7 @@ def measure(plan: Plan, out: Path, data_dir: Path | None, report: Callable[[list
     rows += [{"part": "draws", **row} for row in by_draws(target, key, plan.prior_draws)]
     plane = two_modes(fit.engine)
     rows += [{"part": "fits", **row} for row in fits(plane, plan.seed)]
-    store.write_rows(out / "rows.csv", rows)
+    writing.write_rows(out / "rows.csv", rows)
     print(report(rows, plane, out))
     print(where(out))
     return 0

@@ -8,9 +8,9 @@ import numpy as np
 from comparisons.benchmarks.bounds import NEEDED, STARTS, X_TWO_MODES, Normal, Row
 from comparisons.benchmarks.planes import Plane
 from comparisons.benchmarks.templates import filled, with_error
+from comparisons.disk import writing
 from comparisons.reporting import markdown
 from comparisons.reporting.blocks import Block, Items, Paragraph, Table
-from comparisons.runner import store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,9 +59,9 @@ def report(rows: list[Row], plane: Plane, out: Path) -> str:
     import pandas as pd
 
     frame = pd.DataFrame(rows)
-    store.write(out / "figure.svg", figure(frame, plane))
+    writing.write(out / "figure.svg", figure(frame, plane))
     table = markdown.printed(blocks(frame), TITLE)
-    store.write(out / "table.md", table)
+    writing.write(out / "table.md", table)
     return table
 
 

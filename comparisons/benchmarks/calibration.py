@@ -13,6 +13,7 @@ from comparisons.benchmarks.pieces import Piece, Plan, Row, kept, run
 from comparisons.benchmarks.scoring import DEFAULTS, SWEEP, Judged, estimated, measured, named, scored, sweep, tried
 from comparisons.benchmarks.truths import TIGHT, best_known, linear_gaussian, tightest
 from comparisons.data import Data, load, take
+from comparisons.disk import writing
 from comparisons.errors import FlagError
 from comparisons.evidence.annealed import AnnealedSettings, bidirectional, simulate
 from comparisons.evidence.appendix_d import AppendixDSettings, appendix_d_kept
@@ -21,7 +22,6 @@ from comparisons.evidence.draws import Chains
 from comparisons.evidence.elbo import elbo
 from comparisons.evidence.importance import sandwich
 from comparisons.reporting.folder import where
-from comparisons.runner import store
 from comparisons.runner.experiment import Experiment
 from comparisons.runner.fits import Fit, earlier, fitted, followed
 from inference.base import Engine, Params
@@ -50,7 +50,7 @@ NARROW = -12.0  # log variance of a Gaussian decoder whose posteriors are a thou
 
 def calibrate(plan: Plan, out: Path, data_dir: Path | None) -> int:
     """Run what has not been run, write rows.csv, table.md and figure.svg; return 0. Raises UserError."""
-    store.prepare(out)
+    writing.prepare(out)
     data = load("mnist", data_dir) if set(plan.parts) - WITHOUT_MNIST else None
     engine = inference.engine(plan.engine, "cpu", plan.threads)
     for part in plan.parts:
@@ -70,9 +70,9 @@ def report(out: Path) -> None:
     from comparisons.reporting import markdown
 
     rows = pd.concat([pd.read_csv(path) for path in kept(out)], ignore_index=True)
-    store.write_rows(out / "rows.csv", rows)
-    store.write(out / "table.md", markdown.printed(calibration_report.blocks(rows), calibration_report.TITLE))
-    store.write(out / "figure.svg", calibration_report.error_against_cost(rows))
+    writing.write_rows(out / "rows.csv", rows)
+    writing.write(out / "table.md", markdown.printed(calibration_report.blocks(rows), calibration_report.TITLE))
+    writing.write(out / "figure.svg", calibration_report.error_against_cost(rows))
 
 
 # The parts: each yields its pieces

@@ -15,6 +15,7 @@ from comparisons.benchmarks.traits import infers
 from comparisons.cli import parts
 from comparisons.cli.flags import FITTED, JUDGED
 from comparisons.data import DATA, labels, load
+from comparisons.disk import writing
 from comparisons.errors import FlagError, NumericsError, UnfitError
 from comparisons.reporting import markdown
 from comparisons.reporting.blocks import Block, Items, Paragraph, Table
@@ -85,10 +86,10 @@ def embed(plan: Plan, out: Path, data_dir: Path | None) -> int:
     """Fit, embed, classify; write rows.csv, table.md and figure.svg; return 0. Raises UserError."""
     import pandas as pd
 
-    store.prepare(out)
+    writing.prepare(out)
     experiments = planned(plan)
     data, classes = load(plan.data, data_dir), labels(plan.data, data_dir)
-    store.write_json(out / "manifest.json", {**store.environment(), "plan": asdict(plan)})
+    writing.write_json(out / "manifest.json", {**store.environment(), "plan": asdict(plan)})
     x = data.train[: plan.pool], data.test[: plan.points]
     y = classes[0][: plan.pool], classes[1][: plan.points]
     told = {"data": plan.data, "n_test": len(y[1]), "pool": len(y[0]), "samples": plan.samples}
@@ -102,11 +103,11 @@ def embed(plan: Plan, out: Path, data_dir: Path | None) -> int:
             maps[experiment.backend] = z[1]
         of = {**told, "backend": experiment.backend, "dimensions": z[1].shape[1]}
         rows += _rows(of, classified(plan, z, y), pixels)
-        store.write_rows(out / "rows.csv", rows)
+        writing.write_rows(out / "rows.csv", rows)
     frame = pd.DataFrame(rows)
-    store.write(out / "figure.svg", figure(frame, maps, y[1]))
+    writing.write(out / "figure.svg", figure(frame, maps, y[1]))
     table = markdown.printed(blocks(frame), TITLE)
-    store.write(out / "table.md", table)
+    writing.write(out / "table.md", table)
     print(table)
     print(where(out))
     return 0

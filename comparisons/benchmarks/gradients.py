@@ -15,6 +15,7 @@ from comparisons.benchmarks.gradients_trained import OF_THE_BOUND, POINTS
 from comparisons.cli.flags import FITTED, RUN
 from comparisons.cli.parts import model_setting
 from comparisons.data import DATA, card_of, load, take
+from comparisons.disk import writing
 from comparisons.errors import FlagError
 from comparisons.reporting.folder import where
 from comparisons.runner import store
@@ -135,7 +136,7 @@ def measure(plan: Plan, out: Path, data_dir: Path | None) -> int:
 
     Raises UserError.
     """
-    store.prepare(out)
+    writing.prepare(out)
     for samples in {*plan.stages, plan.samples} - {0}:  # what is wrong with one is said before anything is measured
         plan.experiment(samples=samples)
     there = min(plan.n_train, card_of(plan.data).n_train, POINTS)
@@ -149,8 +150,8 @@ def measure(plan: Plan, out: Path, data_dir: Path | None) -> int:
         began = time.perf_counter()
         rows = [{"part": part, **row} for row in MEASURE[part](plan, out, data_dir)]
         told = {"plan": asdict(plan), "seconds": round(time.perf_counter() - began)}
-        store.write_rows(out / "parts" / f"{part}.csv", rows)
-        store.write_json(out / "parts" / f"{part}.json", {**store.environment(), **told})
+        writing.write_rows(out / "parts" / f"{part}.csv", rows)
+        writing.write_json(out / "parts" / f"{part}.json", {**store.environment(), **told})
     from comparisons.benchmarks import gradients_report
 
     print(gradients_report.report(out))

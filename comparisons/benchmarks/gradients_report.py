@@ -9,10 +9,10 @@ import pandas as pd
 
 from comparisons.benchmarks.gradients_closed import EXPECTED
 from comparisons.benchmarks.gradients_exact import PARAMETERS, ROUTES
+from comparisons.disk import writing
 from comparisons.reporting import drawing, markdown
 from comparisons.reporting.blocks import Block, Heading, Items, Paragraph, Table
 from comparisons.reporting.drawing import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
-from comparisons.runner import store
 
 TITLE = "How noisy the gradients are"
 ABOUT = "The variance of each estimator of the bound's gradient, what it costs, and what it does to training."
@@ -36,11 +36,11 @@ def report(out: Path) -> str:
     """Write rows.csv, table.md and a figure a part from the parts in a folder; return the table."""
     places = sorted((out / "parts").glob("*.csv"), key=lambda path: [*TABLES].index(path.stem))
     rows = pd.concat([pd.read_csv(path) for path in places], ignore_index=True)
-    store.write(out / "rows.csv", rows.to_csv(index=False, lineterminator="\n"))
+    writing.write(out / "rows.csv", rows.to_csv(index=False, lineterminator="\n"))
     for name, drawn in figures(rows).items():
-        store.write(out / f"{name}.svg", drawn)
+        writing.write(out / f"{name}.svg", drawn)
     table = markdown.printed(blocks(rows), TITLE)
-    store.write(out / "table.md", table)
+    writing.write(out / "table.md", table)
     return table
 
 

@@ -12,6 +12,7 @@ from comparisons.benchmarks.templates import filled, with_error
 from comparisons.cli import parts
 from comparisons.cli.flags import FITTED, JUDGED
 from comparisons.data import DATA, GREY, Data, load, take
+from comparisons.disk import writing
 from comparisons.evidence.elbo import elbo
 from comparisons.evidence.judge import JudgeSettings, automatic, estimate
 from comparisons.reporting import markdown
@@ -68,25 +69,25 @@ class Plan(cli.Plan):
 
 def compare(plan: Plan, out: Path, data_dir: Path | None) -> int:
     """Fit with each family, judge, write rows.csv, table.md and figure.svg; return 0. Raises UserError."""
-    store.prepare(out)
+    writing.prepare(out)
     data = load(plan.data, data_dir)
     data = take(data, min(plan.n_train, len(data.train)))
     chosen = plan.families or tuple(suited(plan.prior_family))
     for family in chosen:  # what one of them refuses is said before any is fitted
         built(experiment(plan, family, plan.seed, len(data.train)), data.train.shape[1])
-    store.write_json(out / "manifest.json", {**store.environment(), "plan": asdict(plan)})
+    writing.write_json(out / "manifest.json", {**store.environment(), "plan": asdict(plan)})
     rows: list[Row] = []
     for seed in range(plan.seed, plan.seed + plan.runs):
         for family in chosen:
             rows.append(row := judged(plan, family, seed, data, out))
             print(f"{family}, seed {seed}: bound {row['elbo']:.2f}, log p(x) {row['log_px']:.2f}", file=sys.stderr)
-            store.write_rows(out / "rows.csv", rows)
+            writing.write_rows(out / "rows.csv", rows)
     import pandas as pd
 
     frame = pd.DataFrame(rows)
     table = markdown.printed(blocks(frame), TITLE)
-    store.write(out / "table.md", table)
-    store.write(out / "figure.svg", figure(frame))
+    writing.write(out / "table.md", table)
+    writing.write(out / "figure.svg", figure(frame))
     print(table)
     print(where(out))
     return 0

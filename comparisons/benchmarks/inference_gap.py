@@ -16,6 +16,7 @@ from comparisons.benchmarks.traits import recognises
 from comparisons.cli import parts
 from comparisons.cli.flags import FITTED, JUDGED
 from comparisons.data import GREY, Data, load, take
+from comparisons.disk import writing
 from comparisons.errors import FlagError
 from comparisons.evidence.base import Estimate, Target
 from comparisons.evidence.elbo import elbo
@@ -99,12 +100,12 @@ class Plan(cli.Plan):
 
 def take_apart(plan: Plan, out: Path, data_dir: Path | None) -> int:
     """Fit, take apart, write rows.csv and table.md; return 0. Raises UserError."""
-    store.prepare(out)
+    writing.prepare(out)
     backends = amortized(plan)
     data = load(plan.data, data_dir)
     n_train = min(plan.n_train, len(data.train))
     data = take(data, n_train)
-    store.write_json(out / "manifest.json", {**store.environment(), "plan": asdict(plan)})
+    writing.write_json(out / "manifest.json", {**store.environment(), "plan": asdict(plan)})
     settings: dict[str, Any] = {"n_train": n_train, **{name: getattr(plan, name) for name in OF_FITS}}
     rows: list[Row] = []
     for k, backend in product(plan.latents, backends):
@@ -112,11 +113,11 @@ def take_apart(plan: Plan, out: Path, data_dir: Path | None) -> int:
         for row in gaps(plan, fit, data):
             rows.append(row)
             print(_line(row), file=sys.stderr)
-            store.write_rows(out / "rows.csv", rows)
+            writing.write_rows(out / "rows.csv", rows)
     import pandas as pd
 
     table = markdown.printed(blocks(pd.DataFrame(rows)), TITLE)
-    store.write(out / "table.md", table)
+    writing.write(out / "table.md", table)
     print(table)
     print(where(out))
     return 0

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from comparisons import cli
 from comparisons.cli.flags import FITTED, JUDGED, RUN
+from comparisons.disk import reading, writing
 from comparisons.evidence.judge import ESTIMATORS
 from comparisons.runner import store
 from comparisons.runner.experiment import NUMBERS_VERSION
@@ -66,15 +67,15 @@ def run(piece: Piece, plan: Plan, out: Path) -> None:
     versions = {"numbers_version": NUMBERS_VERSION, "judge_version": max(card.version for card in ESTIMATORS.values())}
     identity = {**{name: getattr(plan, name) for name in piece.reads}, **versions}
     path = out / "parts" / f"{piece.file}.json"
-    if store.made_with(path, identity):
+    if reading.made_with(path, identity):
         return
     environment = store.environment()
     rows: list[Row] = []
     for row in piece.rows():
         rows.append({"part": piece.part, **row})
         print(_line(rows[-1]), file=sys.stderr)
-    store.write_rows(path.with_suffix(".csv"), rows)
-    store.write_json(path, {**environment, "identity": identity, "plan": asdict(plan)})  # last: it says done
+    writing.write_rows(path.with_suffix(".csv"), rows)
+    writing.write_json(path, {**environment, "identity": identity, "plan": asdict(plan)})  # last: it says done
 
 
 def kept(out: Path) -> list[Path]:

@@ -16,6 +16,7 @@ from comparisons.benchmarks.templates import filled
 from comparisons.cli import parts
 from comparisons.cli.flags import FITTED, JUDGED
 from comparisons.data import DATA, find, load
+from comparisons.disk import writing
 from comparisons.evidence.base import Target
 from comparisons.evidence.draws import Moves, posterior_draws
 from comparisons.reporting import markdown
@@ -73,7 +74,7 @@ class Plan(cli.Plan):
 
 def compare(plan: Plan, out: Path, data_dir: Path | None) -> int:
     """Fit, compare, write rows.csv, figure.svg and table.md; return 0. Raises UserError."""
-    store.prepare(out)
+    writing.prepare(out)
     told: dict[str, Any] = {
         "n_latent": 2,
         "evidence": ("none",),
@@ -83,7 +84,7 @@ def compare(plan: Plan, out: Path, data_dir: Path | None) -> int:
     experiments = [Experiment(backend=backend, **told) for backend in dict.fromkeys(plan.backend)]
     data = load(experiments[0].data, data_dir)
     hold_plane(experiments[0], data.train.shape[1])
-    store.write_json(out / "manifest.json", {**store.environment(), "plan": asdict(plan)})
+    writing.write_json(out / "manifest.json", {**store.environment(), "plan": asdict(plan)})
     rows, drawn = [], []
     for experiment in experiments:
         fit = fitted(experiment, data, out)
@@ -96,13 +97,13 @@ def compare(plan: Plan, out: Path, data_dir: Path | None) -> int:
         rows += [{"backend": name, "data": str(experiment.data), **row} for row in distances(target, plane, off, z)]
         drawn.append((name, plane if target.q else plane._replace(log_q=np.full_like(plane.log_q, -np.inf)), z))
         print(f"{name}: judged", file=sys.stderr)
-    store.write_rows(out / "rows.csv", rows)
+    writing.write_rows(out / "rows.csv", rows)
     import pandas as pd
 
     frame = pd.read_csv(out / "rows.csv")
-    store.write(out / "figure.svg", figure(drawn))
+    writing.write(out / "figure.svg", figure(drawn))
     table = markdown.printed(blocks(frame), TITLE)
-    store.write(out / "table.md", table)
+    writing.write(out / "table.md", table)
     print(table)
     print(where(out))
     return 0

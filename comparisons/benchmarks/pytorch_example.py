@@ -12,6 +12,7 @@ import numpy as np
 import inference
 from comparisons.benchmarks.peers import torch_example
 from comparisons.data import Data
+from comparisons.disk import reading, writing
 from comparisons.evidence.judge import JudgeSettings, estimate
 from comparisons.reporting import markdown
 from comparisons.reporting.blocks import Block, Paragraph, Table
@@ -52,12 +53,12 @@ def compare(request: Request) -> int:
     with inference.engine("pyro", "cpu", cells[0].experiment.threads).pinned():  # torch alone has as many threads
         for name, part in PARTS.items():
             path, identity = request.out / "parts" / f"{name}.json", {"cells": sorted(cell.name for cell in cells)}
-            if request.running.fresh or not store.made_with(path, identity):
+            if request.running.fresh or not reading.made_with(path, identity):
                 print(f"{name} ...", file=sys.stderr)
                 environment = store.environment()
                 rows = [{"quantity": name, **row} for row in part(cells, data, request.out)]
-                store.write_rows(path.with_suffix(".csv"), rows)
-                store.write_json(path, {**environment, "identity": identity})
+                writing.write_rows(path.with_suffix(".csv"), rows)
+                writing.write_json(path, {**environment, "identity": identity})
     print(report(request.out))
     print(where(request.out))
     return 0
@@ -126,7 +127,7 @@ def report(out: Path) -> str:
 
     rows, beside = store.collect(out), pd.concat([pd.read_csv(out / "parts" / f"{name}.csv") for name in PARTS])
     table = markdown.printed(blocks(rows[rows.cell.isin(beside.cell)], beside), "PyTorch's example of a VAE")
-    store.write(out / "table.md", table)
+    writing.write(out / "table.md", table)
     return table
 
 

@@ -28,6 +28,7 @@ from comparisons.benchmarks.traits import recognises
 from comparisons.cli import parts
 from comparisons.cli.flags import FITTED, JUDGED
 from comparisons.data import Data, card_of, load
+from comparisons.disk import writing
 from comparisons.errors import FlagError, UnfitError
 from comparisons.evidence.annealed import annealed_points
 from comparisons.evidence.base import Target
@@ -108,10 +109,10 @@ def restore(plan: Plan, out: Path, data_dir: Path | None) -> int:
     """Fit, degrade, restore; write rows.csv, table.md and figure.svg; return 0. Raises UserError."""
     import pandas as pd
 
-    store.prepare(out)
+    writing.prepare(out)
     experiments = planned(plan)
     sets = {name: load(name, data_dir) for name in dict.fromkeys(plan.data)}
-    store.write_json(out / "manifest.json", {**store.environment(), "plan": asdict(plan)})
+    writing.write_json(out / "manifest.json", {**store.environment(), "plan": asdict(plan)})
     rows: list[Row] = []
     pictures: dict[tuple[str, str], Pictures] = {}
     for experiment in experiments:
@@ -123,11 +124,11 @@ def restore(plan: Plan, out: Path, data_dir: Path | None) -> int:
                 rows.append(row)
                 shown |= images
                 print(report.line(row), file=sys.stderr)
-            store.write_rows(out / "rows.csv", rows)
+            writing.write_rows(out / "rows.csv", rows)
         drawn = {key: (sets[key[0]].shape, one) for key, one in pictures.items()}
-        store.write(out / "figure.svg", report.figure(drawn))
+        writing.write(out / "figure.svg", report.figure(drawn))
         table = markdown.printed(report.blocks(pd.DataFrame(rows)), report.TITLE)
-        store.write(out / "table.md", table)
+        writing.write(out / "table.md", table)
     print(table)
     print(where(out))
     return 0

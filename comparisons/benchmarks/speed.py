@@ -21,6 +21,7 @@ from comparisons.benchmarks.peers import Shape, Steps, em_products, minibatches,
 from comparisons.benchmarks.scans import scans
 from comparisons.benchmarks.traits import leaps, remembers
 from comparisons.cli.flags import FITTED, RUN
+from comparisons.disk import writing
 from comparisons.evidence.base import Target
 from comparisons.evidence.elbo import elbo
 from comparisons.reporting.folder import where
@@ -73,7 +74,7 @@ def measure(plan: Plan, out: Path, data_dir: Path | None) -> int:
 
     What lies there of other parts stays; parts/<part>.json says what each was measured with.
     """
-    store.prepare(out)
+    writing.prepare(out)
     with tempfile.TemporaryDirectory() as cache:
         # Compilation is measured: nothing may be there from before.
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
@@ -94,8 +95,10 @@ def measure(plan: Plan, out: Path, data_dir: Path | None) -> int:
             finally:
                 if done or (rows and not path.exists()):  # half a part is better than none, and worse than a whole one
                     spent = {"load_before": round(load, 2), "seconds": round(time.perf_counter() - began), "done": done}
-                    store.write_rows(path, rows)
-                    store.write_json(path.with_suffix(".json"), {**store.environment(), "plan": asdict(plan), **spent})
+                    writing.write_rows(path, rows)
+                    writing.write_json(
+                        path.with_suffix(".json"), {**store.environment(), "plan": asdict(plan), **spent}
+                    )
     print(json.dumps(report(out)))
     print(where(out), file=sys.stderr)  # the line before is for programs
     return 0
@@ -109,9 +112,9 @@ def report(out: Path) -> dict[str, float]:
     places = [path for part in SHOWN for path in sorted((out / "parts").glob(f"{part}*.csv"), reverse=True)]
     found = speed_report.read(places)
     table = markdown.printed(speed_report.blocks(found))
-    store.write(out / "rows.csv", found.to_csv(index=False, lineterminator="\n"))
-    store.write(out / "table.md", table)
-    store.write(out / "figure.svg", speed_report.figure(found))
+    writing.write(out / "rows.csv", found.to_csv(index=False, lineterminator="\n"))
+    writing.write(out / "table.md", table)
+    writing.write(out / "figure.svg", speed_report.figure(found))
     print(table)
     return speed_report.ratios(found)
 

@@ -17,6 +17,7 @@ from comparisons.cli.flags import flag
 from comparisons.data import check, own
 from comparisons.data.base import check_values
 from comparisons.data.own import NAME, table
+from comparisons.disk import writing
 from comparisons.errors import DataError, FlagError, UserError, unknown
 from comparisons.library import objects
 from comparisons.runner import store
@@ -188,5 +189,5 @@ def _kept(data: Any, name: str, out: Path) -> Path:
     path = out / "data" / f"{name}.npz"
     path = path.with_name(other) if path.exists() and path.read_bytes() != content else path
     if not path.exists() or path.read_bytes() != content:
-        store.write(path, content)
+        writing.write(path, content)
     return path

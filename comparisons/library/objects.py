@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from comparisons.cli import parts
+from comparisons.disk import writing
 from comparisons.errors import FlagError
-from comparisons.runner import store
 from inference import METHODS
 from inference.base import Method
 from models import MODELS
@@ -52,7 +52,7 @@ def words(kind: str, given: Any, out: Path) -> list[str]:
         raise FlagError(f"{kind} {name} needs {', '.join(lacking)} of other cells; import or define it in its own cell")
     path = out / "parts" / f"{name}-{hashlib.sha256(source.encode()).hexdigest()[:8]}.py"
     if not path.exists() or path.read_text(encoding="utf-8") != source:
-        store.write(path, source)
+        writing.write(path, source)
     return [f"{path}:{name}"]
 
 

@@ -20,6 +20,7 @@ from comparisons.cli import parts
 from comparisons.data import Data, load, take
 from comparisons.data.files import fetch
 from comparisons.data.frey import FRAMES, read_frey
+from comparisons.disk import reading, writing
 from comparisons.errors import NumericsError
 from comparisons.evidence.base import Target
 from comparisons.evidence.full_vb import AT_PRIOR, bound, divergence
@@ -123,7 +124,7 @@ def main(arguments: list[str] | None = None) -> int:
     plan, out, data_dir = cli.parse_plan("paper.attempts", __doc__ or "", Plan, arguments)
     from comparisons.paper.attempts_report import report  # and with it pandas
 
-    store.prepare(out)
+    writing.prepare(out)
     for attempt in ATTEMPTS:
         if attempt.finding not in plan.findings:
             continue
@@ -131,12 +132,12 @@ def main(arguments: list[str] | None = None) -> int:
         path = out / "parts" / f"{mine.file}.json"
         plain = hashlib.sha256(PLAIN.read_bytes()).hexdigest()  # rows of other plain methods are not theirs
         identity = {**asdict(mine), "seed": plan.seed, "plain": plain}
-        if store.made_with(path, identity):
+        if reading.made_with(path, identity):
             continue
         print(f"{mine.finding}: {mine.name}", file=sys.stderr)
         environment = store.environment()
         rows = list(tried(mine, plan, out, data_dir))
-        store.write_json(path, {**environment, "identity": identity, "rows": rows})
+        writing.write_json(path, {**environment, "identity": identity, "rows": rows})
         report(out)
     report(out)
     return 0

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from comparisons.disk import writing
 from comparisons.paper.curves import papers
 from comparisons.reporting import markdown
 from comparisons.reporting.blocks import Block, Code, Gap, Heading, Paragraph, Strong, Table, Text
@@ -82,10 +83,10 @@ def report(out: Path) -> None:
     """Rebuild rows.csv, table.md and manifest.json from the attempts that have been run."""
     parts = [json.loads(path.read_text()) for path in sorted((out / "parts").glob("*.json"))]
     rows = [row for part in parts for row in part["rows"]]
-    store.write_json(out / "manifest.json", {"attempts": [_of(part) for part in parts]})
+    writing.write_json(out / "manifest.json", {"attempts": [_of(part) for part in parts]})
     if rows:
-        store.write_rows(out / "rows.csv", rows)
-        store.write(out / "table.md", markdown.printed(blocks(pd.DataFrame(rows)), TITLE))
+        writing.write_rows(out / "rows.csv", rows)
+        writing.write(out / "table.md", markdown.printed(blocks(pd.DataFrame(rows)), TITLE))
 
 
 INTRODUCTION = (

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from comparisons.disk import writing
 from comparisons.reporting import drawing, markdown, outcomes, terminal
 from comparisons.reporting.blocks import Block, Heading, Paragraph, Table
 from comparisons.reporting.folder import where
 from comparisons.reporting.standings import CELL, EVIDENCE
 from comparisons.reporting.tables import note, number, or_word, over_seeds, plus_minus, summary, values
-from comparisons.runner import store
 from comparisons.runner.rows import PANEL
 
 ABOUT = "Maximum likelihood, MAP and full variational Bayes are one model with three answers for theta."
@@ -27,8 +27,8 @@ COLOURS = {"ml": drawing.VERMILION, "map": drawing.BLUE, "vb": drawing.SKY, "vb,
 
 def report(rows: Any, out: Path, mine: Any) -> str:
     """Write table.md and figure.svg of all rows; return the table of `mine` for a terminal."""
-    store.write(out / "table.md", markdown.printed(blocks(outcomes.explained(rows, out)), TITLE))
-    store.write(out / "figure.svg", figure(rows))
+    writing.write(out / "table.md", markdown.printed(blocks(outcomes.explained(rows, out)), TITLE))
+    writing.write(out / "figure.svg", figure(rows))
     return f"{terminal.plain(mine)}\n\n{where(out)}"
 
 

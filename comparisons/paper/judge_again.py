@@ -13,6 +13,7 @@ import numpy as np
 
 from comparisons import cli
 from comparisons.data import Data, digest, load, take
+from comparisons.disk import writing
 from comparisons.errors import DataError, StorageError
 from comparisons.evidence.base import Target
 from comparisons.evidence.judge import estimate
@@ -44,24 +45,24 @@ class Plan(cli.Plan):
 def main(arguments: list[str] | None = None) -> int:
     """Judge, write rows.csv and table.md; return 0. Raises UserError."""
     plan, out, data_dir = cli.parse_plan("paper.judge_again", __doc__ or "", Plan, arguments)
-    store.prepare(out)
+    writing.prepare(out)
     folders = sorted(path.parent for path in Path(plan.cells).glob("cells/*/stops"))
     if not folders:
         raise StorageError(f"no cell in {plan.cells[:100]!r} has kept its stops; run its command with --keep-stops")
-    store.write_json(out / "manifest.json", {**store.environment(), "cells": [folder.name for folder in folders]})
+    writing.write_json(out / "manifest.json", {**store.environment(), "cells": [folder.name for folder in folders]})
     rows: list[dict[str, Any]] = []
     loaded: dict[str, Data] = {}
     for folder in folders:
         for row in judged(plan, folder, loaded, data_dir):
             rows.append(row)
             print(f"{row['cell']} {row['split']} at {row['n_seen']}: {row['moved']:+.4f}", file=sys.stderr)
-            store.write_rows(out / "rows.csv", rows)
+            writing.write_rows(out / "rows.csv", rows)
     if not rows:
         raise StorageError(f"no stop kept in {plan.cells[:100]!r} was judged by {JUDGE}; there is nothing to compare")
     import pandas as pd
 
     table = markdown.printed(blocks(pd.DataFrame(rows)), TITLE)
-    store.write(out / "table.md", table)
+    writing.write(out / "table.md", table)
     print(table)
     return 0
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from comparisons.data import Data, digest
+from comparisons.disk import writing
 from comparisons.errors import StorageError, UnfitError
 from comparisons.paper.panels import FIGURE2
 from comparisons.reporting import markdown
@@ -82,12 +83,12 @@ def keep(out: Path, name: str, title: str, pixels: np.ndarray, latents: str, fit
 
     `latents` says in words which z were decoded. Raises StorageError.
     """
-    store.write(out / f"{name}.png", png(pixels))
+    writing.write(out / f"{name}.png", png(pixels))
     shown = {"title": title, "latents": latents, "cell": fit.cell.name, "data_digest": digest(data)}
     made = {"settings": asdict(fit.experiment), "numbers_version": numbers_version(fit.experiment)}
     sha256 = hashlib.sha256(pixels.tobytes()).hexdigest()
     image = {"shape": list(pixels.shape), "pixels_sha256": sha256, "fit": _fit(out, fit.cell.name)}
-    store.write_json(out / f"{name}.json", {**store.environment(), **shown, **made, **image})
+    writing.write_json(out / f"{name}.json", {**store.environment(), **shown, **made, **image})
 
 
 def read(out: Path) -> list[Sheet]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from comparisons.disk import writing
 from comparisons.errors import FlagError, StorageError
 from comparisons.paper import runs
 from comparisons.paper.curves import papers
@@ -19,7 +20,6 @@ from comparisons.paper.words import NAMES, compared, count, number
 from comparisons.reporting import markdown, outcomes, tables, terminal
 from comparisons.reporting.agreement import WITHIN, agreement
 from comparisons.reporting.blocks import Code, Items, Paragraph, Strong, Table, Text
-from comparisons.runner import store
 from comparisons.runner.baselines import Baselines
 
 NOT_RUN = "Not run yet."
@@ -61,7 +61,7 @@ def write(given: str, text: str) -> None:
     path = Path(given)
     if not path.parent.is_dir():
         raise StorageError(f"cannot write {path}: its folder is gone")
-    store.write(path, text)
+    writing.write(path, text)
 
 
 def _output(rows: pd.DataFrame, known: Baselines | None) -> str:

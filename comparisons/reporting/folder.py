@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from comparisons.disk import writing
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -10,13 +12,13 @@ if TYPE_CHECKING:
 def report(rows: "pd.DataFrame", out: Path, mine: "pd.DataFrame") -> str:
     """Write table.md, table.csv and figure.svg of all rows; return the table of `mine` for a terminal."""
     from comparisons.reporting import figures, markdown, outcomes, tables, terminal
-    from comparisons.runner import baselines, store
+    from comparisons.runner import baselines
 
     known = baselines.read(out)
     table = tables.summary(rows, known)
-    store.write(out / "table.md", markdown.printed(tables.blocks(outcomes.explained(rows, out), known)))
-    store.write(out / "table.csv", table.to_csv(index=False, lineterminator="\n"))
-    store.write(out / "figure.svg", figures.learning_curves(rows, table))
+    writing.write(out / "table.md", markdown.printed(tables.blocks(outcomes.explained(rows, out), known)))
+    writing.write(out / "table.csv", table.to_csv(index=False, lineterminator="\n"))
+    writing.write(out / "figure.svg", figures.learning_curves(rows, table))
     return f"{terminal.plain(mine, known)}\n\n{where(out)}"
 
 

@@ -17,6 +17,7 @@ import inference
 from comparisons.cli import parts
 from comparisons.cli.flags import JUDGED, RUN, Parser, check, expanded, read
 from comparisons.data import Data, Own, digest, files, load, take
+from comparisons.disk import locking, writing
 from comparisons.errors import DataError, FlagError, UnfitError, UserError, unknown
 from comparisons.evidence.judge import ESTIMATORS
 from comparisons.runner import ahead, baselines, store
@@ -139,7 +140,7 @@ def run_grids(requests: list[Request], report: Report) -> int:
 def looked_at(requests: list[Request]) -> list[Looked]:
     """Return the cells and the data of requests, which can now be run. Raises UserError for what is wrong with any."""
     for request in requests:
-        store.prepare(request.out)
+        writing.prepare(request.out)
         baselines.read(request.out)  # a damaged file is said before anything is computed
     loaded = {e.data: load(e.data, request.data_dir) for request in requests for e in request.experiments[:1]}
     for name in loaded:
@@ -187,7 +188,7 @@ def _run(request: Request, jobs: list[Job], data: Loaded, report: Report) -> int
         # Workers import engines at the same time as one another; here it would be before any of them begins.
         _start_engines(missing, look_only=request.running.workers > 1)
     for job in missing:
-        with store.locked(job.out, job.cell.name, wait=False) as held:
+        with locking.locked(job.out, job.cell.name, wait=False) as held:
             if held:  # else another command is at work on it
                 store.announce(job.out, job.cell.name, job.manifest, fresh)
     # The longest first: a long one that starts last would keep one worker busy while the others stand idle.

@@ -11,6 +11,7 @@ from typing import Any
 
 import inference
 from comparisons.data import Data, digest, load, take
+from comparisons.disk import locking
 from comparisons.errors import DataError, StorageError, UnfitError, UserError
 from comparisons.runner import store
 from comparisons.runner.cell import Cell
@@ -65,7 +66,7 @@ def work(job: Job, data: Data | None = None, watch: Callable[[], None] = lambda:
     leaves rows of status `failed` and the reason in its manifest. Raises UserError for what would stop other cells too.
     """
     out, cell = job.out, job.cell.name
-    with store.locked(out, cell):
+    with locking.locked(out, cell):
         if store.finished(out, cell):
             return "reused"
         data = data or _data(job)

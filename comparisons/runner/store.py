@@ -17,16 +17,14 @@ import os
 import platform
 import subprocess
 import sys
-import tempfile
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from comparisons.cli.parts import shown
+from comparisons.disk.reading import read_json, sha256
+from comparisons.disk.writing import write, write_json
 from comparisons.errors import StorageError
 from comparisons.runner import checkpoint
 from comparisons.runner.rows import COLUMNS, Row, to_csv
@@ -37,16 +35,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 LIBRARIES = ("torch", "pyro-ppl", "jax", "jaxlib", "numpyro", "optax", "numpy", "pandas", "scikit-learn")
 FINISHED = ("done", "diverged")  # what running a cell again would not change
-
-
-def prepare(out: Path) -> None:
-    """Make the folder and try to write in it, before anything is computed. Raises StorageError."""
-    try:
-        (out / "cells").mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out / "cells"):
-            pass
-    except OSError as error:
-        raise StorageError(f"cannot write to {out} ({error.strerror}); choose another folder with --out") from error
 
 
 def save_cell(out: Path, cell: str, rows: list[Row], manifest: dict[str, Any], state: dict[str, Any]) -> None:
@@ -97,12 +85,12 @@ def announce(out: Path, cell: str, manifest: dict[str, Any], fresh: bool) -> Non
 
 def read_manifest(out: Path, cell: str) -> dict[str, Any]:
     """Return a cell's manifest, empty where there is none that can be read."""
-    return _json(out / "cells" / cell / "manifest.json")
+    return read_json(out / "cells" / cell / "manifest.json")
 
 
 def read_progress(out: Path, cell: str) -> dict[str, Any]:
     """Return what the run under way last said of itself, empty where nothing."""
-    return _json(out / "cells" / cell / "progress.json")
+    return read_json(out / "cells" / cell / "progress.json")
 
 
 def write_progress(out: Path, cell: str, progress: dict[str, Any]) -> None:
@@ -124,78 +112,13 @@ def finished(out: Path, cell: str, with_state: bool = False) -> bool:
     if manifest.get("status") not in FINISHED or not isinstance(files, dict):
         return False
     names = ("rows.csv", "state.safetensors") if with_state else ("rows.csv",)
-    return all(name in files and _sha256(out / "cells" / cell / name) == files[name] for name in names)
+    return all(name in files and sha256(out / "cells" / cell / name) == files[name] for name in names)
 
 
 def load_state(out: Path, cell: str) -> dict[str, Any]:
     """Read back a cell's state, nested as it was. Raises StorageError."""
     arrays, _ = checkpoint.read(out / "cells" / cell / "state.safetensors")
     return arrays
-
-
-@contextmanager
-def locked(out: Path, cell: str, wait: bool = True) -> Iterator[bool]:
-    """Hold a cell's folder against other processes, which wait; the system lets go of it when this one dies.
-
-    Yields whether it is held: without `wait`, a folder that somebody else holds is left alone. Raises StorageError.
-    """
-    path = out / "cells" / cell / "lock"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a")
-    except OSError as error:
-        raise StorageError(f"cannot write {path} ({error.strerror}); choose another folder with --out") from error
-    with file:
-        held = _lock(file)
-        while wait and not held:
-            time.sleep(0.2)
-            held = _lock(file)
-        if held:
-            for left in path.parent.glob(".*.tmp"):  # of a process that was killed in the middle of a write
-                left.unlink(missing_ok=True)
-        yield held
-
-
-def busy(out: Path, cell: str) -> bool:
-    """Say whether some process on this machine is at work on a cell."""
-    try:
-        with (out / "cells" / cell / "lock").open("r") as file:
-            return not _lock(file)
-    except OSError:
-        return False
-
-
-def write(path: Path, content: str | bytes) -> None:
-    """Write a file atomically: temporary file, fsync, rename. Raises StorageError; the old file then still stands."""
-    # Processes and threads that write the same file do not share its temporary one.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_native_id()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # so that the rename itself lasts through a power cut
-        finally:
-            os.close(folder)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StorageError(f"cannot write {path} ({error.strerror}); what was there before is unchanged") from error
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a dict as JSON, atomically. Raises StorageError."""
-    write(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
-
-
-def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write dicts as CSV, a column for each key that any of them has, atomically. Raises StorageError."""
-    import pandas as pd
-
-    write(path, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
 
 
 def collect(out: Path) -> "pd.DataFrame":
@@ -265,38 +188,8 @@ def versions() -> dict[str, str]:
     return found
 
 
-def made_with(path: Path, identity: dict[str, Any]) -> bool:
-    """Say whether a file of JSON is there, whole, and tells that it was made with this identity."""
-    return bool(_json(path).get("identity") == json.loads(json.dumps(identity)))
-
-
 def _checkpoint(out: Path, cell: str, stop: int | None) -> Path:
     return out / "cells" / cell / ("checkpoint.safetensors" if stop is None else f"stops/{stop}.safetensors")
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _sha256(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
-        return ""
-
-
-def _lock(file: Any) -> bool:
-    import fcntl  # not on every platform: `cli.main` refuses those in a line
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def _git(*args: str) -> str:

@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from comparisons.disk import locking
 from comparisons.runner import store
 from comparisons.runner.experiment import Experiment
 from comparisons.runner.jobs import Job
@@ -53,7 +54,7 @@ def look(out: Path, cell: str) -> Look:
     else:
         progress = store.read_progress(out, cell)
         n_seen = int(progress.get("n_seen") or 0)
-        if store.busy(out, cell):
+        if locking.busy(out, cell):
             status = "running"
         elif status == "running" or progress or (out / "cells" / cell / "checkpoint.safetensors").exists():
             status = "interrupted"

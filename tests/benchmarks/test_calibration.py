@@ -8,8 +8,8 @@ from calibrated import row
 
 from comparisons.benchmarks import calibration, calibration_report
 from comparisons.benchmarks.scoring import SWEEP
+from comparisons.disk import writing
 from comparisons.reporting import markdown
-from comparisons.runner import store
 
 
 def test_an_ordering_that_turns_is_named() -> None:
@@ -69,7 +69,7 @@ def test_it_is_said_how_each_estimator_speaks_of_itself() -> None:
 
 def test_what_was_run_is_kept_and_the_report_rebuilt(tmp_path: Path) -> None:
     (tmp_path / "parts").mkdir()
-    store.write_rows(tmp_path / "parts" / "paper.csv", [row(), row(estimator="lower bound", flagged=0.0)])
+    writing.write_rows(tmp_path / "parts" / "paper.csv", [row(), row(estimator="lower bound", flagged=0.0)])
     calibration.report(tmp_path)
     assert (
         len(pd.read_csv(tmp_path / "rows.csv")) == 2 and "The paper's estimator" in (tmp_path / "table.md").read_text()

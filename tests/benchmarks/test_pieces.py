@@ -11,9 +11,9 @@ from calibrated import row
 from comparisons.benchmarks import calibration
 from comparisons.benchmarks.pieces import Piece, Plan, run
 from comparisons.cli import parse_plan
+from comparisons.disk import writing
 from comparisons.errors import FlagError
 from comparisons.evidence.judge import ESTIMATORS
-from comparisons.runner import store
 
 
 def test_a_piece_is_run_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,7 +50,7 @@ def test_a_piece_that_was_cut_off_is_run_again(tmp_path: Path) -> None:
     done = Piece("paper", "aevb-1000", (), lambda: iter([row(), row(backend="wake_sleep")]))
     run(done, Plan(), tmp_path)
     assert len(pd.read_csv(tmp_path / "parts" / "paper-aevb-1000.csv")) == 2
-    store.write_rows(tmp_path / "parts" / "paper.csv", [row(bias=9.0)])  # of a version that knew no pieces
+    writing.write_rows(tmp_path / "parts" / "paper.csv", [row(bias=9.0)])  # of a version that knew no pieces
     calibration.report(tmp_path)
     assert pd.read_csv(tmp_path / "rows.csv").bias.tolist() == [0.1, 0.1]
 

@@ -16,9 +16,9 @@ import pytest
 import inference
 from comparisons.benchmarks import speed, speed_report
 from comparisons.benchmarks.peers import Shape, Steps
+from comparisons.disk import writing
 from comparisons.reporting import markdown
 from comparisons.reporting.blocks import Table
-from comparisons.runner import store
 from inference import BACKENDS
 
 TINY = Shape(5, 2, n_train=150, minibatch=10, n_x=6)
@@ -123,7 +123,7 @@ def test_a_part_takes_the_place_of_its_rows_and_leaves_the_others(
     told = {"engine": "numpyro", **TINY._asdict(), "repeat": 0}
     for part in ("seeds", "bound"):
         row = {"part": part, "contestant": "one seed", **told, "draws": 2, "quantity": "bound_s", "value": 1.0}
-        store.write_rows(tmp_path / "parts" / f"{part}.csv", [row])
+        writing.write_rows(tmp_path / "parts" / f"{part}.csv", [row])
     new = {"contestant": "bound", **told, "draws": 4, "quantity": "bound_s", "value": 7.0}
     monkeypatch.setitem(speed.MEASURE, "bound", lambda plan: iter([new]))
     monkeypatch.setattr(speed.inference, "engine", lambda *told: None)

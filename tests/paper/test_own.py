@@ -6,9 +6,9 @@ import pytest
 from frames import row
 
 from comparisons import report
+from comparisons.disk import writing
 from comparisons.paper.found import read
 from comparisons.paper.report import shown
-from comparisons.runner import store
 from comparisons.runner.rows import to_csv
 
 
@@ -21,7 +21,7 @@ def folder(tmp_path: Path, panels: int = 1) -> Path:
         for split in ("train", "test")
         for k in range(1, panels + 1)
     ]
-    store.write(tmp_path / "marginal_likelihood" / "rows.csv", to_csv(rows))
+    writing.write(tmp_path / "marginal_likelihood" / "rows.csv", to_csv(rows))
     return tmp_path
 
 
@@ -39,7 +39,7 @@ def test_own_runs_come_first_and_alone(tmp_path: Path) -> None:
 
 def test_a_comparison_that_was_run_beside_them_has_its_section(tmp_path: Path) -> None:
     out = folder(tmp_path)
-    store.write(out / "reliability" / "rows.csv", "injection,expected,outcome,rounds,kills\na,b,passed,1,1\n")
+    writing.write(out / "reliability" / "rows.csv", "injection,expected,outcome,rounds,kills\na,b,passed,1,1\n")
     assert [part.name for part in shown(report.sections(), read(out))] == ["runs", "reliability", "made"]
 
 
@@ -61,10 +61,10 @@ def test_a_file_of_ones_own_goes_by_its_name(versions: int, tmp_path: Path) -> N
         for seed in (0, 1)
     ]
     out = tmp_path / "marginal_likelihood"
-    store.write(out / "rows.csv", to_csv(rows))
+    writing.write(out / "rows.csv", to_csv(rows))
     command = "python -m comparisons.marginal_likelihood --backend aevb iwae.py:iwae"
     for cell in {one["cell"] for one in rows}:
-        store.write_json(out / "cells" / cell / "manifest.json", {"command": command, "commit": "c0ffee"})
+        writing.write_json(out / "cells" / cell / "manifest.json", {"command": command, "commit": "c0ffee"})
     assert report.main(["--out", str(tmp_path)]) == 0
     for name in ("index.html", "README.md"):
         text = (tmp_path / name).read_text()

@@ -8,6 +8,7 @@ import pytest
 from frames import FIGURE3, frame, run
 
 from comparisons import report
+from comparisons.disk import writing
 from comparisons.paper import readings
 from comparisons.paper.curves import Curve
 from comparisons.paper.runs import PAPERS
@@ -105,14 +106,13 @@ def test_a_drawing_names_each_run_by_what_is_its_own(axis: str) -> None:
 
 
 def test_the_report_has_the_experiment_on_both_axes(tmp_path: Any) -> None:
-    from comparisons.runner import store
     from comparisons.runner.rows import to_csv
 
     rows = fit(method="e_step=full")
-    store.write(tmp_path / "marginal_likelihood" / "rows.csv", to_csv(rows))
-    store.write(tmp_path / "marginal_likelihood" / "table.md", "")
+    writing.write(tmp_path / "marginal_likelihood" / "rows.csv", to_csv(rows))
+    writing.write(tmp_path / "marginal_likelihood" / "table.md", "")
     tried = {"attempt": "other rows", "metric": "elbo_nats", "split": "test", "points": "first", "n_points": 10}
-    store.write_rows(
+    writing.write_rows(
         tmp_path / "attempts" / "rows.csv",
         [{"finding": "em_small", **tried, "n_seen": 1e6, "value": -1.0, "stderr": 0.0}],
     )

@@ -8,11 +8,11 @@ import pytest
 from frames import FIGURE3, NONE, frame, run
 
 from comparisons import cli, report
+from comparisons.disk import writing
 from comparisons.paper import readme
 from comparisons.paper.found import Rows, read
 from comparisons.paper.verdicts import Claim
 from comparisons.reporting import outcomes
-from comparisons.runner import store
 from comparisons.runner.rows import to_csv
 
 ROOT = Path(__file__).parents[2]
@@ -94,7 +94,7 @@ def test_a_readme_without_a_place_for_results_is_one_line(
 
 
 def test_the_report_writes_a_readme_when_told(tmp_path: Path) -> None:
-    store.write(tmp_path / "out" / "marginal_likelihood" / "rows.csv", to_csv(small({1e6: -140.5}, backend="aevb")))
+    writing.write(tmp_path / "out" / "marginal_likelihood" / "rows.csv", to_csv(small({1e6: -140.5}, backend="aevb")))
     path = tmp_path / "README.md"
     path.write_text(README)
     assert report.main(["--out", str(tmp_path / "out")]) == 0 and path.read_text() == README

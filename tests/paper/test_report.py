@@ -19,6 +19,7 @@ import pytest
 from frames import FIGURE2, FIGURE3, HOSTILE, run
 
 from comparisons import cli, report
+from comparisons.disk import writing
 from comparisons.paper import answer, found, made, pictures, plots, reproduction
 from comparisons.paper.report import Comparison
 from comparisons.reporting import markdown
@@ -79,10 +80,10 @@ def fill(out: Path) -> Path:
     }
     for folder, rows in (("lower_bound", figure2), ("marginal_likelihood", figure3)):
         rows = [{**row, "cell": f"cell{i % 7}"} for i, row in enumerate(rows)]
-        store.write(out / folder / "rows.csv", to_csv(rows))
-        store.write(out / folder / "table.md", "")
+        writing.write(out / folder / "rows.csv", to_csv(rows))
+        writing.write(out / folder / "table.md", "")
         for cell in range(7):
-            store.write_json(out / folder / "cells" / f"cell{cell}" / "manifest.json", environment)
+            writing.write_json(out / folder / "cells" / f"cell{cell}" / "manifest.json", environment)
     for folder, names in (("manifold", ("mnist", "frey")), ("samples", ("mnist-2", "mnist-10"))):
         for name in names:
             pixels = np.random.default_rng(0).integers(0, 256, (40, 60), np.uint8)
@@ -104,17 +105,17 @@ def fill(out: Path) -> Path:
                     "theta": HOSTILE,
                 },
             }
-            store.write(out / folder / f"{name}.png", pictures.png(pixels))
-            store.write_json(out / folder / f"{name}.json", facts)
-        store.write(out / folder / "table.md", "")
+            writing.write(out / folder / f"{name}.png", pictures.png(pixels))
+            writing.write_json(out / folder / f"{name}.json", facts)
+        writing.write(out / folder / "table.md", "")
     for name, column in NAMED.items():
         rows = pd.read_csv(ROOT / "reports" / name / "rows.csv")
         named = rows.part.eq("memory") if name == "speed" else slice(None)
         rows.loc[named, column] = HOSTILE
-        store.write(out / name / "rows.csv", rows.to_csv(index=False))
-        store.write(out / name / "table.md", "")
-        store.write_json(out / name / "manifest.json", environment)
-    store.write(out / "full_vb" / "figure.svg", SVG)
+        writing.write(out / name / "rows.csv", rows.to_csv(index=False))
+        writing.write(out / name / "table.md", "")
+        writing.write_json(out / name / "manifest.json", environment)
+    writing.write(out / "full_vb" / "figure.svg", SVG)
     return out
 
 
@@ -330,7 +331,7 @@ def test_no_verdict_rests_on_what_the_estimator_flags_and_quadrature_says_how_fa
     papers = {**facts, "metric": "log_px_appendix_d_nats"}
     rows = run({1e6: -150.0}, **{**facts, "metric": "log_px_quadrature_nats"})
     rows += run({1e6: -210.0}, **papers, flagged=0.5) + run({1e6: -151.0}, **papers, method="start=annealed")
-    store.write(tmp_path / "marginal_likelihood" / "rows.csv", to_csv(rows))
+    writing.write(tmp_path / "marginal_likelihood" / "rows.csv", to_csv(rows))
     there = found.read(tmp_path)
     (line,) = reproduction.causes(there, "figure3")
     assert (
@@ -348,7 +349,7 @@ def test_words_of_a_figure_say_after_how_many_points_each_curve_ends(tmp_path: P
     facts = {**FIGURE3, "n_train": 50000, "metric": "log_px_quadrature_nats"}
     rows = run({1e7: -132.0, 6e7: -128.0}, **{**facts, "backend": "aevb", "samples": int(6e7)})
     rows += run({1e7: -144.0}, **{**facts, "backend": "wake_sleep"})
-    store.write(tmp_path / "marginal_likelihood" / "rows.csv", to_csv(rows))
+    writing.write(tmp_path / "marginal_likelihood" / "rows.csv", to_csv(rows))
     (plot,) = (p for p in plots.figure3(found.read(tmp_path)) if p.file == "figures/figure3-50000-test.svg")
     ours = "Ours at 60 million points: AEVB quadrature -128.0; at 10 million points: wake-sleep quadrature -144.0 nats."
     assert ours in plot.alt
@@ -366,7 +367,7 @@ def test_the_engines_are_compared_over_seeds(tmp_path: Path) -> None:
         for seed, value in enumerate(values)
         for one in run({1e6: value}, **{**facts, "engine": engine}, seed=seed)
     ]
-    store.write(tmp_path / "marginal_likelihood" / "rows.csv", to_csv(rows))
+    writing.write(tmp_path / "marginal_likelihood" / "rows.csv", to_csv(rows))
     assert report.main(["--out", str(tmp_path)]) == 0
     line = ("MNIST", "1,000", "1 million", "AEVB", "defaults", "log p(x), test", "-1.00 ± 2.24", "-0.4", "4")
     said = "within two standard errors: 1 of 1, where 0.8 are to be expected of engines that agree; the largest is 0.4"

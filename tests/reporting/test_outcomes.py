@@ -9,10 +9,10 @@ import pytest
 from frames import FIGURE3, NONE, curve, frame, pipes, row, run, seeds, table_of
 
 from comparisons import report
+from comparisons.disk import writing
 from comparisons.paper import answer, full_vb_report, verdicts
 from comparisons.paper.found import read
 from comparisons.reporting import agreement, figures, markdown, outcomes, tables, terminal
-from comparisons.runner import store
 from comparisons.runner.rows import to_csv
 
 
@@ -130,8 +130,8 @@ def test_the_report_names_what_failed(tmp_path: Path) -> None:
         one | BROKEN | {"cell": "lost"} for one in run({1e6: 0.0}, **FIGURE3, seed=1)
     ]
     out = tmp_path / "marginal_likelihood"
-    store.write(out / "rows.csv", to_csv(rows))
-    store.write_json(out / "cells" / "lost" / "manifest.json", {"status": "failed", "reason": "TypeError: 'x'"})
+    writing.write(out / "rows.csv", to_csv(rows))
+    writing.write_json(out / "cells" / "lost" / "manifest.json", {"status": "failed", "reason": "TypeError: 'x'"})
     explained = outcomes.explained(frame(*rows), out)
     assert {cell: part.reason.unique().item() for cell, part in explained.groupby("cell")}["lost"] == "TypeError: 'x'"
     assert report.main(["--out", str(tmp_path)]) == 0
@@ -165,7 +165,7 @@ def test_no_verdict_and_no_claim_rests_on_a_contradicted_number(tmp_path: Path) 
     em = run({1e7: -130.0}, **{**FIGURE3, "backend": "monte_carlo_em"})
     assert verdicts.claims(NONE, frame(*rows, *em))[3].word == "not run"
     rows += run({1e6: -147.0}, **{**FIGURE3, "n_train": 1000})
-    store.write(tmp_path / "marginal_likelihood" / "rows.csv", to_csv(rows))
+    writing.write(tmp_path / "marginal_likelihood" / "rows.csv", to_csv(rows))
     there = read(tmp_path)
     assert "a bound contradicts it" in answer.summary(there)
     assert report.main(["--out", str(tmp_path)]) == 0

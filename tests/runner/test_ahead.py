@@ -22,7 +22,7 @@ HERE = {"processor": "of this kind"}
 
 @pytest.fixture(autouse=True)
 def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("comparisons.runner.grid._run", "comparisons.runner.grid.store.prepare"):
+    for name in ("comparisons.runner.grid._run", "comparisons.runner.grid.writing.prepare"):
         monkeypatch.setattr(name, lambda *_: pytest.fail("it runs"))
     monkeypatch.setattr(pooch, "retrieve", lambda *_, **__: pytest.fail("it downloads"))
 

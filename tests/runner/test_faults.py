@@ -22,6 +22,7 @@ import pytest
 
 from comparisons import marginal_likelihood
 from comparisons.cli.stopping import MESSAGE
+from comparisons.disk import locking
 from comparisons.runner import store
 from inference import BACKENDS, ENGINES
 
@@ -241,7 +242,7 @@ def test_killed_at_every_write(tmp_path: Path, record_property: Any) -> None:
         assert found and float(found[0]["state"]["w"][0]) == float(found[1]["step"])
         if store.finished(out, "cell"):
             assert store.load_state(out, "cell")["w"][0] == 2.0
-        with store.locked(out, "cell"):
+        with locking.locked(out, "cell"):
             pass
         assert not [path for path in out.rglob(".*.tmp") if path.parent.name == "cell"]
     record_property("rounds", len(ended))
@@ -304,7 +305,7 @@ def test_a_poison_cell(tmp_path: Path, unbroken: Any, record_property: Any) -> N
 
 
 def workers_busy(process: "subprocess.Popen[str]", out: Path) -> bool:
-    return bool(workers_of(process)) and any(store.busy(out, path.name) for path in (out / "cells").iterdir())
+    return bool(workers_of(process)) and any(locking.busy(out, path.name) for path in (out / "cells").iterdir())
 
 
 PATIENT = """

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from comparisons.data import Data
+from comparisons.disk import writing
 from comparisons.runner import store
 from comparisons.runner.experiment import Experiment
 from comparisons.runner.fits import fitted, followed
@@ -54,7 +55,7 @@ def test_an_unfinished_fit_is_not_taken_for_one(tmp_path: Path) -> None:
     fit = fitted(tiny(), small(), tmp_path)
     manifest = store.read_manifest(tmp_path, fit.cell.name)
     for status in ("running", "diverged", "failed", None):
-        store.write_json(tmp_path / "cells" / fit.cell.name / "manifest.json", {**manifest, "status": status})
+        writing.write_json(tmp_path / "cells" / fit.cell.name / "manifest.json", {**manifest, "status": status})
         assert not store.finished(tmp_path, fit.cell.name, with_state=True) or status == "diverged"
 
 

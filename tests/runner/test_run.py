@@ -14,6 +14,7 @@ from frames import table_of
 
 from comparisons import cli, marginal_likelihood
 from comparisons.data import Data
+from comparisons.disk import writing
 from comparisons.errors import StorageError
 from comparisons.evidence.judge import ESTIMATORS
 from comparisons.reporting import figures, outcomes, tables
@@ -165,7 +166,7 @@ def test_numbers_of_an_earlier_version_make_way_for_those_of_a_later_one(
     assert len(set(both.cell) & first) == 1
     later = next(iter(set(both.cell) - first))
     manifest = store.read_manifest(tmp_path, later)
-    store.write_json(tmp_path / "cells" / later / "manifest.json", {**manifest, "status": "running"})
+    writing.write_json(tmp_path / "cells" / later / "manifest.json", {**manifest, "status": "running"})
     assert store.superseded(tmp_path) == set()
 
 
@@ -405,18 +406,18 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: tuple[Any, str]
 ) -> None:
     path = tmp_path / "rows.csv"
-    store.write(path, "old")
+    writing.write(path, "old")
     monkeypatch.setattr(*fault, no_space)
     with pytest.raises(StorageError, match="No space left on device") as caught:
-        store.write(path, "new" * 1000)
+        writing.write(path, "new" * 1000)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
 def test_a_write_replaces_the_whole_file(tmp_path: Path) -> None:
     path = tmp_path / "below" / "table.md"
-    store.write(path, "a longer text")
-    store.write(path, "é".encode())
+    writing.write(path, "a longer text")
+    writing.write(path, "é".encode())
     assert path.read_bytes() == "é".encode() and list(path.parent.iterdir()) == [path]
 
 
