@@ -10,7 +10,7 @@ Beside it: the recognition network alone, each pixel by itself, and the nearest 
 
 Examples:
 
-    python -m comparisons.restoration --tasks inpainting --backend aevb
+    python -m comparisons.restoration --tasks inpainting --backend all
     python -m comparisons.restoration --data mnist frey --n-latent 10 --samples 1e6 --block 4
 """
 

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from comparisons import cli
 from comparisons.benchmarks.templates import filled
 from comparisons.benchmarks.traits import infers
 from comparisons.cli import parts
-from comparisons.cli.flags import FITTED, JUDGED
+from comparisons.cli.flags import JUDGED
 from comparisons.data import DATA, labels, load
 from comparisons.disk import writing
 from comparisons.errors import FlagError, NumericsError, UnfitError
@@ -22,7 +21,7 @@ from comparisons.reporting.blocks import Block, Items, Paragraph, Table
 from comparisons.reporting.folder import where
 from comparisons.runner import store
 from comparisons.runner.experiment import Experiment, built
-from comparisons.runner.fits import Fit, earlier, fitted
+from comparisons.runner.fits import Fit, FitPlan, earlier, fitted
 from comparisons.runner.grid import started
 from inference import BACKENDS
 from inference.base import setting
@@ -42,7 +41,6 @@ NOTE = (
 PIXELS = "pixels"
 PENALTIES = tuple(10.0 ** np.arange(-3, 2))  # C of scikit-learn, an inverse variance: the smaller, the more regular
 MAX_ITERATIONS = 20_000
-OF_FITS = ("data", "model", "n_hidden", "samples", "engine", "seed", "threads")
 KNOWN = earlier("lower_bound", "samples", "manifold", "inference_gap")
 COLUMNS = {
     "labels": "{0.n_labels}",
@@ -57,15 +55,12 @@ Maps = dict[str, np.ndarray]  # posterior means z [n, 2] by backend
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan(cli.Plan):
+class Plan(FitPlan):
     """What is run. Each field is a flag."""
 
     data: str = setting("digits", "the data set", choices=tuple(name for name, card in DATA.items() if card.labels))
-    model: str = parts.model_setting()
     backends: tuple[str, ...] = parts.backend_setting(tuple(BACKENDS), flag="--backend", also=("--backends",))
-    latents: tuple[int, ...] = setting((2, 10, 20), "latent variables of the fits", low=1, high=1000, flag="--n-latent")
-    n_hidden: int = setting(100, "hidden units", low=1, high=20_000)
-    samples: int = setting(100_000, "training points of each fit [datapoints]", low=100, high=10**9, about=FITTED)
+    latents: tuple[int, ...] = setting((2, 10), "latent variables of the fits", low=1, high=1000, flag="--n-latent")
     labels: tuple[int, ...] = setting(
         (100, 300, 1000, 3000, 10_000),
         "labelled training images; more than there are is left out [datapoints]",
@@ -121,9 +116,8 @@ def planned(plan: Plan) -> list[Experiment]:
         raise FlagError(f"{' '.join(plan.backends)}: no q(z | x) to have a mean of; choose another --backend")
     if left := [name for name in dict.fromkeys(plan.backends) if name not in able]:
         print(f"no q(z | x), and so left out: {', '.join(left)}", file=sys.stderr)
-    told = {name: getattr(plan, name) for name in OF_FITS}
     pairs = product(dict.fromkeys(plan.latents), able)
-    found = [Experiment(n_latent=k, backend=backend, evidence=("none",), **told) for k, backend in pairs]
+    found = [plan.experiment(data=plan.data, n_latent=k, backend=backend) for k, backend in pairs]
     shape = DATA[plan.data].shape
     if not latents(engine, built(found[0], shape[0] * shape[1])).plain:
         raise UnfitError(

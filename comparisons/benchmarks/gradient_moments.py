@@ -85,11 +85,21 @@ def _sums(engine: Engine, model: Model, name: str, draws: int) -> Callable[..., 
 
     differentiate = engine.value_and_grad(surrogate)
 
+    def twice(params: Params, keys: Any, x: Array) -> tuple[Params, Params]:
+        """Return two gradients, by a scan: the program then has it once, and compiles in half the time."""
+        none = {name: 0.0 * value for name, value in params.items()}
+
+        def step(pair: Any, item: Any) -> tuple[Any, None]:
+            return (pair[1], differentiate(params, keys[item[0]], x)[1]), None
+
+        both: tuple[Params, Params] = engine.scan(step, (none, none), (engine.array(np.arange(2)),))[0]
+        return both
+
     def run(params: Params, x: Array, key: Key, numbers: Array, rows: Array) -> tuple[Params, Params, Params]:
         def pair(sums: Any, item: Any) -> tuple[Any, None]:
             number, taken = item
             keys = engine.split(engine.fold_in(key, number))
-            one, other = (differentiate(params, keys[i], x[taken])[1] for i in range(2))
+            one, other = twice(params, keys, x[taken])
             terms = (
                 {name: one[name] + other[name] for name in params},
                 {name: one[name] ** 2 + other[name] ** 2 for name in params},

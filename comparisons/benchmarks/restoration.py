@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from comparisons import cli
 from comparisons.benchmarks import restoration_report as report
 from comparisons.benchmarks.channels import FLOOR, Channel, Degraded, is_normal
 from comparisons.benchmarks.restoration_report import (
@@ -26,7 +25,7 @@ from comparisons.benchmarks.restoration_report import (
 )
 from comparisons.benchmarks.traits import recognises
 from comparisons.cli import parts
-from comparisons.cli.flags import FITTED, JUDGED
+from comparisons.cli.flags import JUDGED
 from comparisons.data import Data, card_of, load
 from comparisons.disk import writing
 from comparisons.errors import FlagError, UnfitError
@@ -38,9 +37,8 @@ from comparisons.reporting import markdown
 from comparisons.reporting.folder import where
 from comparisons.runner import store
 from comparisons.runner.experiment import Experiment, built
-from comparisons.runner.fits import Fit, earlier, fitted
+from comparisons.runner.fits import Fit, FitPlan, earlier, fitted
 from comparisons.runner.grid import started
-from inference import BACKENDS
 from inference.base import Engine, arrays, setting
 from inference.latents import latents
 from inference.rows import generative
@@ -51,21 +49,17 @@ SETS = ("digits", "mnist", "mnist_255", "mnist_binary", "frey")
 HOLES = ("lower", "centre", "scattered")
 LEAPFROG = 5
 SHOWN = 8  # images of a figure
-OF_FITS = ("model", "n_latent", "n_hidden", "samples", "engine", "seed", "threads")
 KNOWN = earlier("lower_bound", "samples", "manifold")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan(cli.Plan):
+class Plan(FitPlan):
     """What is run. Each field is a flag."""
 
     data: tuple[str, ...] = setting(("digits",), "data sets", choices=SETS)
     tasks: tuple[str, ...] = setting(TASKS, "what is done to images", choices=TASKS)
-    model: str = parts.model_setting()
-    backends: tuple[str, ...] = parts.backend_setting(tuple(BACKENDS), flag="--backend", also=("--backends",))
+    backends: tuple[str, ...] = parts.backend_setting(("aevb",), flag="--backend", also=("--backends",))
     n_latent: int = setting(10, "latent variables of a datapoint", low=1, high=1000)
-    n_hidden: int = setting(100, "hidden units", low=1, high=20_000)
-    samples: int = setting(100_000, "training points of each fit [datapoints]", low=100, high=10**9, about=FITTED)
     flip: float = setting(
         0.1, "denoising: probability that a pixel is flipped, of Bernoulli decoders", low=0, high=0.49
     )
@@ -136,9 +130,8 @@ def restore(plan: Plan, out: Path, data_dir: Path | None) -> int:
 
 def planned(plan: Plan) -> list[Experiment]:
     """Return the fits, once all that can be refused before training has been looked at. Raises FlagError."""
-    told = {name: getattr(plan, name) for name in OF_FITS}
     pairs = product(dict.fromkeys(plan.backends), dict.fromkeys(plan.data))
-    found = [Experiment(data=data, backend=backend, evidence=("none",), **told) for backend, data in pairs]
+    found = [plan.experiment(data=data, backend=backend, n_latent=plan.n_latent) for backend, data in pairs]
     for experiment in found:
         shape = card_of(experiment.data).shape
         if "super_resolution" in plan.tasks and any(side % plan.block for side in shape):

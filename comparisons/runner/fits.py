@@ -1,13 +1,16 @@
 """Fitted models to judge: taken from where an earlier comparison left them, or trained."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 import inference
+from comparisons import cli
+from comparisons.cli import parts
+from comparisons.cli.flags import FITTED
 from comparisons.data import Data
 from comparisons.errors import NumericsError
 from comparisons.evidence.base import Target
@@ -17,10 +20,29 @@ from comparisons.runner.cell import Cell, on, placed
 from comparisons.runner.experiment import Experiment, built
 from comparisons.runner.jobs import Job, run_cell
 from comparisons.runner.watching import line
-from inference.base import Array, Backend, Engine, Params, Posterior, State, arrays, numpys
+from inference.base import Array, Backend, Engine, Params, Posterior, State, arrays, numpys, setting
 from inference.latents import latents
+from inference.optim import STEP_SIZES
 from inference.rows import generative, width
 from models.base import Model
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitPlan(cli.Plan):
+    """What a comparison of fitted models is told of the fits. Each field is a flag."""
+
+    model: str = parts.model_setting()
+    n_hidden: int = setting(100, "hidden units", low=1, high=20_000)
+    samples: int = setting(100_000, "training points of each fit [datapoints]", low=100, high=10**9, about=FITTED)
+    optimizer: str = setting("adam", "optimiser of theta and phi", choices=tuple(STEP_SIZES), about=FITTED)
+    step_size: float | str = setting(
+        0.01, "step size; auto: the best of a few on the training set, for each fit", above=0.0, high=1e9, about=FITTED
+    )
+
+    def experiment(self, **told: Any) -> Experiment:
+        """Return how a model is fitted, judged by its bound alone. Raises FlagError."""
+        mine = {name: getattr(self, name) for name in (*FitPlan.__dataclass_fields__,)}
+        return Experiment(evidence=("none",), **mine, **told)
 
 
 class Fit(NamedTuple):

@@ -8,6 +8,7 @@ import pytest
 
 from comparisons.benchmarks import gradients_closed, gradients_exact, gradients_report
 from comparisons.benchmarks.gradient_moments import mean_and_error, moments
+from comparisons.benchmarks.gradients import MEASURE
 from comparisons.benchmarks.gradients_exact import COSTS, PARAMETERS, ROUTES
 from comparisons.gradient_variance import main
 from inference.base import Engine, Params
@@ -152,7 +153,7 @@ def test_the_command_measures_what_it_is_asked_for(tmp_path: Path, capsys: pytes
     sizes = ["--n-latent", "2", "--n-hidden", "4", "--n-train", "200", "--repeats", "20", "--fit-seeds", "0", "1"]
     trained = ["--stages", "0", "200", "--particles", "1", "2", "--minibatches", "2", "10", "--samples", "1000"]
     flags = [*sizes, *trained, "--counts", "2", "10", "20", "--engine", "pyro", "--out", str(tmp_path)]
-    assert main(flags) == 0
+    assert main([*flags, "--parts", *MEASURE]) == 0
     shown = capsys.readouterr().out
     rows = pd.read_csv(tmp_path / "rows.csv")
     assert set(rows.part) == set(gradients_report.TABLES) and (tmp_path / "table.md").read_text() in shown
