@@ -6,7 +6,7 @@ import io
 import json
 import os
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
@@ -75,6 +75,10 @@ def table(path: Path, numbers: Collection[str] = (), empty: Collection[str] | No
         raise DamagedError(path, str(error), mend) from error
     wrong = "" if len(widths) == 1 else f"its rows have {' and '.join(map(str, sorted(widths)))} fields"
     for name in frame.columns:
+        if empty is None and name not in numbers and not pd.api.types.is_numeric_dtype(frame[name]):
+            parsed = pd.to_numeric(there := frame[name].dropna(), errors="coerce").notna()
+            if 0.75 < parsed.mean() < 1.0:
+                wrong = f"column {name} holds {there[~parsed].iloc[0]!r} among numbers"
         number = pd.api.types.is_numeric_dtype(frame[name]) and frame[name].dtype != bool
         if name in numbers and not (number or frame[name].isna().all()):
             wrong = f"column {name} holds what is no number"
@@ -94,6 +98,11 @@ def made_with(path: Path, identity: dict[str, Any]) -> bool:
     """
     held = read_json(path)
     return bool(held.get("identity") == json.loads(json.dumps(identity))) and not altered(path.parent, held)
+
+
+def sums(files: Iterable[Path]) -> dict[str, dict[str, str]]:
+    """Return what a record tells of the files beside it: `files`, the SHA-256 of each by its name."""
+    return {"files": {path.name: sha256(path) for path in files}}
 
 
 def altered(folder: Path, held: dict[str, Any]) -> str:

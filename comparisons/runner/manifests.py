@@ -1,6 +1,8 @@
 """What a cell's folder says of itself in records, and whether that is so."""
 
+import json
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -73,23 +75,26 @@ def wrong(folder: Path, files: Iterable[str]) -> str:
         if reading.sha256(folder / name) != known:
             return f"{name} has another SHA-256 than its manifest tells"
     try:
-        names = {manifest.get("cell", folder.name), _named(manifest) or folder.name}
+        of = {"numbers_version": FIRST, "process": {}, **manifest}
+        told = {name: of.get(name) for name in ("settings", "data_digest", "numbers_version", "process")}
+        names = {manifest.get("cell", folder.name), _named(json.dumps(told, sort_keys=True)) or folder.name}
     except (UserError, TypeError, ValueError, KeyError) as error:
         return f"its settings are none of this version: {error}"
     others = sorted(names - {folder.name})
     return f"its settings are those of {others[0]}" if others else ""
 
 
-def _named(manifest: dict[str, Any]) -> str:
+@lru_cache(maxsize=4096)
+def _named(told: str) -> str:
     """Return the name that settings give a cell, "" where that takes files of a user's. Raises UserError, TypeError."""
     from comparisons.data import DATA
     from comparisons.runner.experiment import Experiment, completed, identity
     from inference import BACKENDS, ENGINES
     from models import MODELS
 
-    settings = completed(manifest.get("settings", {}))
+    manifest = json.loads(told)
+    settings = completed(manifest["settings"] or {})
     known: dict[str, Any] = {"data": DATA, "model": MODELS, "backend": BACKENDS, "engine": ENGINES}
-    if "data_digest" not in manifest or any(settings[name] not in values for name, values in known.items()):
+    if not manifest["data_digest"] or any(settings[name] not in values for name, values in known.items()):
         return ""
-    version, process = manifest.get("numbers_version", FIRST), manifest.get("process", {})
-    return identity(Experiment(**settings), manifest["data_digest"], version, process)
+    return identity(Experiment(**settings), manifest["data_digest"], manifest["numbers_version"], manifest["process"])
