@@ -96,7 +96,7 @@ def extra(folder: Path) -> Extra:
 
 
 def believed(folder: Path) -> pd.DataFrame:
-    """Return the rows of a grid: where its cells lie beside them, those of its cells, and a line says where they differ.
+    """Return the rows of a grid, those of its cells where they lie beside it; a line says that they differ.
 
     Raises StorageError for a file that cannot be read.
     """
