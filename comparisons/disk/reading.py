@@ -6,8 +6,9 @@ import io
 import json
 import os
 import stat
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,20 +76,27 @@ def table(path: Path, numbers: Collection[str] = (), empty: Collection[str] | No
         raise DamagedError(path, str(error), mend) from error
     wrong = "" if len(widths) == 1 else f"its rows have {' and '.join(map(str, sorted(widths)))} fields"
     for name in frame.columns:
-        if empty is None and name not in numbers and not pd.api.types.is_numeric_dtype(frame[name]):
-            parsed = pd.to_numeric(there := frame[name].dropna(), errors="coerce").notna()
-            if 0.75 < parsed.mean() < 1.0:
-                wrong = f"column {name} holds {there[~parsed].iloc[0]!r} among numbers"
-        number = pd.api.types.is_numeric_dtype(frame[name]) and frame[name].dtype != bool
-        if name in numbers and not (number or frame[name].isna().all()):
-            wrong = f"column {name} holds what is no number"
-        elif number and frame[name].isin([float("inf"), -float("inf")]).any():
-            wrong = f"column {name} is not finite"
-        elif empty is not None and name in numbers and name not in empty and frame[name].isna().any():
-            wrong = f"column {name} lacks a number"
+        as_text = partial(pd.read_csv, io.BytesIO(held), usecols=[name], dtype=str, keep_default_na=False)
+        if problem := _problem(frame[name], as_text, empty is None, name in numbers, name in (empty or ())):
+            wrong = f"column {name} {problem}"
     if wrong:
         raise DamagedError(path, wrong, mend)
     return frame
+
+
+def _problem(column: Any, as_text: Callable[[], Any], free: bool, numbers: bool, empty: bool) -> str:
+    """Say what a column holds that it may not, "" where nothing. A free format has infinities, by this name."""
+    from pandas import to_numeric
+    from pandas.api.types import is_numeric_dtype
+
+    if not is_numeric_dtype(column) or column.dtype == bool:
+        there = column.dropna()
+        among = numbers or (free and 0.75 < to_numeric(there, errors="coerce").notna().mean() < 1.0)
+        return "holds what is no number" if among and len(there) else ""
+    infinite = column.isin([float("inf"), -float("inf")])
+    if infinite.any() and not (free and as_text().squeeze(axis=1)[infinite].isin(["inf", "-inf"]).all()):
+        return "is not finite"
+    return "lacks a number" if numbers and not (free or empty) and column.isna().any() else ""
 
 
 def made_with(path: Path, identity: dict[str, Any]) -> bool:
