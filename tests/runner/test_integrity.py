@@ -21,28 +21,8 @@ from comparisons.runner import grid, jobs, run, store
 REPORTS = Path(__file__).parents[2] / "reports"
 FLAGS = [
     *("--data", "digits", "--samples", "300", "--n-hidden", "4", "--eval-points", "4", "--elbo-draws", "2"),
-    *("--step-size", "0.01", "--engine", "pyro", "--backend", "aevb", "--evidence", "none", "--checkpoint-seconds", "0"),
-]
-    "--data",
-    "digits",
-    "--samples",
-    "300",
-    "--n-hidden",
-    "4",
-    "--eval-points",
-    "4",
-    "--elbo-draws",
-    "2",
-    "--step-size",
-    "0.01",
-    "--engine",
-    "pyro",
-    "--backend",
-    "aevb",
-    "--evidence",
-    "none",
-    "--checkpoint-seconds",
-    "0",
+    *("--step-size", "0.01", "--engine", "pyro", "--backend", "aevb", "--evidence", "none"),
+    *("--checkpoint-seconds", "0"),
 ]
 
 
