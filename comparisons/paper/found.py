@@ -92,7 +92,26 @@ def extra(folder: Path) -> Extra:
     for path, one in zip(manifests, held, strict=True):
         if path.parts[-3] != "cells" and (name := reading.altered(path.parent, one)):
             raise DamagedError(path.parent / name, "it is not as its command wrote it", reading.AGAIN)
+    if stray := _stray(folder, rows, held):
+        raise DamagedError(folder / "rows.csv", f"its column {stray} has what none of its parts has", reading.AGAIN)
     return Extra(rows, drawn, held)
+
+
+def _stray(folder: Path, rows: pd.DataFrame, held: list[dict[str, Any]]) -> str:
+    """Return a column of gathered rows with a value that none of the parts has, "" where there is none."""
+    frames = [reading.table(path) for path in sorted(folder.glob("parts/*.csv"))]
+    frames += [pd.DataFrame(one["rows"]) for one in held if "rows" in one]
+    if not frames or (folder / "cells").exists():  # else the rows are gathered from cells
+        return ""
+    parts = pd.concat(frames)
+    return next(
+        (name for name in rows.columns if name in parts and not _values(rows[name]) <= _values(parts[name])), ""
+    )
+
+
+def _values(column: Any) -> set[Any]:
+    numbers = pd.to_numeric(column, errors="coerce")
+    return {*numbers.dropna()} | {*column[numbers.isna()].dropna()}
 
 
 def believed(folder: Path) -> pd.DataFrame:

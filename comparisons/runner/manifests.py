@@ -41,6 +41,7 @@ class Manifest(TypedDict, total=False):
     process: dict[str, str]
     pilot: dict[str, str]
     resumed: list[dict[str, Any]]
+    rows: list[dict[str, str | float | None]]
     command: str
     commit: str
     python: str

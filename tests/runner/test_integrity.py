@@ -75,9 +75,14 @@ def reseeded(cell: Path) -> None:
     again(cell / "manifest.json", settings={**told["settings"], "seed": 9})
 
 
+def broken(cell: Path) -> None:
+    digit(cell / "rows.csv")
+    (cell / "manifest.json").write_text("{")
+
+
 EDITS: dict[str, Callable[[Path], Any]] = {
     "a digit of its rows": lambda cell: digit(cell / "rows.csv"),
-    "rows beside a broken manifest": lambda cell: (digit(cell / "rows.csv"), (cell / "manifest.json").write_text("{")),
+    "rows beside a broken manifest": broken,
     "no manifest": lambda cell: (cell / "manifest.json").unlink(),
     "a renamed folder": renamed,
     "a copied folder": copied,
@@ -111,6 +116,19 @@ def test_edited_rows_make_way_for_those_of_the_cells(published: Path, capsys: py
     pd.testing.assert_frame_equal(found.believed(published), before)
     assert "differs from its cells" in capsys.readouterr().err
     assert report.main(["--out", str(published.parent)]) == 0
+
+
+@pytest.mark.parametrize("name", ["calibration", "gradient_variance", "speed", "attempts"])
+def test_gathered_rows_that_no_part_has_are_refused(name: str, tmp_path: Path) -> None:
+    copytree(REPORTS / name, tmp_path / name)
+    path = tmp_path / name / "rows.csv"
+    assert len(found.extra(path.parent).rows)
+    rows = pd.read_csv(path)
+    at = next(one for one in ("bias", "value") if one in rows)
+    rows.loc[3, at] += 0.125
+    rows.to_csv(path, index=False)
+    with pytest.raises(StorageError, match=f"column {at}"):
+        found.extra(path.parent)
 
 
 @pytest.mark.parametrize("name", ["rows.csv", "figure.svg"])
@@ -181,18 +199,21 @@ def cell_replaced(out: Path) -> None:
 
 @pytest.mark.fault("the folder of results moved, removed or replaced under a run", "one line, exit code 5")
 @pytest.mark.parametrize("moment", ["before the first checkpoint", "after the run"])
+@pytest.mark.thorough(do=(gone, cell_replaced), moment="after the run")
 @pytest.mark.parametrize("do", [gone, moved, replaced, cell_gone, cell_replaced])
 def test_a_folder_that_goes_away_is_said(
     do: Callable[[Path], None], moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, done = tmp_path / "out", []
+    out, done = tmp_path / "out", False
     at, name = (jobs.store, "save_checkpoint") if moment.startswith("before") else (jobs.store, "drop_checkpoint")
     usual = getattr(at, name)
 
     def then(*told: Any, **more: Any) -> None:
+        nonlocal done
         usual(*told, **more)
         if not done:
-            done.append(do(out))
+            done = True
+            do(out)
 
     monkeypatch.setattr(at, name, then)
     with pytest.raises(StorageError, match="moved, removed or replaced"):
@@ -211,6 +232,7 @@ class BreakError(Exception):
 
 
 @pytest.mark.fault("--fresh, then Ctrl-C or a failure", "the old results stand until the new are complete")
+@pytest.mark.thorough(error=StorageError)
 @pytest.mark.parametrize("error", [KeyboardInterrupt, BreakError, StorageError])
 @pytest.mark.parametrize("when", ["at the start", "at the end"])
 def test_old_results_stand_until_new_ones_are_complete(

@@ -107,7 +107,7 @@ JSON = st.recursive(
 )
 
 
-@settings(derandomize=True, max_examples=60, deadline=None)
+@settings(derandomize=True, max_examples=30, deadline=None)
 @given(name=st.sampled_from([*manifests.Manifest.__annotations__]), value=JSON)
 def test_any_value_in_a_manifest_is_of_its_type_or_damage(
     name: str, value: Any, tmp_path_factory: pytest.TempPathFactory
@@ -157,7 +157,7 @@ def test_rows_of_other_widths_are_damage(text: str, tmp_path: Path) -> None:
 
 
 @settings(derandomize=True, max_examples=40, deadline=None)
-@given(name=st.sampled_from(COLUMNS), value=st.text(st.characters(exclude_categories=("Cs",)), max_size=12))
+@given(name=st.sampled_from(COLUMNS), value=st.text(st.characters(codec="utf-8"), max_size=12))
 def test_any_text_in_a_field_is_read_or_damage(name: str, value: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("field") / "rows.csv"
     path.write_text(edited(name, value), newline="")
