@@ -125,7 +125,7 @@ def test_gathered_rows_that_no_part_has_are_refused(name: str, tmp_path: Path) -
     assert len(found.extra(path.parent).rows)
     rows = pd.read_csv(path)
     at = next(one for one in ("bias", "value") if one in rows)
-    rows.loc[3, at] += 0.125
+    rows.loc[rows[at].first_valid_index(), at] += 0.125
     rows.to_csv(path, index=False)
     with pytest.raises(StorageError, match=f"column {at}"):
         found.extra(path.parent)
@@ -199,7 +199,8 @@ def cell_replaced(out: Path) -> None:
 
 @pytest.mark.fault("the folder of results moved, removed or replaced under a run", "one line, exit code 5")
 @pytest.mark.parametrize("moment", ["before the first checkpoint", "after the run"])
-@pytest.mark.thorough(do=(gone, cell_replaced), moment="after the run")
+@pytest.mark.thorough(do=(gone, moved, cell_gone, cell_replaced), moment="after the run")
+@pytest.mark.thorough(do=(gone, replaced), moment="before the first checkpoint")
 @pytest.mark.parametrize("do", [gone, moved, replaced, cell_gone, cell_replaced])
 def test_a_folder_that_goes_away_is_said(
     do: Callable[[Path], None], moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -233,6 +234,8 @@ class BreakError(Exception):
 
 @pytest.mark.fault("--fresh, then Ctrl-C or a failure", "the old results stand until the new are complete")
 @pytest.mark.thorough(error=StorageError)
+@pytest.mark.thorough(error=BreakError, when="at the end")
+@pytest.mark.thorough(error=KeyboardInterrupt, when="at the start")
 @pytest.mark.parametrize("error", [KeyboardInterrupt, BreakError, StorageError])
 @pytest.mark.parametrize("when", ["at the start", "at the end"])
 def test_old_results_stand_until_new_ones_are_complete(
