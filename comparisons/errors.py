@@ -45,6 +45,19 @@ class StorageError(UserError):
     exit_code = 5
 
 
+class DamagedError(StorageError):
+    """A file is not as it was written; `why` says how, in words that a terminal can show."""
+
+    def __init__(self, path: Path, why: object, mend: str) -> None:
+        self.why = " ".join(printable(str(why)).split())[:200]
+        super().__init__(f"cannot read {path} ({self.why}); {mend}")
+
+
+def printable(text: str) -> str:
+    """Return a text from a file as a terminal may have it: what would move its cursor or colour it is spelt out."""
+    return "".join(one if one.isprintable() or one in "\n\t" else ascii(one)[1:-1] for one in text)
+
+
 def unknown(what: str, word: str, known: Iterable[str], more: str = "") -> FlagError:
     """Return the refusal of a word that is none of the known ones, with the nearest of them."""
     near = get_close_matches(word.lower(), known := list(known), 1)

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING
 
 from comparisons import cli
 from comparisons.disk import writing
-from comparisons.errors import FlagError
+from comparisons.errors import FlagError, StorageError, in_one_line
 
 if TYPE_CHECKING:
+    from comparisons.paper.found import Found
     from comparisons.paper.report import Comparison, Part
+    from comparisons.reporting.blocks import Block
 
 RUN = "python -m comparisons"
 
@@ -97,6 +99,15 @@ def _measured(*names: str) -> Iterator["Comparison"]:
         yield Comparison(name, *told[name], f"{RUN}.{name}")
 
 
+def _blocks(part: "Part | Comparison", there: "Found", out: Path) -> "list[Block]":
+    """Return a section's blocks. Raises StorageError where the rows are not what it can be built from."""
+    try:
+        return part.blocks(there)
+    except (LookupError, ValueError, TypeError, AttributeError) as error:
+        what = f"cannot build the section {part.title!r} from what lies in {out} ({in_one_line(error)})"
+        raise StorageError(f"{what}; run its comparison again") from error
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Read the folder, write index.html, README.md, verdicts.csv and figures/ into it; return 0. Raises UserError."""
     parser = cli.Parser("report", __doc__ or "")
@@ -115,7 +126,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     there = found.read(out)
     parts = shown(sections(), there)
-    built = [Section(part.name, part.title, part.blocks(there)) for part in parts]
+    built = [Section(part.name, part.title, _blocks(part, there, out)) for part in parts]
     drawn = {out / one.file: one for section in built for one in figures(section.blocks) if one.ours}
     readmes = ""
     if flags.readme is not None:

@@ -22,7 +22,7 @@ from comparisons.evidence.elbo import elbo
 from comparisons.evidence.importance import weights_of_q
 from comparisons.evidence.pairs import Scorer
 from comparisons.evidence.quadrature import QuadratureSettings, quadrature
-from comparisons.reporting.folder import where
+from comparisons.reporting.folder import begin, complete, where
 from comparisons.runner import store
 from comparisons.runner.experiment import FORM, Experiment, built
 from comparisons.runner.fits import stages
@@ -72,7 +72,7 @@ def measure(plan: Plan, out: Path, data_dir: Path | None, report: Callable[[list
     experiment = planned(plan)
     data = load(experiment.data, data_dir)
     hold_plane(experiment, data.train.shape[1])
-    writing.write_json(out / "manifest.json", {**store.environment(), "plan": asdict(plan)})
+    new = begin(out, {**store.environment(), "plan": asdict(plan)})
     rows: list[Row] = []
     for n_seen, fit in stages(experiment, data, out):
         target = fit.target(fit.points(data, "test", plan.eval_points)[0])
@@ -82,8 +82,9 @@ def measure(plan: Plan, out: Path, data_dir: Path | None, report: Callable[[list
     rows += [{"part": "draws", **row} for row in by_draws(target, key, plan.prior_draws)]
     plane = two_modes(fit.engine)
     rows += [{"part": "fits", **row} for row in fits(plane, plan.seed)]
-    writing.write_rows(out / "rows.csv", rows)
-    print(report(rows, plane, out))
+    writing.write_rows(new / "rows.csv", rows)
+    print(report(rows, plane, new))
+    complete(out)
     print(where(out))
     return 0
 

@@ -13,7 +13,7 @@ from comparisons.benchmarks.pieces import Piece, Plan, Row, kept, run
 from comparisons.benchmarks.scoring import DEFAULTS, SWEEP, Judged, estimated, measured, named, scored, sweep, tried
 from comparisons.benchmarks.truths import TIGHT, best_known, linear_gaussian, tightest
 from comparisons.data import Data, load, take
-from comparisons.disk import writing
+from comparisons.disk import reading, writing
 from comparisons.errors import FlagError
 from comparisons.evidence.annealed import AnnealedSettings, bidirectional, simulate
 from comparisons.evidence.appendix_d import AppendixDSettings, appendix_d_kept
@@ -69,7 +69,7 @@ def report(out: Path) -> None:
     from comparisons.benchmarks import calibration_report
     from comparisons.reporting import markdown
 
-    rows = pd.concat([pd.read_csv(path) for path in kept(out)], ignore_index=True)
+    rows = pd.concat([reading.table(path) for path in kept(out)], ignore_index=True)
     writing.write_rows(out / "rows.csv", rows)
     writing.write(out / "table.md", markdown.printed(calibration_report.blocks(rows), calibration_report.TITLE))
     writing.write(out / "figure.svg", calibration_report.error_against_cost(rows))

@@ -16,7 +16,7 @@ from comparisons.data import load, take
 from comparisons.disk import writing
 from comparisons.errors import FlagError, NumericsError
 from comparisons.reporting import markdown
-from comparisons.reporting.folder import where
+from comparisons.reporting.folder import begin, complete, where
 from comparisons.runner import store
 from comparisons.runner.training import training
 from inference import METHODS
@@ -72,22 +72,23 @@ def compared(plan: Plan, out: Path, data_dir: Path | None) -> int:
     """Fit, compare, write rows.csv, steps.csv, table.md and figure.svg; return 0. Raises UserError."""
     writing.prepare(out)
     factors = problems(plan, data_dir)
-    writing.write_json(out / "manifest.json", {**store.environment(), "plan": asdict(plan)})
+    new = begin(out, {**store.environment(), "plan": asdict(plan)})
     engine, found = inference.engine(plan.engine, "cpu", plan.threads), Found([], {}, [])
     with engine.pinned():
         for row in agreements(plan, engine, factors, found):
             found.rows.append({"engine": plan.engine, **row})
             print(f"{row['data']}: {row['pair']}: {row['difference']:+.5f} nat", file=sys.stderr)
-            writing.write_rows(out / "rows.csv", found.rows)
+            writing.write_rows(new / "rows.csv", found.rows)
     import pandas as pd
 
     from comparisons.benchmarks import closed_form_report as report
 
     steps = [{"curve": c, "step": i, "value": v} for c, values in found.curves.items() for i, v in enumerate(values)]
-    writing.write_rows(out / "steps.csv", steps)
-    writing.write(out / "figure.svg", report.figure(found.curves, found.shown))
+    writing.write_rows(new / "steps.csv", steps)
+    writing.write(new / "figure.svg", report.figure(found.curves, found.shown))
     table = markdown.printed(report.blocks(pd.DataFrame(found.rows)), report.TITLE)
-    writing.write(out / "table.md", table)
+    writing.write(new / "table.md", table)
+    complete(out)
     print(table)
     print(where(out))
     return 0

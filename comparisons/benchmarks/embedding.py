@@ -18,7 +18,7 @@ from comparisons.disk import writing
 from comparisons.errors import FlagError, NumericsError, UnfitError
 from comparisons.reporting import markdown
 from comparisons.reporting.blocks import Block, Items, Paragraph, Table
-from comparisons.reporting.folder import where
+from comparisons.reporting.folder import begin, complete, where
 from comparisons.runner import store
 from comparisons.runner.experiment import Experiment, built
 from comparisons.runner.fits import Fit, FitPlan, earlier, fitted
@@ -84,7 +84,7 @@ def embed(plan: Plan, out: Path, data_dir: Path | None) -> int:
     writing.prepare(out)
     experiments = planned(plan)
     data, classes = load(plan.data, data_dir), labels(plan.data, data_dir)
-    writing.write_json(out / "manifest.json", {**store.environment(), "plan": asdict(plan)})
+    new = begin(out, {**store.environment(), "plan": asdict(plan)})
     x = data.train[: plan.pool], data.test[: plan.points]
     y = classes[0][: plan.pool], classes[1][: plan.points]
     told = {"data": plan.data, "n_test": len(y[1]), "pool": len(y[0]), "samples": plan.samples}
@@ -98,11 +98,12 @@ def embed(plan: Plan, out: Path, data_dir: Path | None) -> int:
             maps[experiment.backend] = z[1]
         of = {**told, "backend": experiment.backend, "dimensions": z[1].shape[1]}
         rows += _rows(of, classified(plan, z, y), pixels)
-        writing.write_rows(out / "rows.csv", rows)
+        writing.write_rows(new / "rows.csv", rows)
     frame = pd.DataFrame(rows)
-    writing.write(out / "figure.svg", figure(frame, maps, y[1]))
+    writing.write(new / "figure.svg", figure(frame, maps, y[1]))
     table = markdown.printed(blocks(frame), TITLE)
-    writing.write(out / "table.md", table)
+    writing.write(new / "table.md", table)
+    complete(out)
     print(table)
     print(where(out))
     return 0

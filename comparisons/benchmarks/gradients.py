@@ -15,7 +15,7 @@ from comparisons.benchmarks.gradients_trained import OF_THE_BOUND, POINTS
 from comparisons.cli.flags import FITTED, RUN
 from comparisons.cli.parts import model_setting
 from comparisons.data import DATA, card_of, load, take
-from comparisons.disk import writing
+from comparisons.disk import reading, writing
 from comparisons.errors import FlagError
 from comparisons.reporting.folder import where
 from comparisons.runner import store
@@ -149,6 +149,7 @@ def measure(plan: Plan, out: Path, data_dir: Path | None) -> int:
         rows = [{"part": part, **row} for row in MEASURE[part](plan, out, data_dir)]
         told = {"plan": asdict(plan), "seconds": round(time.perf_counter() - began)}
         writing.write_rows(out / "parts" / f"{part}.csv", rows)
+        told |= reading.sums([out / "parts" / f"{part}.csv"])
         writing.write_json(out / "parts" / f"{part}.json", {**store.environment(), **told})
     from comparisons.benchmarks import gradients_report
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from comparisons.benchmarks.gradients_closed import EXPECTED
 from comparisons.benchmarks.gradients_exact import PARAMETERS, ROUTES
-from comparisons.disk import writing
+from comparisons.disk import reading, writing
 from comparisons.reporting import drawing, markdown
 from comparisons.reporting.blocks import Block, Heading, Items, Paragraph, Table
 from comparisons.reporting.drawing import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
@@ -35,7 +35,7 @@ ALIKE = 0.02  # of a variance: less is no difference
 def report(out: Path) -> str:
     """Write rows.csv, table.md and a figure a part from the parts in a folder; return the table."""
     places = sorted((out / "parts").glob("*.csv"), key=lambda path: [*TABLES].index(path.stem))
-    rows = pd.concat([pd.read_csv(path) for path in places], ignore_index=True)
+    rows = pd.concat([reading.table(path) for path in places], ignore_index=True)
     writing.write(out / "rows.csv", rows.to_csv(index=False, lineterminator="\n"))
     for name, drawn in figures(rows).items():
         writing.write(out / f"{name}.svg", drawn)

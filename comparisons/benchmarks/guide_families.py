@@ -17,7 +17,7 @@ from comparisons.evidence.elbo import elbo
 from comparisons.evidence.judge import JudgeSettings, automatic, estimate
 from comparisons.reporting import markdown
 from comparisons.reporting.blocks import Block, Heading, Paragraph, Table
-from comparisons.reporting.folder import where
+from comparisons.reporting.folder import begin, complete, where
 from comparisons.runner import store
 from comparisons.runner.experiment import Experiment, built
 from comparisons.runner.fits import fitted
@@ -75,19 +75,20 @@ def compare(plan: Plan, out: Path, data_dir: Path | None) -> int:
     chosen = plan.families or tuple(suited(plan.prior_family))
     for family in chosen:  # what one of them refuses is said before any is fitted
         built(experiment(plan, family, plan.seed, len(data.train)), data.train.shape[1])
-    writing.write_json(out / "manifest.json", {**store.environment(), "plan": asdict(plan)})
+    new = begin(out, {**store.environment(), "plan": asdict(plan)})
     rows: list[Row] = []
     for seed in range(plan.seed, plan.seed + plan.runs):
         for family in chosen:
             rows.append(row := judged(plan, family, seed, data, out))
             print(f"{family}, seed {seed}: bound {row['elbo']:.2f}, log p(x) {row['log_px']:.2f}", file=sys.stderr)
-            writing.write_rows(out / "rows.csv", rows)
+            writing.write_rows(new / "rows.csv", rows)
     import pandas as pd
 
     frame = pd.DataFrame(rows)
     table = markdown.printed(blocks(frame), TITLE)
-    writing.write(out / "table.md", table)
-    writing.write(out / "figure.svg", figure(frame))
+    writing.write(new / "table.md", table)
+    writing.write(new / "figure.svg", figure(frame))
+    complete(out)
     print(table)
     print(where(out))
     return 0

@@ -24,7 +24,7 @@ from comparisons.evidence.importance import k_sample_bound
 from comparisons.evidence.judge import JudgeSettings, automatic, estimate
 from comparisons.reporting import markdown
 from comparisons.reporting.blocks import Block, Items, Paragraph, Table
-from comparisons.reporting.folder import where
+from comparisons.reporting.folder import begin, complete, where
 from comparisons.runner import store
 from comparisons.runner.experiment import Experiment
 from comparisons.runner.fits import Fit, earlier, fitted
@@ -105,7 +105,7 @@ def take_apart(plan: Plan, out: Path, data_dir: Path | None) -> int:
     data = load(plan.data, data_dir)
     n_train = min(plan.n_train, len(data.train))
     data = take(data, n_train)
-    writing.write_json(out / "manifest.json", {**store.environment(), "plan": asdict(plan)})
+    new = begin(out, {**store.environment(), "plan": asdict(plan)})
     settings: dict[str, Any] = {"n_train": n_train, **{name: getattr(plan, name) for name in OF_FITS}}
     rows: list[Row] = []
     for k, backend in product(plan.latents, backends):
@@ -113,11 +113,12 @@ def take_apart(plan: Plan, out: Path, data_dir: Path | None) -> int:
         for row in gaps(plan, fit, data):
             rows.append(row)
             print(_line(row), file=sys.stderr)
-            writing.write_rows(out / "rows.csv", rows)
+            writing.write_rows(new / "rows.csv", rows)
     import pandas as pd
 
     table = markdown.printed(blocks(pd.DataFrame(rows)), TITLE)
-    writing.write(out / "table.md", table)
+    writing.write(new / "table.md", table)
+    complete(out)
     print(table)
     print(where(out))
     return 0

@@ -75,7 +75,8 @@ def run(piece: Piece, plan: Plan, out: Path) -> None:
         rows.append({"part": piece.part, **row})
         print(_line(rows[-1]), file=sys.stderr)
     writing.write_rows(path.with_suffix(".csv"), rows)
-    writing.write_json(path, {**environment, "identity": identity, "plan": asdict(plan)})  # last: it says done
+    files = reading.sums([path.with_suffix(".csv")])
+    writing.write_json(path, {**environment, "identity": identity, "plan": asdict(plan), **files})  # last: it says done
 
 
 def kept(out: Path) -> list[Path]:

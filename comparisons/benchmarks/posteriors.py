@@ -21,7 +21,7 @@ from comparisons.evidence.base import Target
 from comparisons.evidence.draws import Moves, posterior_draws
 from comparisons.reporting import markdown
 from comparisons.reporting.blocks import Block, Items, Paragraph, Table
-from comparisons.reporting.folder import where
+from comparisons.reporting.folder import begin, complete, where
 from comparisons.runner import store
 from comparisons.runner.experiment import FORM, Experiment
 from comparisons.runner.fits import fitted
@@ -84,7 +84,7 @@ def compare(plan: Plan, out: Path, data_dir: Path | None) -> int:
     experiments = [Experiment(backend=backend, **told) for backend in dict.fromkeys(plan.backend)]
     data = load(experiments[0].data, data_dir)
     hold_plane(experiments[0], data.train.shape[1])
-    writing.write_json(out / "manifest.json", {**store.environment(), "plan": asdict(plan)})
+    new = begin(out, {**store.environment(), "plan": asdict(plan)})
     rows, drawn = [], []
     for experiment in experiments:
         fit = fitted(experiment, data, out)
@@ -97,13 +97,14 @@ def compare(plan: Plan, out: Path, data_dir: Path | None) -> int:
         rows += [{"backend": name, "data": str(experiment.data), **row} for row in distances(target, plane, off, z)]
         drawn.append((name, plane if target.q else plane._replace(log_q=np.full_like(plane.log_q, -np.inf)), z))
         print(f"{name}: judged", file=sys.stderr)
-    writing.write_rows(out / "rows.csv", rows)
+    writing.write_rows(new / "rows.csv", rows)
     import pandas as pd
 
-    frame = pd.read_csv(out / "rows.csv")
-    writing.write(out / "figure.svg", figure(drawn))
+    frame = pd.read_csv(new / "rows.csv")
+    writing.write(new / "figure.svg", figure(drawn))
     table = markdown.printed(blocks(frame), TITLE)
-    writing.write(out / "table.md", table)
+    writing.write(new / "table.md", table)
+    complete(out)
     print(table)
     print(where(out))
     return 0

@@ -58,7 +58,8 @@ def compare(request: Request) -> int:
                 environment = store.environment()
                 rows = [{"quantity": name, **row} for row in part(cells, data, request.out)]
                 writing.write_rows(path.with_suffix(".csv"), rows)
-                writing.write_json(path, {**environment, "identity": identity})
+                files = reading.sums([path.with_suffix(".csv")])
+                writing.write_json(path, {**environment, "identity": identity, **files})
     print(report(request.out))
     print(where(request.out))
     return 0
@@ -125,7 +126,7 @@ def report(out: Path) -> str:
     """Write rows.csv and table.md from the cells and parts of a folder; return the table."""
     import pandas as pd
 
-    rows, beside = store.collect(out), pd.concat([pd.read_csv(out / "parts" / f"{name}.csv") for name in PARTS])
+    rows, beside = store.collect(out), pd.concat([reading.table(out / "parts" / f"{name}.csv") for name in PARTS])
     table = markdown.printed(blocks(rows[rows.cell.isin(beside.cell)], beside), "PyTorch's example of a VAE")
     writing.write(out / "table.md", table)
     return table

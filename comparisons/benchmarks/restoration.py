@@ -34,7 +34,7 @@ from comparisons.evidence.base import Target
 from comparisons.evidence.draws import Chains, Moves, posterior_draws, starting_points
 from comparisons.evidence.mixing import rhat
 from comparisons.reporting import markdown
-from comparisons.reporting.folder import where
+from comparisons.reporting.folder import begin, complete, where
 from comparisons.runner import store
 from comparisons.runner.experiment import Experiment, built
 from comparisons.runner.fits import Fit, FitPlan, earlier, fitted
@@ -106,7 +106,7 @@ def restore(plan: Plan, out: Path, data_dir: Path | None) -> int:
     writing.prepare(out)
     experiments = planned(plan)
     sets = {name: load(name, data_dir) for name in dict.fromkeys(plan.data)}
-    writing.write_json(out / "manifest.json", {**store.environment(), "plan": asdict(plan)})
+    new = begin(out, {**store.environment(), "plan": asdict(plan)})
     rows: list[Row] = []
     pictures: dict[tuple[str, str], Pictures] = {}
     for experiment in experiments:
@@ -118,11 +118,12 @@ def restore(plan: Plan, out: Path, data_dir: Path | None) -> int:
                 rows.append(row)
                 shown |= images
                 print(report.line(row), file=sys.stderr)
-            writing.write_rows(out / "rows.csv", rows)
+            writing.write_rows(new / "rows.csv", rows)
         drawn = {key: (sets[key[0]].shape, one) for key, one in pictures.items()}
-        writing.write(out / "figure.svg", report.figure(drawn))
+        writing.write(new / "figure.svg", report.figure(drawn))
         table = markdown.printed(report.blocks(pd.DataFrame(rows)), report.TITLE)
-        writing.write(out / "table.md", table)
+        writing.write(new / "table.md", table)
+    complete(out)
     print(table)
     print(where(out))
     return 0

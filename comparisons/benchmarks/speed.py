@@ -21,7 +21,7 @@ from comparisons.benchmarks.peers import Shape, Steps, em_products, minibatches,
 from comparisons.benchmarks.scans import scans
 from comparisons.benchmarks.traits import leaps, remembers
 from comparisons.cli.flags import FITTED, RUN
-from comparisons.disk import writing
+from comparisons.disk import reading, writing
 from comparisons.evidence.base import Target
 from comparisons.evidence.elbo import elbo
 from comparisons.reporting.folder import where
@@ -96,9 +96,8 @@ def measure(plan: Plan, out: Path, data_dir: Path | None) -> int:
                 if done or (rows and not path.exists()):  # half a part is better than none, and worse than a whole one
                     spent = {"load_before": round(load, 2), "seconds": round(time.perf_counter() - began), "done": done}
                     writing.write_rows(path, rows)
-                    writing.write_json(
-                        path.with_suffix(".json"), {**store.environment(), "plan": asdict(plan), **spent}
-                    )
+                    told = {**store.environment(), "plan": asdict(plan), **spent, **reading.sums([path])}
+                    writing.write_json(path.with_suffix(".json"), told)
     print(json.dumps(report(out)))
     print(where(out), file=sys.stderr)  # the line before is for programs
     return 0

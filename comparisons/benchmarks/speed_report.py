@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from comparisons.benchmarks.scans import SCAN_OF
+from comparisons.disk import reading
 from comparisons.reporting import drawing
 from comparisons.reporting.blocks import Block, Heading, Paragraph, Table
 from comparisons.runner.experiment import Experiment
@@ -50,7 +51,7 @@ AXES = {
 
 def read(parts: Sequence[Path]) -> pd.DataFrame:
     """Read the rows of parts, one file each; the first did not say that two threads were theirs."""
-    rows = pd.concat([pd.read_csv(path) for path in parts], ignore_index=True)
+    rows = pd.concat([reading.table(path) for path in parts], ignore_index=True)
     return rows.assign(threads=rows.threads.fillna(2).astype(int) if "threads" in rows else 2)
 
 

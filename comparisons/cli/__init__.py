@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from comparisons.cli import stopping
 from comparisons.cli.flags import Parser, Plan, Told, parse_plan
-from comparisons.errors import StorageError, UserError
+from comparisons.errors import StorageError, UserError, printable
 
 __all__ = ["Parser", "Plan", "Told", "main", "parse_plan"]
 
@@ -39,7 +39,7 @@ def main(command: Callable[[], int]) -> NoReturn:
         with stopping.taken_over():
             code = command()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         code = error.exit_code
     except KeyboardInterrupt:
         print(stopping.MESSAGE, file=sys.stderr)

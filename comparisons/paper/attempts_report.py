@@ -4,16 +4,15 @@ Our own numbers come from the rows of the other comparisons, the paper's from it
 is worked out from the numbers by the rule that its sentence names.
 """
 
-import json
 import math
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import pandas as pd
 
-from comparisons.disk import writing
+from comparisons.disk import reading, writing
 from comparisons.paper.curves import papers
 from comparisons.reporting import markdown
 from comparisons.reporting.blocks import Block, Code, Gap, Heading, Paragraph, Strong, Table, Text
@@ -79,9 +78,16 @@ class Told(NamedTuple):
 Outcomes = Callable[[Told], Outcome]
 
 
+class Part(TypedDict):
+    """An attempt that has been run: what it was, and its rows."""
+
+    identity: dict[str, Any]
+    rows: list[dict[str, str | float | None]]
+
+
 def report(out: Path) -> None:
     """Rebuild rows.csv, table.md and manifest.json from the attempts that have been run."""
-    parts = [json.loads(path.read_text()) for path in sorted((out / "parts").glob("*.json"))]
+    parts = [reading.record(path, Part) for path in sorted((out / "parts").glob("*.json"))]
     rows = [row for part in parts for row in part["rows"]]
     writing.write_json(out / "manifest.json", {"attempts": [_of(part) for part in parts]})
     if rows:

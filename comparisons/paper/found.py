@@ -1,12 +1,13 @@
 """What the folder of reports holds: the rows, manifests and figures of every comparison, and the verdicts on them."""
 
-import json
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from comparisons.errors import StorageError
+from comparisons.disk import reading
+from comparisons.errors import DamagedError
 from comparisons.paper import pictures, verdicts
 from comparisons.paper.curves import curves
 from comparisons.paper.pictures import Sheet
@@ -15,6 +16,7 @@ from comparisons.paper.words import TITLES
 from comparisons.reporting import outcomes
 from comparisons.runner import baselines, store
 from comparisons.runner.baselines import Baselines
+from comparisons.runner.manifests import Manifest
 from comparisons.runner.rows import COLUMNS
 
 FIGURES = {"figure2": "lower_bound", "figure3": "marginal_likelihood"}
@@ -65,10 +67,10 @@ def read(out: Path) -> Found:
     rows, manifests = {}, {}
     for figure, name in FIGURES.items():
         path = out / name / "rows.csv"
-        there = store.read_rows(path) if path.exists() else pd.DataFrame(columns=list(COLUMNS))
+        there = believed(out / name) if path.exists() else pd.DataFrame(columns=list(COLUMNS))
         rows[figure] = outcomes.explained(there, out / name)
         cells = sorted((out / name).glob("cells/*/manifest.json"))
-        manifests[figure] = {cell.parent.name: _manifest(cell) for cell in cells}
+        manifests[figure] = {cell.parent.name: reading.record(cell, Manifest) for cell in cells}
     both = rows["figure2"], rows["figure3"]
     others = [path.parent for path in sorted(out.glob("*/rows.csv")) if path.parent.name not in FIGURES.values()]
     extras = {folder.name: extra(folder) for folder in others}
@@ -83,19 +85,44 @@ def extra(folder: Path) -> Extra:
     """Return what a comparison left in its folder. Raises StorageError for a file that cannot be read."""
     manifests = [folder / "manifest.json", *sorted(folder.glob("parts/*.json"))]
     manifests = [path for path in manifests if path.exists()] + sorted(folder.glob("cells/*/manifest.json"))
-    try:
-        long = folder.name in LONG
-        rows = (store.read_rows if long else pd.read_csv)(folder / "rows.csv")
-        rows = outcomes.explained(rows, folder) if long else rows
-        drawn = {path.stem: path.read_bytes() for path in sorted(folder.glob("*.svg"))}
-    except (OSError, ValueError) as error:
-        raise StorageError(f"cannot read {folder} ({error}); run its comparison again") from error
-    return Extra(rows, drawn, [_manifest(path) for path in manifests])
+    long = folder.name in LONG
+    rows = outcomes.explained(believed(folder), folder) if long else reading.table(folder / "rows.csv")
+    drawn = {path.stem: reading.content(path) for path in sorted(folder.glob("*.svg"))}
+    held = [reading.record(path, Manifest) for path in manifests]
+    for path, one in zip(manifests, held, strict=True):
+        if path.parts[-3] != "cells" and (name := reading.altered(path.parent, one)):
+            raise DamagedError(path.parent / name, "it is not as its command wrote it", reading.AGAIN)
+    if stray := _stray(folder, rows, held):
+        raise DamagedError(folder / "rows.csv", f"its column {stray} has what none of its parts has", reading.AGAIN)
+    return Extra(rows, drawn, held)
 
 
-def _manifest(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise StorageError(f"cannot read {path} ({error}); remove it and run its command again") from error
-    return content if isinstance(content, dict) else {}
+def _stray(folder: Path, rows: pd.DataFrame, held: list[dict[str, Any]]) -> str:
+    """Return a column of gathered rows with a value that none of the parts has, "" where there is none."""
+    frames = [reading.table(path) for path in sorted(folder.glob("parts/*.csv"))]
+    frames += [pd.DataFrame(one["rows"]) for one in held if "rows" in one]
+    if not frames or (folder / "cells").exists():  # else the rows are gathered from cells
+        return ""
+    parts = pd.concat(frames)
+    return next(
+        (name for name in rows.columns if name in parts and not _values(rows[name]) <= _values(parts[name])), ""
+    )
+
+
+def _values(column: Any) -> set[Any]:
+    numbers = pd.to_numeric(column, errors="coerce")
+    return {*numbers.dropna()} | {*column[numbers.isna()].dropna()}
+
+
+def believed(folder: Path) -> pd.DataFrame:
+    """Return the rows of a grid, those of its cells where they lie beside it; a line says that they differ.
+
+    Raises StorageError for a file that cannot be read.
+    """
+    held = store.read_rows(folder / "rows.csv")
+    if not any(folder.glob("cells/*/rows.csv")):
+        return held
+    rows = store.gathered(folder)
+    if store.as_csv(rows) != reading.content(folder / "rows.csv", reading.TABLE).decode():
+        print(f"{folder / 'rows.csv'} differs from its cells; the page has what these hold", file=sys.stderr)
+    return rows

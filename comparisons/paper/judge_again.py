@@ -19,6 +19,7 @@ from comparisons.evidence.base import Target
 from comparisons.evidence.judge import estimate
 from comparisons.reporting import markdown
 from comparisons.reporting.blocks import Block, Paragraph, Table
+from comparisons.reporting.folder import begin, complete
 from comparisons.runner import store
 from comparisons.runner.cell import on
 from comparisons.runner.experiment import Experiment, completed, method
@@ -49,20 +50,21 @@ def main(arguments: list[str] | None = None) -> int:
     folders = sorted(path.parent for path in Path(plan.cells).glob("cells/*/stops"))
     if not folders:
         raise StorageError(f"no cell in {plan.cells[:100]!r} has kept its stops; run its command with --keep-stops")
-    writing.write_json(out / "manifest.json", {**store.environment(), "cells": [folder.name for folder in folders]})
+    new = begin(out, {**store.environment(), "cells": [folder.name for folder in folders]})
     rows: list[dict[str, Any]] = []
     loaded: dict[str, Data] = {}
     for folder in folders:
         for row in judged(plan, folder, loaded, data_dir):
             rows.append(row)
             print(f"{row['cell']} {row['split']} at {row['n_seen']}: {row['moved']:+.4f}", file=sys.stderr)
-            writing.write_rows(out / "rows.csv", rows)
+            writing.write_rows(new / "rows.csv", rows)
     if not rows:
         raise StorageError(f"no stop kept in {plan.cells[:100]!r} was judged by {JUDGE}; there is nothing to compare")
     import pandas as pd
 
     table = markdown.printed(blocks(pd.DataFrame(rows)), TITLE)
-    writing.write(out / "table.md", table)
+    writing.write(new / "table.md", table)
+    complete(out)
     print(table)
     return 0
 
@@ -72,13 +74,15 @@ def judged(plan: Plan, folder: Path, loaded: dict[str, Data], data_dir: Path | N
     out, cell = folder.parent.parent, folder.name
     manifest = store.read_manifest(out, cell)
     experiment = Experiment(**completed(manifest.get("settings", {})))
-    if not store.finished(out, cell) or JUDGE not in experiment.evidence:
+    if JUDGE not in experiment.evidence:
         return
     if experiment.data not in loaded:
         loaded[experiment.data] = load(experiment.data, data_dir)
     data = take(loaded[experiment.data], experiment.n_train)
     if digest(data) != manifest.get("data_digest"):
         raise DataError(f"{experiment.data} here is not the data of {cell}; name the folder it had with --data-dir")
+    if not store.finished(out, cell):
+        return
     before = store.read_rows(out / "cells" / cell / "rows.csv")
     before = before[(before.metric == METRIC) & before.value.notna()].set_index(["n_seen", "split"])
     found_on = on(experiment, data)

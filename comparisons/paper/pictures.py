@@ -1,19 +1,18 @@
 """What a fitted decoder shows: its means as a sheet of images, kept as a PNG with all that made it."""
 
 import hashlib
-import json
 import re
 import struct
 import zlib
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
 from comparisons.data import Data, digest
-from comparisons.disk import writing
-from comparisons.errors import StorageError, UnfitError
+from comparisons.disk import reading, writing
+from comparisons.errors import UnfitError
 from comparisons.paper.panels import FIGURE2
 from comparisons.reporting import markdown
 from comparisons.reporting.blocks import Block, Figure, Heading, Table
@@ -25,6 +24,34 @@ from inference.latents import latents
 
 FOLDERS = earlier("lower_bound", "manifold", "samples")
 Sheet = tuple[Path, dict[str, Any]]  # a PNG, and the facts beside it
+
+
+class Fitted(TypedDict):
+    """Of the settings of a fit, what is shown of it."""
+
+    backend: str
+    engine: str
+    n_latent: int
+    n_hidden: int
+    samples: int
+    seed: int
+    theta: str
+
+
+class Facts(TypedDict):
+    """What is shown of how a sheet was made."""
+
+    title: str
+    latents: str
+    settings: Fitted
+    command: str
+    commit: str
+    python: str
+    cell: str
+    shape: tuple[int, int]
+    pixels_sha256: str
+
+
 VERSIONS = ("numpyro", "jax", "pyro-ppl", "torch", "numpy")  # of the libraries that people ask about
 HIDDEN = {"mnist": 500, "frey": 200}  # the paper's section 5
 
@@ -95,13 +122,14 @@ def read(out: Path) -> list[Sheet]:
     """Return the sheets in a folder, by name: each one's PNG, and the facts beside it. Raises StorageError."""
     found = []
     for path in sorted(out.glob("*.json"), key=_by_number):
-        try:
-            facts = json.loads(path.read_text())
-            image = path.with_suffix(".png")
-            if "pixels_sha256" in facts and image.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n":
-                found.append((image, facts))
-        except (OSError, ValueError) as error:
-            raise StorageError(f"cannot read {path} ({error}); remove it and draw it again") from error
+        image, mend = path.with_suffix(".png"), "remove it and draw it again"
+        facts = reading.record(path, mend=mend)
+        if (
+            "pixels_sha256" in facts
+            and reading.record(path, Facts, mend)
+            and reading.content(image)[:8] == b"\x89PNG\r\n\x1a\n"
+        ):
+            found.append((image, facts))
     return found
 
 

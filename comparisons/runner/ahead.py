@@ -47,7 +47,7 @@ def estimated(job: Job) -> float | None:
         free = {name: settings[name] for name in FREE}
         if json.loads(json.dumps(asdict(e) | free)) != settings or not store.finished(job.out, path.parent.name):
             continue
-        if told["status"] != "done" or told["processor"] != job.environment["processor"]:
+        if told["status"] != "done" or told.get("processor") != job.environment["processor"]:
             continue
         like = cell._replace(experiment=replace(e, **free))
         if like.experiment.compiled != e.compiled:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from comparisons.data import Data, Rows
 from comparisons.data.rows import HELD
-from comparisons.errors import StorageError
+from comparisons.disk import reading
+from comparisons.errors import DamagedError
 from comparisons.evidence.baseline import baseline
 from comparisons.runner.cell import Cell, points
 from comparisons.runner.experiment import built
@@ -31,12 +32,10 @@ def read(out: Path) -> Baselines:
     path = out / FILE
     if not path.exists():
         return {}
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return {tuple(row[name] for name in OF): float(row["value"]) for row in csv.DictReader(file)}
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:100]
-        raise StorageError(f"{path} is damaged ({reason}); remove it, and it is worked out again") from error
+    rows = reading.table(path, ("n_train", "n_points", "value"), ())
+    if list(rows.columns) != [*OF, "value"]:
+        raise DamagedError(path, "it has other columns than this version writes", "remove it: it is worked out again")
+    return {key(*of): value for *of, value in rows.itertuples(index=False)}
 
 
 def keep(out: Path, cells: Iterable[tuple[Cell, Data]]) -> None:

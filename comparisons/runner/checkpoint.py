@@ -6,12 +6,27 @@ No pickle: reading a file runs no code, whatever it holds.
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
+import msgspec
 import numpy as np
 
-from comparisons.errors import StorageError
+from comparisons.disk.reading import opened
+from comparisons.errors import DamagedError
 from inference.nested import flat, nested
+
+AGAIN = "run its cell again"
+DEEP = 32  # slashes in a name at most: nested dicts are walked from one to the next
+
+
+class Facts(TypedDict, total=False):
+    """What is read of facts before a run takes them up."""
+
+    identity: dict[str, Any]
+    versions: dict[str, str]
+    resumed: list[dict[str, Any]]
+    step: int
+    step_size: float
 
 
 def pack(arrays: dict[str, Any], facts: dict[str, Any]) -> bytes:
@@ -29,16 +44,19 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, framework="np") as file:
+        with opened(path, AGAIN), safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
             held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
-    except (OSError, SafetensorError, ValueError, TypeError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise StorageError(f"cannot read {path} ({reason}); run its cell again") from error
-    digest, told = metadata.get("told", "")[:64], metadata.get("told", "")[64:]
-    if digest != _digest(held, told):
-        raise StorageError(f"cannot read {path} (it is not as it was written); run its cell again")
-    return nested(held), json.loads(told)
+        digest, told = metadata.get("told", "")[:64], metadata.get("told", "")[64:]
+        if digest != _digest(held, told):
+            raise DamagedError(path, "it is not as it was written", AGAIN)
+        if deep := [name for name in held if name.count("/") > DEEP]:
+            raise DamagedError(path, f"{deep[0][:40]}... has more than {DEEP} slashes", AGAIN)
+        facts = json.loads(told)
+        msgspec.convert(facts, Facts)
+        return nested(held), facts
+    except (OSError, SafetensorError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise DamagedError(path, str(error).partition("\n")[0] or type(error).__name__, AGAIN) from error
 
 
 def misfit(found: dict[str, Any], expected: dict[str, Any]) -> str:

@@ -283,18 +283,19 @@ def method(e: Experiment) -> str:
     return " ".join(changed + [f"{kind}_sha256={part.sha256[:12]}" for kind, part in _parts(e).items()])
 
 
-def identity(e: Experiment, data_digest: str, version: int | None = None) -> str:
+def identity(e: Experiment, data_digest: str, version: int | None = None, process: dict[str, str] | None = None) -> str:
     """Name the cell: backend, engine, seed, and a hash of all settings, the data and the version of the numbers.
 
     Settings at their default stay out of the hash, so that a new flag does not rename old results; a default that
-    changes is a new version of the numbers. A file counts by its content and the name in it, wherever it lies.
+    changes is a new version of the numbers. A file counts by its content and the name in it, wherever it lies. Without
+    `process`, what changes numbers and an engine cannot pin is that of this process: mostly nothing.
     """
     usual = {f.name: (f.default, f.metadata.get("before")) for f in fields(e)}
     content = {name: getattr(e, name) for name in usual if getattr(e, name) not in usual[name]}
     content |= {kind: {"name": part.name, "sha256": part.sha256} for kind, part in _parts(e).items()}
     if e.compiled:  # whoever decided it: the same numbers, and not those of before there was a choice
         content["compile"] = "on"
-    if process := inference.unpinned(e.engine):  # what changes numbers, and an engine cannot pin: mostly nothing
+    if process := inference.unpinned(e.engine) if process is None else process:
         content["process"] = process
     content |= {"data_digest": data_digest, "numbers_version": version or numbers_version(e)}
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]

@@ -12,6 +12,7 @@ from comparisons import cli
 from comparisons.cli import parts
 from comparisons.cli.flags import FITTED
 from comparisons.data import Data
+from comparisons.disk import locking
 from comparisons.errors import NumericsError
 from comparisons.evidence.base import Target
 from comparisons.evidence.judge import ESTIMATORS
@@ -157,7 +158,8 @@ def _train(job: Job, data: Data) -> None:
         def progress(n_seen: int, doing: str) -> None:
             show(lambda: (n_seen / total, f"{doing} {cell.experiment.data} {job.name}"), now=n_seen == total)
 
-        ended = run_cell(job, data, progress)
+        with locking.locked(job.out, cell.name):
+            ended = run_cell(job, data, progress)
     if ended != "done":
         raise NumericsError(f"the fit {cell.name} diverged; fits of other --samples or --seed may not")
 

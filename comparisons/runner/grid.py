@@ -18,7 +18,7 @@ from comparisons.cli import parts
 from comparisons.cli.flags import JUDGED, RUN, Parser, check, expanded, read
 from comparisons.data import Data, Own, digest, files, load, take
 from comparisons.disk import locking, writing
-from comparisons.errors import DataError, FlagError, UnfitError, UserError, unknown
+from comparisons.errors import DataError, FlagError, StorageError, UnfitError, UserError, unknown
 from comparisons.evidence.judge import ESTIMATORS
 from comparisons.runner import ahead, baselines, store
 from comparisons.runner.cell import Cell, on, points
@@ -180,8 +180,8 @@ def _dry_run(requests: list[Request]) -> int:
 
 def _run(request: Request, jobs: list[Job], data: Loaded, report: Report) -> int:
     """Run every cell that is not finished, then write the report, whatever ended the runs."""
-    fresh = request.running.fresh
-    missing = [job for job in jobs if fresh or not store.finished(job.out, job.cell.name)]
+    fresh, place = request.running.fresh, store.Place(request.out)
+    missing = [job for job in jobs if fresh or _unfinished(job)]
     if len(missing) < len(jobs):
         print(f"{len(jobs) - len(missing)} of {len(jobs)} cells are finished and reused", file=sys.stderr)
     if missing and not request.running.scheduler:
@@ -199,11 +199,17 @@ def _run(request: Request, jobs: list[Job], data: Loaded, report: Report) -> int
             with display(missing) as watch:
                 _work(missing, data, request.running, watch)
     finally:
-        rows = store.collect(request.out)
-        if len(rows):
-            baselines.keep(request.out, ((job.cell, data[job.cell.experiment.n_train]) for job in jobs))
-            told = _reported(report, request.out, rows, rows.cell.isin({job.cell.name for job in jobs}))
+        place.hold()
+        with store.gathering(request.out):
+            rows = store.collect(request.out)
+            if len(rows):
+                baselines.keep(request.out, ((job.cell, data[job.cell.experiment.n_train]) for job in jobs))
+                told = _reported(report, request.out, rows, rows.cell.isin({job.cell.name for job in jobs}))
     return _failures(jobs) or told
+
+
+def _unfinished(job: Job) -> bool:
+    return not store.finished(job.out, job.cell.name) or store.renewed(job.out, job.cell.name)
 
 
 def _reported(report: Report, out: Path, rows: Any, asked: Any) -> int:
@@ -279,11 +285,14 @@ def _hold_models(request: Request, data: Loaded) -> None:
 
 
 def _failures(jobs: list[Job]) -> int:
-    """Name the runs that failed, and why; return the exit code. Raises UnfitError where settings are why."""
+    """Name the runs that failed, and why; return the exit code. Raises UnfitError where settings are why.
+
+    Raises StorageError for results that are gone again.
+    """
     failed: dict[str, list[str]] = {}
     unfit: dict[str, None] = {}
     for job in jobs:
-        manifest = store.read_manifest(job.out, job.cell.name)
+        manifest = store.read_latest(job.out, job.cell.name)
         status, reason = manifest.get("status"), manifest.get("reason")
         if manifest.get("unfit"):
             unfit[str(reason)] = None
@@ -294,6 +303,8 @@ def _failures(jobs: list[Job]) -> int:
         print(f"{reason}: {'; '.join(names)}; {advice}", file=sys.stderr)
     if unfit:
         raise UnfitError("; ".join(unfit))
+    if gone := [job.name for job in jobs if _unfinished(job) and not failed]:
+        raise StorageError(f"what was written of {'; '.join(gone)} is not there; {store.GONE}")
     return 1 if failed else 0
 
 

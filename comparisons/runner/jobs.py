@@ -54,8 +54,7 @@ class Job:
     def manifest(self) -> dict[str, Any]:
         """What its results tell of how they came about, besides their status."""
         process = inference.unpinned(self.cell.experiment.engine)
-        told = {name: value for name, value in self.identity.items() if name != "cell"}
-        return {**self.environment, **told, **({"process": process} if process else {})}
+        return {**self.environment, **self.identity, **({"process": process} if process else {})}
 
 
 def work(job: Job, data: Data | None = None, watch: Callable[[], None] = lambda: None) -> str:
@@ -67,7 +66,7 @@ def work(job: Job, data: Data | None = None, watch: Callable[[], None] = lambda:
     """
     out, cell = job.out, job.cell.name
     with locking.locked(out, cell):
-        if store.finished(out, cell):
+        if store.finished(out, cell) and not store.renewed(out, cell):
             return "reused"
         data = data or _data(job)
         told, last = 0.0, ""
@@ -98,9 +97,12 @@ def work(job: Job, data: Data | None = None, watch: Callable[[], None] = lambda:
 def give_up(job: Job, reason: str, unfit: bool = False) -> None:
     """Write down that a cell failed, and why: rows without numbers, and a manifest. Raises StorageError.
 
-    One is `unfit` where its own settings are why, and trying again would change nothing.
+    One is `unfit` where its own settings are why, and trying again would change nothing. Finished results stand.
     """
     told = {"status": "failed", "reason": reason, **({"unfit": True} if unfit else {})}
+    if store.stands(job.out, job.cell.name):
+        store.write_standing(job.out, job.cell.name, {**job.manifest, **told})
+        return
     common = {**job.cell.common(job.comparison), **BLANK, "status": "failed"}
     rows = [{**common, "split": split, "metric": name} for split, name in job.cell.owes(_has_q(job.cell))]
     store.save_cell(job.out, job.cell.name, rows, {**job.manifest, **told}, {})
@@ -121,7 +123,8 @@ def _has_q(cell: Cell) -> bool:
 def run_cell(job: Job, data: Data, progress: Callable[[int, str], None] = lambda n_seen, doing: None) -> str:
     """Run a cell to its end, from its checkpoint where it has one; return its status, `done` or `diverged`.
 
-    A damaged checkpoint is said and left behind. Raises StorageError for one of other settings or data.
+    A damaged checkpoint is said and left behind. Finished results stand until others are complete. Raises StorageError
+    for a checkpoint of other settings or data, and for a folder that is moved or removed meanwhile.
     """
     from comparisons.cli import stopping
     from comparisons.runner.run import MisfitError, run
@@ -129,8 +132,11 @@ def run_cell(job: Job, data: Data, progress: Callable[[int, str], None] = lambda
     out, cell, versions = job.out, job.cell.name, store.versions()
     kept, resumed = _kept(job, versions)
     owner = {"identity": job.identity, "versions": versions}
+    (out / "cells" / cell).mkdir(parents=True, exist_ok=True)
+    place, stands = store.Place(out / "cells" / cell), store.stands(out, cell)
 
     def keep(arrays: dict[str, Any], facts: dict[str, Any], stop: int | None = None) -> None:
+        place.hold()
         besides = {} if stop else {"resumed": resumed}
         store.save_checkpoint(out, cell, arrays, {**facts, **owner, **besides}, stop)
 
@@ -139,6 +145,9 @@ def run_cell(job: Job, data: Data, progress: Callable[[int, str], None] = lambda
         try:
             with stopping.deferred():
                 for result in run(job.comparison, job.cell, data, progress, keep, kept, *how):
+                    place.hold()
+                    if stands and result.status == "running":
+                        continue
                     told = {**job.manifest, "status": result.status, **({"resumed": resumed} if resumed else {})}
                     if result.pilot:  # as text: JSON has no infinity
                         told["pilot"] = {size: str(score) for size, score in result.pilot.items()}
@@ -148,6 +157,7 @@ def run_cell(job: Job, data: Data, progress: Callable[[int, str], None] = lambda
             print(f"the checkpoint of {cell} does not fit ({error}): it starts again", file=sys.stderr)
             kept = None
     store.drop_checkpoint(out, cell)
+    place.hold()
     return result.status
 
 

@@ -24,6 +24,8 @@ HOW = (
     "cell",
 )
 COLUMNS = (*OF, *BY, *NUMBER, *HOW)
+WORDS = ("comparison", "model", "data", "backend", "engine", "method", "split", "metric", "status", "device", "cell")
+EMPTY = ("value", "stderr", "step_size", "eval_seconds", "compile_seconds", "flagged")  # numbers that may be missing
 
 # `seconds` are of training up to a row, the pilot for its step size with it; `compile_seconds` of all that was traced
 # and compiled for the cell so far; `eval_seconds` of judging this number. None has a second in common with another.

@@ -6,9 +6,11 @@
                    checkpoint.safetensors   what an unfinished run goes on from (kept out of git)
                    stops/<step>.safetensors a fit as it was at each stop, with --keep-stops (kept out of git)
                    progress.json, lock      of a run under way (kept out of git)
+                   renewal.json             the manifest of a run beside a finished one, until it takes its place
 <out>/rows.csv                              all cells' rows: a pure function of the folders above
 
-A cell is finished when its manifest says so and the rows have the SHA-256 that it names.
+A cell is finished when its manifest says so, the rows have the SHA-256 that it names, and its folder has the name that
+its settings give: see `runner.manifests`.
 """
 
 import hashlib
@@ -17,23 +19,25 @@ import os
 import platform
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from comparisons.cli.parts import shown
-from comparisons.disk.reading import read_json, sha256
+from comparisons.disk import locking, reading
 from comparisons.disk.writing import write, write_json
-from comparisons.errors import StorageError
-from comparisons.runner import checkpoint
-from comparisons.runner.rows import COLUMNS, Row, to_csv
+from comparisons.errors import DamagedError, StorageError, printable
+from comparisons.runner import checkpoint, manifests
+from comparisons.runner.rows import COLUMNS, EMPTY, WORDS, Row, to_csv
 
 if TYPE_CHECKING:
     import pandas as pd
 
 ROOT = Path(__file__).parents[2]
 LIBRARIES = ("torch", "pyro-ppl", "jax", "jaxlib", "numpyro", "optax", "numpy", "pandas", "scikit-learn")
+GONE = "cells that were finished lie where it went; put it back, or choose another with --out"
 FINISHED = ("done", "diverged")  # what running a cell again would not change
 
 
@@ -72,25 +76,51 @@ def load_checkpoint(out: Path, cell: str, stop: int | None = None) -> tuple[dict
 
 def drop_checkpoint(out: Path, cell: str) -> None:
     """Remove what a finished run no longer needs."""
-    for name in ("checkpoint.safetensors", "progress.json"):
+    for name in ("renewal.json", "checkpoint.safetensors", "progress.json"):
         (out / "cells" / cell / name).unlink(missing_ok=True)
 
 
 def announce(out: Path, cell: str, manifest: dict[str, Any], fresh: bool) -> None:
-    """Say in a cell's folder that it is to be run, from the start where that is asked for. Raises StorageError."""
+    """Say in a cell's folder that it is to be run, from the start where that is asked for. Raises StorageError.
+
+    Results that are there stand until it has run to its end.
+    """
     if fresh:
         drop_checkpoint(out, cell)
-    write_json(out / "cells" / cell / "manifest.json", {**manifest, "status": "waiting"})
+    write_standing(out, cell, {**manifest, "status": "waiting"})
+
+
+def write_standing(out: Path, cell: str, manifest: dict[str, Any]) -> None:
+    """Write the manifest of a run without results: beside that of results which stand, else in its place."""
+    before = read_manifest(out, cell)
+    kept = {"files": before["files"]} if "files" in before else {}  # of an unfinished run's rows
+    name = "renewal.json" if stands(out, cell) else "manifest.json"
+    write_json(out / "cells" / cell / name, {**manifest, **kept})
+
+
+def stands(out: Path, cell: str) -> bool:
+    """Say whether a cell holds results that another run may only replace whole: finished, or of the first version."""
+    return finished(out, cell) or ("status" not in (told := read_manifest(out, cell)) and "settings" in told)
+
+
+def renewed(out: Path, cell: str) -> bool:
+    """Say whether a run beside a finished one was announced, and has not come to its end."""
+    return (out / "cells" / cell / "renewal.json").exists()
 
 
 def read_manifest(out: Path, cell: str) -> dict[str, Any]:
     """Return a cell's manifest, empty where there is none that can be read."""
-    return read_json(out / "cells" / cell / "manifest.json")
+    return manifests.read(out / "cells" / cell / "manifest.json")
+
+
+def read_latest(out: Path, cell: str) -> dict[str, Any]:
+    """Return the manifest of the run that was last announced: of one beside finished results, else the cell's."""
+    return manifests.read(out / "cells" / cell / "renewal.json") or read_manifest(out, cell)
 
 
 def read_progress(out: Path, cell: str) -> dict[str, Any]:
     """Return what the run under way last said of itself, empty where nothing."""
-    return read_json(out / "cells" / cell / "progress.json")
+    return manifests.read(out / "cells" / cell / "progress.json", manifests.Progress)
 
 
 def write_progress(out: Path, cell: str, progress: dict[str, Any]) -> None:
@@ -107,12 +137,11 @@ def finished(out: Path, cell: str, with_state: bool = False) -> bool:
 
     With its state, a cell that diverged is none.
     """
-    manifest = read_manifest(out, cell)
-    files = manifest.get("files")
-    if manifest.get("status") not in FINISHED or not isinstance(files, dict):
-        return False
-    names = ("rows.csv", "state.safetensors") if with_state else ("rows.csv",)
-    return all(name in files and sha256(out / "cells" / cell / name) == files[name] for name in names)
+    files = read_manifest(out, cell).get("files", {})
+    wanted = {"rows.csv", "state.safetensors"} if with_state else {"rows.csv"}
+    done = read_manifest(out, cell).get("status") in FINISHED and wanted <= files.keys()
+    folder = out / "cells" / cell
+    return done and not manifests.wrong(folder, wanted)
 
 
 def load_state(out: Path, cell: str) -> dict[str, Any]:
@@ -122,18 +151,71 @@ def load_state(out: Path, cell: str) -> dict[str, Any]:
 
 
 def collect(out: Path) -> "pd.DataFrame":
-    """Gather every cell's rows, write `<out>/rows.csv`, and return them. Raises StorageError for a damaged file.
+    """Gather the rows of every cell that counts, write `<out>/rows.csv`, and return them. Raises StorageError."""
+    rows = gathered(out)
+    write(out / "rows.csv", as_csv(rows))
+    return rows
+
+
+def gathered(out: Path) -> "pd.DataFrame":
+    """Return the rows of every cell that counts; of those that are damaged, say on stderr which they are, and why.
 
     A cell that another one with the same settings has superseded stays out: a mean over both would count a seed twice.
     """
     import pandas as pd
 
-    past = superseded(out)
-    frames = [read_rows(path) for path in sorted((out / "cells").glob("*/rows.csv")) if path.parent.name not in past]
-    rows = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(COLUMNS))
+    past, frames = superseded(out), []
+    for path in sorted((out / "cells").glob("*/rows.csv")):
+        if path.parent.name not in past:
+            try:
+                if why := damage(out, path.parent.name):
+                    raise DamagedError(path, why, "")
+                frames.append(read_rows(path))
+            except DamagedError as error:
+                if not locking.busy(out, path.parent.name):  # else it is just being written
+                    print(f"{printable(path.parent.name)} is damaged, and not counted: {error.why}", file=sys.stderr)
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(COLUMNS))
+
+
+def as_csv(rows: "pd.DataFrame") -> str:
+    """Return the rows of several cells as their file has them."""
     known = rows if rows.compile_seconds.notna().any() else rows.drop(columns="compile_seconds")  # as they were written
-    write(out / "rows.csv", known.to_csv(index=False, lineterminator="\n"))
-    return rows
+    return known.to_csv(index=False, lineterminator="\n")
+
+
+@contextmanager
+def gathering(out: Path) -> Iterator[None]:
+    """Hold a folder while its cells are gathered and shown: of two commands, the one that is last shows all."""
+    import fcntl
+
+    try:
+        folder = os.open(out / "cells", os.O_RDONLY)
+    except OSError as error:
+        raise StorageError(f"cannot read {out / 'cells'} ({error.strerror}); {GONE}") from error
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
+class Place:
+    """A folder as it was when it was first looked at: one that is moved, removed or replaced is another."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.known = self._now()
+
+    def hold(self) -> None:
+        """Raise StorageError where the folder is another by now."""
+        if self._now() != self.known:
+            raise StorageError(f"{self.folder} was moved, removed or replaced while it was written to; {GONE}")
+
+    def _now(self) -> tuple[int, int] | None:
+        with suppress(OSError):
+            seen = self.folder.stat()
+            return seen.st_dev, seen.st_ino
+        return None
 
 
 def superseded(out: Path) -> set[str]:
@@ -143,23 +225,28 @@ def superseded(out: Path) -> set[str]:
     versions: dict[str, dict[str, int]] = {}
     for path in sorted((out / "cells").glob("*/rows.csv")):
         manifest = read_manifest(out, path.parent.name)
-        if manifest.get("status") in FINISHED or "status" not in manifest:  # the first cells had none
+        if stands(out, path.parent.name):
             settings = json.dumps(completed(manifest.get("settings", {})), sort_keys=True, default=str)
             versions.setdefault(settings, {})[path.parent.name] = int(manifest.get("numbers_version", 0))
     return {cell for cells in versions.values() for cell in cells if cells[cell] < max(cells.values())}
 
 
-def read_rows(path: Path) -> "pd.DataFrame":
-    """Read rows as they were written; columns that an older version did not write stay empty. Raises StorageError."""
-    import pandas as pd
-
-    numbers = ("value", "stderr", "step_size", "eval_seconds", "compile_seconds", "flagged")
+def damage(out: Path, cell: str) -> str:
+    """Say how a cell with rows is not as it was written, "" where it is. The first version told no SHA-256 of them."""
+    folder = out / "cells" / cell
     try:
-        frame = pd.read_csv(path, keep_default_na=False, na_values={name: [""] for name in numbers})
-    except (OSError, ValueError) as error:
-        raise StorageError(f"cannot read {path} ({error}); remove its folder and run the cell again") from error
+        manifest = reading.record(folder / "manifest.json", manifests.Manifest)
+    except DamagedError as error:
+        return error.why
+    asked = {"rows.csv"} if "status" in manifest else {"rows.csv"} & manifest.get("files", {}).keys()
+    return manifests.wrong(folder, asked)
+
+
+def read_rows(path: Path) -> "pd.DataFrame":
+    """Read rows as they were written; columns that an older version did not write stay empty. Raises DamagedError."""
+    frame = reading.table(path, [name for name in COLUMNS if name not in WORDS], EMPTY)
     if not set(frame.columns) <= set(COLUMNS) or "value" not in frame.columns:
-        raise StorageError(f"{path} has other columns than this version writes; remove its folder and run it again")
+        raise DamagedError(path, "it has other columns than this version writes", "remove its folder and run it again")
     return frame.reindex(columns=list(COLUMNS))
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from comparisons.disk import locking
+from comparisons.errors import printable
 from comparisons.runner import store
 from comparisons.runner.experiment import Experiment
 from comparisons.runner.jobs import Job
@@ -41,28 +42,30 @@ def look(out: Path, cell: str) -> Look:
 
     One that a version before checkpoints wrote is `older`: its rows count, and its command would compute it again.
     """
-    manifest = store.read_manifest(out, cell)
-    settings = manifest.get("settings") or {}
-    samples = int(settings.get("samples") or 0)
-    status = str(manifest.get("status", "older" if settings else "damaged"))
+    manifest, stands = store.read_latest(out, cell), store.stands(out, cell)
+    settings = manifest.get("settings", {})
+    samples = settings.get("samples", 0)
+    status = manifest.get("status", "older" if settings else "damaged")
+    reason = manifest.get("reason", "")
     progress: dict[str, Any] = {}
-    if status in store.FINISHED:
-        n_seen = samples if store.finished(out, cell) else 0
-        status = status if n_seen or not samples else "damaged"
-    elif status in ("failed", "older"):
+    if status in ("failed", "older", *store.FINISHED) or not manifest:
         n_seen = samples
+        if why := store.damage(out, cell):
+            status, n_seen, reason = "damaged", 0, why
     else:
         progress = store.read_progress(out, cell)
-        n_seen = int(progress.get("n_seen") or 0)
+        n_seen = progress.get("n_seen", 0)
         if locking.busy(out, cell):
             status = "running"
         elif status == "running" or progress or (out / "cells" / cell / "checkpoint.safetensors").exists():
             status = "interrupted"
+        if stands and status != "running":
+            status, n_seen, reason = "done", samples, "another run of it was not finished; these results stand"
     name = " ".join(str(settings[key]) for key in ("data", "backend", "engine") if key in settings)
     name += f" k={settings.get('n_latent')} seed {settings.get('seed')}" if settings else ""
     share = min(1.0, n_seen / samples) if samples else 0.0
-    doing = str(progress.get("doing", "")) if status == "running" else ""
-    return Look(cell, status, name, share, n_seen, samples, doing, str(manifest.get("reason", "")))
+    doing = printable(progress.get("doing", "")) if status == "running" else ""
+    return Look(cell, printable(status), printable(name), share, n_seen, samples, doing, printable(reason))
 
 
 @contextmanager

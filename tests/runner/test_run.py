@@ -447,13 +447,17 @@ def test_a_state_that_is_gone_or_damaged_is_a_storage_error(tmp_path: Path, dama
 
 
 @pytest.mark.parametrize("damage", [b"", b"a,b\n1,2\n", b"\xff\xfe"])
-def test_a_damaged_row_file_is_a_storage_error(tmp_path: Path, damage: bytes) -> None:
+def test_a_damaged_row_file_is_a_storage_error_and_none_of_the_rows_that_count(
+    tmp_path: Path, damage: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "cells" / "cell" / "rows.csv"
     path.parent.mkdir(parents=True)
     path.write_bytes(damage)
     with pytest.raises(StorageError) as caught:
-        store.collect(tmp_path)
+        store.read_rows(path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    assert store.collect(tmp_path).empty
+    assert capsys.readouterr().err.startswith("cell is damaged, and not counted: ")
 
 
 def test_no_rows_are_an_empty_table(tmp_path: Path) -> None:
