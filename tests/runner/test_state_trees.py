@@ -46,7 +46,7 @@ def same(one: Any, other: Any) -> None:
 
 @pytest.mark.fault("states with any words for keys, empty dicts and arrays of any kind", "come back to the bit")
 @given(tree=trees)
-@example(tree={"a": {}, "b": {"": {"": np.float32(1)[None]}, "/": {}}})
+@example(tree={"a": {}, "b": {"": {"": np.ones(1, np.float32)}, "/": {}}})
 @example(tree={"a/b": np.zeros(1), "a": {"b": np.ones(1)}})
 @settings(derandomize=True, max_examples=150, deadline=None)
 def test_a_state_comes_back_to_the_bit(tree: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> None:
