@@ -87,29 +87,32 @@ class Fitting:
     def __init__(self, client: Any, out: Path) -> None:
         self.client, self.out, self.here = client, out, standing(out)
         self.asked: dict[str, Any] = {}  # the futures of their answers
-        self.unfit: dict[str, str] = {}  # why
+        self.why: dict[str, str] = {}  # each does not fit; "" where it does
 
     def among(self, workers: set[str]) -> set[str]:
         """Return those of the workers that fit. Raises FlagError where none of them does, and none may yet."""
         for gone in self.asked.keys() - workers:
             del self.asked[gone]
-            self.unfit.pop(gone, None)
+            self.why.pop(gone, None)
         for worker in sorted(workers - self.asked.keys()):
             self.asked[worker] = self.client.submit(standing, self.out, pure=False, workers=[worker])
         for worker, future in self.asked.items():
-            if worker not in self.unfit and future.done() and (why := self._misfit(future)):
-                self.unfit[worker] = f"the worker {worker} is left out: {why}"
-                print(self.unfit[worker], file=sys.stderr)
-        if workers and workers == self.unfit.keys():
-            raise FlagError(f"no worker fits; {next(iter(self.unfit.values()))}")
-        return {worker for worker, future in self.asked.items() if future.done()} - self.unfit.keys()
+            if worker not in self.why and future.done():
+                with suppress(TimeoutError):  # it lies on a worker that has died meanwhile, and is gone the next time
+                    self.why[worker] = self._misfit(future)
+                if self.why.get(worker):
+                    print(f"the worker {worker} is left out: {self.why[worker]}", file=sys.stderr)
+        if workers and workers == {worker for worker, why in self.why.items() if why}:
+            worker = min(workers)
+            raise FlagError(f"no worker fits; the worker {worker} is left out: {self.why[worker]}")
+        return {worker for worker, why in self.why.items() if not why}
 
     def _misfit(self, future: Any) -> str:
         remedy = "start it in this checkout, with the same libraries"
         if future.status != "finished":
             error = future.exception() if future.status == "error" else RuntimeError(f"the answer was {future.status}")
             return f"it cannot run this code ({in_one_line(error)}); {remedy}"
-        there = future.result()
+        there = future.result(timeout=5)
         names = [name for name in self.here if there.get(name) != self.here[name]]
         told = ", ".join(f"{name} {there.get(name, 'missing')} there, {self.here[name]} here" for name in names)
         return f"{told}; {remedy}" if told else ""

@@ -120,7 +120,9 @@ class Client:
         elif answer is not None:
             future.set_result(answer)
         status = {True: "error"}.get(isinstance(answer, Exception), "pending" if answer is None else "finished")
-        return SimpleNamespace(done=future.done, result=future.result, exception=future.exception, status=status)
+        return SimpleNamespace(
+            done=future.done, result=lambda timeout: future.result(timeout), exception=future.exception, status=status
+        )
 
 
 @pytest.fixture
