@@ -268,9 +268,10 @@ def test_what_workers_are_told_of_the_script_is_as_before_afterwards(monkeypatch
     assert multiprocessing.spawn.get_preparation_data is before
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.thorough
 @pytest.mark.fault("SIGTERM to the group of a command with workers", "one line and exit code 130, as without")
-def test_the_group_is_told_to_end(tmp_path: Path) -> None:
+def test_the_group_is_told_to_end(number: signal.Signals, tmp_path: Path) -> None:
     words = [*SMALL, "--samples", "1000000", "--checkpoint-seconds", "0", "--out", str(tmp_path)]
     process = subprocess.Popen(
         [sys.executable, "-m", "comparisons.marginal_likelihood", *words], cwd=ROOT, text=True,
@@ -279,6 +280,6 @@ def test_the_group_is_told_to_end(tmp_path: Path) -> None:
     end = time.monotonic() + 120
     while process.poll() is None and not [*tmp_path.rglob("checkpoint.safetensors")] and time.monotonic() < end:
         time.sleep(0.2)
-    os.killpg(process.pid, signal.SIGTERM)
+    os.killpg(process.pid, number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130 and err.splitlines()[-1] == MESSAGE and "Traceback" not in err, err
