@@ -21,7 +21,8 @@ from typing import Any
 
 from comparisons.errors import FlagError, UnfitError, in_one_line
 from inference import BACKENDS, METHODS, AllSettings
-from inference.base import Backend, Engine, Method, Settings, setting
+from inference.base import Backend, Engine, Method, Settings, State, setting
+from inference.nested import flaw
 from models import MODELS
 from models.base import Model, Params
 
@@ -278,7 +279,14 @@ def _backend(part: Part) -> Method:
             raise UnfitError(f"{call} raised {in_one_line(error)}") from error  # at these settings, of this cell
         if not isinstance(built, Backend):
             raise UnfitError(f"{call} is a {type(built).__name__}, not an inference.base.Backend")
-        return built
+
+        def init(*args: Any) -> State:
+            state = built.init(*args)
+            if text := flaw(state, engine.numpy):  # else it would be found, or lost, where a run goes on
+                raise UnfitError(f"{call}: {text}")
+            return state
+
+        return built._replace(init=init)
 
     return card._replace(build=build)
 

@@ -1,7 +1,8 @@
 """A data set from a user's file. What it holds is looked at and said in a line; nothing is scaled unasked."""
 
-import gzip
 import hashlib
+import io
+import os
 import re
 import zipfile
 import zlib
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from comparisons.data.base import GREY, SUPPORTS, DataCard, check, check_values, shuffled, split
+from comparisons.data.files import unpack, whole
 from comparisons.data.mnist import read_idx
 from comparisons.data.rows import HELD, Rows, scaled
 from comparisons.errors import DataError, FlagError
@@ -77,7 +79,10 @@ class Own(str):
             raise DataError(f"{self}: {'not a file' if path.exists() else 'no such file'}: {path}")
         stat = path.stat()
         stamp = stat.st_mtime_ns, stat.st_size
-        return _large(self, stamp) if stat.st_size >= LARGE and self.endswith(".npy") else _read(self, stamp)
+        if stat.st_size >= LARGE and self.endswith(".npy"):
+            return _large(self, stamp)
+        _hold_size(self, stat.st_size)
+        return _read(self, stamp)
 
     @property
     def card(self) -> DataCard:
@@ -271,11 +276,25 @@ def _opened(own: Own, reader: Callable[[Own], Any]) -> Any:
         raise DataError(f"{own} cannot be read: {reason or type(error).__name__}") from error
 
 
+def _memory() -> int:
+    """Return the bytes of memory that this machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _hold_size(own: Own, size: int) -> None:
+    """Raise DataError for more bytes than memory could hold: what is read whole ends there, holes and bombs too."""
+    if size > _memory():
+        raise DataError(
+            f"{own}: {size:,} bytes are more than memory holds; save fewer, or a .npy, which is read by rows"
+        )
+
+
 def _npz(own: Own) -> dict[str, np.ndarray]:
     archive = np.load(own.path, allow_pickle=False)
     if isinstance(archive, np.ndarray):
         raise ValueError("not an archive of arrays, which np.savez writes")
     with archive:
+        _hold_size(own, sum(entry.file_size for entry in archive.zip.infolist()))  # 1 MB may unpack to 1 GB
         return {name: archive[name] for name in archive.files}
 
 
@@ -305,10 +324,16 @@ def _csv(own: Own) -> dict[str, np.ndarray]:
     """Read lines of numbers with commas between them; a first line with a word in it names the columns."""
     import pandas as pd
 
-    with gzip.open(own.path) if own.endswith(".gz") else open(own.path, "rb") as file:
-        words = file.readline(2**20).decode().split(",")
+    packed = whole(own.path, _memory())
+    if own.endswith(".gz") and packed[:2] != b"\x1f\x8b":
+        raise ValueError(f"Not a gzipped file ({packed[:2]!r})")
+    content = unpack(packed, _memory())
+    _hold_size(own, len(content))
+    file = io.BytesIO(content)
+    words = file.readline(2**20).decode().split(",")
+    file.seek(0)
     named = not all(re.fullmatch(r"\s*[-+]?(\d*\.?\d+|\d+\.|nan|inf)(e[-+]?\d+)?\s*", word, re.I) for word in words)
-    return {"x": table(own, pd.read_csv(own.path, header=0 if named else None))}
+    return {"x": table(own, pd.read_csv(file, header=0 if named else None))}
 
 
 def _parquet(own: Own) -> dict[str, np.ndarray]:

@@ -12,8 +12,8 @@ import msgspec
 import numpy as np
 
 from comparisons.disk.reading import opened
-from comparisons.errors import DamagedError
-from inference.nested import flat, nested
+from comparisons.errors import DamagedError, StorageError
+from inference.nested import flat, flaw, nested
 
 AGAIN = "run its cell again"
 DEEP = 32  # slashes in a name at most: nested dicts are walked from one to the next
@@ -30,9 +30,14 @@ class Facts(TypedDict, total=False):
 
 
 def pack(arrays: dict[str, Any], facts: dict[str, Any]) -> bytes:
-    """Return the content of a file: nested dicts of NumPy arrays, and facts that JSON can hold."""
+    """Return the content of a file: nested dicts of NumPy arrays, and facts that JSON can hold.
+
+    Raises StorageError for arrays that `read` would not give back as they are.
+    """
     from safetensors.numpy import save
 
+    if text := flaw(arrays, where="the checkpoint"):
+        raise StorageError(f"{text}; keep other things out of what the backend returns")
     held = _contiguous(arrays)
     told = json.dumps(facts, sort_keys=True)
     # One entry: the library writes several in an order of its own, and equal content should be equal bytes.
@@ -82,5 +87,8 @@ def _digest(held: dict[str, np.ndarray], told: str) -> str:
 
 
 def _contiguous(arrays: dict[str, Any]) -> dict[str, np.ndarray]:
-    # NumPy's own makes scalars [1].
-    return {name: np.ascontiguousarray(value).reshape(np.shape(value)) for name, value in flat(arrays).items()}
+    # NumPy's own makes scalars [1]. The order of bytes is this machine's: a file has one.
+    found = {name: (np.ascontiguousarray(value), np.shape(value)) for name, value in flat(arrays).items()}
+    return {
+        name: value.astype(value.dtype.newbyteorder("="), copy=False).reshape(s) for name, (value, s) in found.items()
+    }

@@ -251,19 +251,35 @@ def read_rows(path: Path) -> "pd.DataFrame":
 
 
 def environment() -> dict[str, Any]:
-    """What a number depends on besides its settings: versions, commit, processor, command."""
-    path = Path(sys.argv[0]).resolve()
-    within = ROOT / "comparisons" in path.parents
-    module = ".".join(path.with_suffix("").relative_to(ROOT).parts) if within else f"comparisons.{path.stem}"
-    changes = "+changes" if _git("status", "--porcelain", "--", ".", ":!reports") else ""
+    """What a number depends on besides its settings: versions, commit, processor, command; else "unknown"."""
     return {
-        "command": " ".join(["python", "-m", module, *map(shown, sys.argv[1:])]),
-        "commit": _git("rev-parse", "HEAD") + changes,
+        "command": _command(),
+        "commit": _commit(),
         "python": platform.python_version(),
         "versions": versions(),
         "processor": _processor(),
         "cores": os.cpu_count(),
     }
+
+
+def _command() -> str:
+    """Return what was typed, as far as a process knows it: a module of ours, a script's name, or code."""
+    start, arguments = sys.argv[0], [*map(shown, sys.argv[1:])]
+    if start in ("", "-", "-c", "-m"):  # of code on a command line or on stdin, or of a notebook, nothing more is known
+        return f"python {start}".strip() + " ..."
+    path = Path(start).resolve()
+    within = ROOT / "comparisons" in path.parents
+    module = ["-m", ".".join(path.with_suffix("").relative_to(ROOT).parts)] if within else [path.name]
+    return " ".join(["python", *module, *arguments])
+
+
+def _commit() -> str:
+    """Return the checkout's commit; "unknown" where git is missing, refuses the folder, or tells of another one."""
+    top, head = _git("rev-parse", "--show-toplevel"), _git("rev-parse", "HEAD")
+    changes = _git("status", "--porcelain", "--", ".", ":!reports")
+    if not top or not head or changes is None or Path(top).resolve() != ROOT.resolve():
+        return "unknown"
+    return head + ("+changes" if changes else "")
 
 
 def versions() -> dict[str, str]:
@@ -279,11 +295,18 @@ def _checkpoint(out: Path, cell: str, stop: int | None) -> Path:
     return out / "cells" / cell / ("checkpoint.safetensors" if stop is None else f"stops/{stop}.safetensors")
 
 
-def _git(*args: str) -> str:
+def _git(*args: str) -> str | None:
+    """Return what git says of the checkout, whatever repository a hook is at work on; None where it fails."""
+    about = {
+        name: value for name, value in os.environ.items() if name not in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
+    }
     try:
-        return subprocess.run(["git", *args], cwd=ROOT, capture_output=True, text=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""
+        done = subprocess.run(
+            ["git", *args], cwd=ROOT, env=about, capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
 
 
 def _processor() -> str:

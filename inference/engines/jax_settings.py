@@ -115,7 +115,7 @@ def take_threads(threads: int) -> None:
     if _started_with is None:
         os.environ["NPROC"] = str(threads)
         try:
-            jax.devices()
+            _begin()
         finally:
             del os.environ["NPROC"]
             os.environ |= {"NPROC": before} if before else {}
@@ -123,6 +123,25 @@ def take_threads(threads: int) -> None:
 
 
 _started_with: int | None = None
+
+
+def _begin() -> None:
+    """Start jax; on its CPU alone where JAX_PLATFORMS names nothing that this machine has."""
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError):  # jax says the latter without a word
+        jax.config.update("jax_platforms", "cpu")
+        jax.devices()
+
+
+def device_of(kind: str) -> jax.Device:
+    """Return jax's first device of a kind. Raises RuntimeError, which says why there is none."""
+    try:
+        return jax.devices(kind)[0]
+    except (RuntimeError, AssertionError) as error:
+        names = os.environ.get("JAX_PLATFORMS", "")
+        why = f"JAX_PLATFORMS is {names!r}" if names else next(iter(str(error).splitlines()), "it does not say why")
+        raise RuntimeError(f"jax has no {kind} here: {why}") from error
 
 
 QUIET = "TF_CPP_MIN_LOG_LEVEL", "3"  # else each program that is read back is called foreign, for two of LLVM's hints

@@ -75,7 +75,7 @@ class NumpyroEngine:
         jax_settings.take_threads(threads)
         if device == "cpu":
             jax_settings.keep_programs(threads)
-        self.device = jax.devices(device)[0]
+        self.device = jax_settings.device_of(device)
         self._pins = Pins(partial(jax_settings.enter, device=self.device))
         self.ppl = PPL
 

@@ -25,6 +25,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
+from inference.engines import torch_settings
+
 Tensor = Any
 
 WRITTEN_OUT = 1500  # operations; a loop within a loop that has no more is part of its graph, turn after turn
@@ -113,12 +115,18 @@ class Traced:
 
     def compile(self) -> None:
         """Generate code for the graph. Raises CompilerError; torch's own kernels then still run it."""
+        torch_settings.name_cache()
         from torch._inductor import compile  # seconds, which who never compiles is spared
 
         try:
             # A record that is under way is none of the compiler's business.
             with torch.no_grad(), _disable_current_modes():
-                self._run = compile(self.module, self.inputs)
+                try:
+                    self._run = compile(self.module, self.inputs)
+                except Exception as error:
+                    if not torch_settings.drop_half_written(error):
+                        raise
+                    self._run = compile(self.module, self.inputs)
         except Exception as error:  # whatever is wrong with the compiler, torch itself still works
             reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             raise CompilerError(f"torch cannot compile here: {reason}") from error

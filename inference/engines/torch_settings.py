@@ -4,7 +4,12 @@ They come from a user's file (`torch.set_default_dtype`), from a context around 
 another library. Each can change numbers (types, reduced precision, threads), break a run (no gradients), or both.
 """
 
+import getpass
+import os
+import re
+import tempfile
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -99,3 +104,22 @@ def _hold_precision(stack: ExitStack) -> None:
     if legacy != "highest":
         stack.callback(torch.set_float32_matmul_precision, legacy)
         torch.set_float32_matmul_precision("highest")
+
+
+def name_cache() -> None:
+    """Give what torch compiles a folder, where the user has no name that torch would call it by."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):  # a number alone, as containers have it
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/torchinductor_{os.getuid()}")
+
+
+def drop_half_written(error: Exception) -> bool:
+    """Remove the compiled file that an error names as cut short, and say whether there was one.
+
+    A process that is killed while it compiles leaves half a file in torch's cache, which every later one would load.
+    """
+    half = re.search(r"(/\S+\.so): (file too short|invalid ELF header)", str(error))
+    if half:
+        Path(half[1]).unlink(missing_ok=True)
+    return half is not None
