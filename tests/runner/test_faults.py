@@ -205,7 +205,7 @@ def deadly_open(self, mode="r", *args, **kwargs):
     file = opened(self, mode, *args, **kwargs)
     return File(file) if mode == "wb" else file
 Path.open = deadly_open
-os.fsync, Path.replace = deadly(os.fsync), deadly(Path.replace)
+os.fsync, os.replace = deadly(os.fsync), deadly(os.replace)
 state = {"w": np.full(1000, 2.0, np.float32)}
 def save(out):
     global count
