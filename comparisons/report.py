@@ -113,6 +113,7 @@ def main(arguments: list[str] | None = None) -> int:
     from comparisons.paper.report import index, page, shown
     from comparisons.reporting.blocks import Section, figures
 
+    writing.claim(out)
     there = found.read(out)
     parts = shown(sections(), there)
     built = [Section(part.name, part.title, part.blocks(there)) for part in parts]
@@ -123,7 +124,7 @@ def main(arguments: list[str] | None = None) -> int:
     for path, one in drawn.items():
         writing.write(path, one.content)
     for path in {*(out / "figures").glob("*.svg")} - drawn.keys():  # of rows that are there no longer
-        path.unlink()
+        writing.remove(path)
     writing.write(out / "verdicts.csv", verdicts.to_csv(there.verdicts))
     writing.write(out / "index.html", page(built, parts, there))
     writing.write(out / "README.md", index(built, parts, there))

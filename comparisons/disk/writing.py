@@ -20,6 +20,7 @@ from comparisons.errors import StorageError
 MARKER = ".comparisons"
 MARK = "The files here were written by python -m comparisons, which may write them anew.\n"
 PAGE = {"index.html", "README.md", "verdicts.csv", "figures"}  # what a report writes beside the folders it is of
+WRITTEN = {"cells", "rows.csv", "steps.csv", "table.md", "table.csv", "manifest.json"}  # by comparisons, and pictures
 # What a file system answers that has no such thing to do, and that keeps its files as well as it can without.
 UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.ENOSYS}
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -28,7 +29,7 @@ FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 def prepare(out: Path) -> None:
     """Claim a comparison's folder and try to write in it, before anything is computed. Raises StorageError."""
-    claim(out)
+    claim(out, WRITTEN)
     try:
         with opened(out / "cells"), tempfile.TemporaryFile(dir=out / "cells"):
             pass
@@ -36,20 +37,27 @@ def prepare(out: Path) -> None:
         raise StorageError(f"cannot write to {out} ({error.strerror}); choose another folder with --out") from error
 
 
-def claim(out: Path) -> None:
-    """Mark a folder as ours, and make it where there is none. Raises StorageError for one that holds others' files."""
+def claim(out: Path, written: set[str] | None = None) -> None:
+    """Make a folder and mark it as ours, or an empty one, before anything is computed.
+
+    Raises StorageError for one that holds files which no comparison wrote; with `written`, only those that have such
+    a name or are pictures, and beside the others the folder stays without a mark.
+    """
     try:
-        lacking = [folder for folder in (out, *out.parents) if not folder.exists()]
-        for folder in reversed(lacking):
+        for folder in [folder for folder in (*reversed(out.parents), out) if not folder.exists()]:
             folder.mkdir(exist_ok=True)
             _mark(folder)
-        if not _marked(out):
-            if foreign := _foreign(out):
+        if _marked(out):
+            return
+        foreign = [] if written and _results(out) else _foreign(out)
+        if not foreign:
+            _mark(out)
+        for name in foreign:
+            if written is None or name in written or name.endswith((".svg", ".png")):
                 raise StorageError(
-                    f"{out} holds {foreign!r}, which no comparison wrote, and files there could be overwritten; choose a "
+                    f"{out} holds {name!r}, which no comparison wrote, and files there could be overwritten; choose a "
                     f"new or an empty folder with --out, or allow this one: touch {out / MARKER}"
                 )
-            _mark(out)
     except OSError as error:
         raise StorageError(f"cannot write to {out} ({error.strerror}); choose another folder with --out") from error
 
@@ -147,17 +155,15 @@ def _marked(folder: Path) -> bool:
         return False
 
 
-def _foreign(out: Path) -> str:
-    """Return the name of something in a folder without a marker that no comparison wrote there; "" where all is ours.
+def _foreign(out: Path) -> list[str]:
+    """Return the names in a folder of results that no comparison wrote.
 
-    Versions before the marker left results without one: a comparison's folder by its cells or the command in its
-    manifests, and the folder of a report by having nothing in it but these, and a page.
+    Versions before the marker left folders without it: those of a comparison are known by their cells and manifests,
+    that of a report by having nothing in it but these, and a page.
     """
     names = sorted(os.listdir(out))
-    if _results(out):
-        return ""
     page = PAGE if PAGE & {*names} > {"README.md", "figures"} else set()
-    return next((name for name in names if name not in page and not _result(out / name)), "")
+    return [name for name in names if name not in page and not _result(out / name)]
 
 
 def _result(path: Path) -> bool:

@@ -397,7 +397,7 @@ def test_what_came_before_an_interruption_is_kept(
 # Storage
 
 
-def no_space(*_: object) -> None:
+def no_space(*_: object, **__: object) -> None:
     raise OSError(28, "No space left on device")
 
 
