@@ -19,7 +19,7 @@ from comparisons.disk import writing
 from comparisons.errors import FlagError, NumericsError, UnfitError
 from comparisons.reporting import markdown
 from comparisons.reporting.blocks import Block, Items, Paragraph, Table
-from comparisons.reporting.folder import where
+from comparisons.reporting.folder import show
 from comparisons.runner import store
 from comparisons.runner.experiment import Experiment, built
 from comparisons.runner.fits import Fit, earlier, fitted
@@ -105,12 +105,13 @@ def embed(plan: Plan, out: Path, data_dir: Path | None) -> int:
         rows += _rows(of, classified(plan, z, y), pixels)
         writing.write_rows(out / "rows.csv", rows)
     frame = pd.DataFrame(rows)
-    writing.write(out / "figure.svg", figure(frame, maps, y[1]))
-    table = markdown.printed(blocks(frame), TITLE)
-    writing.write(out / "table.md", table)
-    print(table)
-    print(where(out))
-    return 0
+    return show(
+        out,
+        {
+            "table.md": lambda: markdown.printed(blocks(frame), TITLE),
+            "figure.svg": lambda: figure(frame, maps, y[1]),
+        },
+    )
 
 
 def planned(plan: Plan) -> list[Experiment]:

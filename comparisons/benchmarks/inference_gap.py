@@ -24,7 +24,7 @@ from comparisons.evidence.importance import k_sample_bound
 from comparisons.evidence.judge import JudgeSettings, automatic, estimate
 from comparisons.reporting import markdown
 from comparisons.reporting.blocks import Block, Items, Paragraph, Table
-from comparisons.reporting.folder import where
+from comparisons.reporting.folder import show
 from comparisons.runner import store
 from comparisons.runner.experiment import Experiment
 from comparisons.runner.fits import Fit, earlier, fitted
@@ -116,11 +116,7 @@ def take_apart(plan: Plan, out: Path, data_dir: Path | None) -> int:
             writing.write_rows(out / "rows.csv", rows)
     import pandas as pd
 
-    table = markdown.printed(blocks(pd.DataFrame(rows)), TITLE)
-    writing.write(out / "table.md", table)
-    print(table)
-    print(where(out))
-    return 0
+    return show(out, {"table.md": lambda: markdown.printed(blocks(pd.DataFrame(rows)), TITLE)})
 
 
 def amortized(plan: Plan) -> list[str]:

@@ -35,7 +35,7 @@ from comparisons.evidence.base import Target
 from comparisons.evidence.draws import Chains, Moves, posterior_draws, starting_points
 from comparisons.evidence.mixing import rhat
 from comparisons.reporting import markdown
-from comparisons.reporting.folder import where
+from comparisons.reporting.folder import beside, where
 from comparisons.runner import store
 from comparisons.runner.experiment import Experiment, built
 from comparisons.runner.fits import Fit, earlier, fitted
@@ -126,9 +126,11 @@ def restore(plan: Plan, out: Path, data_dir: Path | None) -> int:
                 print(report.line(row), file=sys.stderr)
             writing.write_rows(out / "rows.csv", rows)
         drawn = {key: (sets[key[0]].shape, one) for key, one in pictures.items()}
-        writing.write(out / "figure.svg", report.figure(drawn))
-        table = markdown.printed(report.blocks(pd.DataFrame(rows)), report.TITLE)
-        writing.write(out / "table.md", table)
+        files = {
+            "table.md": lambda: markdown.printed(report.blocks(pd.DataFrame(rows)), report.TITLE),
+            "figure.svg": partial(report.figure, drawn),
+        }
+        table = beside(out, files)
     print(table)
     print(where(out))
     return 0

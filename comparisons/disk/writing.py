@@ -162,7 +162,7 @@ def _foreign(out: Path) -> list[str]:
     that of a report by having nothing in it but these, and a page.
     """
     names = sorted(os.listdir(out))
-    page = PAGE if PAGE & {*names} > {"README.md", "figures"} else set()
+    page = PAGE if {"index.html", "verdicts.csv"} <= {*names} else set()
     return [name for name in names if name not in page and not _result(out / name)]
 
 

@@ -1,9 +1,12 @@
 """What a comparison leaves in its folder beside the rows: the table, for people and for programs, and the figure."""
 
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from comparisons.disk import writing
+from comparisons.errors import UserError, in_one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -11,15 +14,42 @@ if TYPE_CHECKING:
 
 def report(rows: "pd.DataFrame", out: Path, mine: "pd.DataFrame") -> str:
     """Write table.md, table.csv and figure.svg of all rows; return the table of `mine` for a terminal."""
-    from comparisons.reporting import figures, markdown, outcomes, tables, terminal
+    from comparisons.reporting import csv, figures, markdown, outcomes, tables, terminal
     from comparisons.runner import baselines
 
     known = baselines.read(out)
-    table = tables.summary(rows, known)
-    writing.write(out / "table.md", markdown.printed(tables.blocks(outcomes.explained(rows, out), known)))
-    writing.write(out / "table.csv", table.to_csv(index=False, lineterminator="\n"))
-    writing.write(out / "figure.svg", figures.learning_curves(rows, table))
+    beside(
+        out,
+        {
+            "table.md": lambda: markdown.printed(tables.blocks(outcomes.explained(rows, out), known)),
+            "table.csv": lambda: csv.for_people(tables.summary(rows, known)),
+            "figure.svg": lambda: figures.learning_curves(rows, tables.summary(rows, known)),
+        },
+    )
     return f"{terminal.plain(mine, known)}\n\n{where(out)}"
+
+
+def show(out: Path, files: Mapping[str, Callable[[], str]]) -> int:
+    """Write what is made of rows that are on disk, print its table and where all of it lies; return 0."""
+    print(beside(out, files))
+    print(where(out))
+    return 0
+
+
+def beside(out: Path, files: Mapping[str, Callable[[], str]]) -> str:
+    """Write files that are made of rows, each on its own: one that fails is a line on stderr, and the rows stay.
+
+    Return the text of table.md, empty where that failed.
+    """
+    texts = {}
+    for name, make in files.items():
+        try:
+            texts[name] = make()
+            writing.write(out / name, texts[name])
+        except Exception as error:  # of a drawing, a table, or the disk: none of them is worth what was computed
+            reason = in_one_line(error, with_type=not isinstance(error, UserError))
+            print(f"{out / name} was not written ({reason}); its rows are in {out}", file=sys.stderr)
+    return texts.get("table.md", "")
 
 
 def where(out: Path) -> str:
