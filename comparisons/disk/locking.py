@@ -12,7 +12,7 @@ from comparisons.disk import writing
 from comparisons.errors import StorageError
 
 HELD = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES}  # what the system answers of a lock that somebody else has
-# Written to by nobody, but NFS locks only what is open for writing. A pipe of this name would be waited for without end.
+# Nobody writes to it, but NFS locks only what is open for writing. A pipe of this name would be waited for.
 OPENED = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
