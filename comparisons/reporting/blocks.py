@@ -11,10 +11,6 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 
-class Marked(str):
-    """Words of our own that have a mark of Markdown's in them, which stays one. Never of a name or another's text."""
-
-
 @dataclass(frozen=True)
 class Code:
     """Words of a program."""

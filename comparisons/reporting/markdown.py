@@ -9,12 +9,15 @@ from comparisons.reporting import blocks as b
 # What Markdown would read as a mark: emphasis next to a word but for _ within one, code, mathematics, the middle of a
 # link or of its definition, an address, and a backslash before any of these. Brackets and bars alone mean nothing.
 MARK = re.compile(
-    r"[`$]|[*~](?=\S)|(?<=\S)[*~]|(?<!\w)_|_(?!\w)|\](?=[(\[:])|:(?=//)|(?<=\bwww)\.|\\(?=[^\w\s]|$)", re.IGNORECASE
+    r"\*(?:Plain|Ours)\*|[`$]|[*~](?=\S)|(?<=\S)[*~]|(?<!\w)_|_(?!\w)|\](?=[(\[:])|:(?=//)|(?<=\bwww)\.|\\(?=[^\w\s]|$)",
+    re.IGNORECASE,
 )
 # And at the beginning of a line: a heading, an item of a list, a rule.
 START = re.compile(r"#{1,6}(?=\s|$)|[-+*=](?=\s|$)|(?<=\d)[.)](?=\s|$)|[-=]+$")
 BREAKS = re.compile(r"[\t\n\r\x0b\x0c\x85\u2028\u2029]")
-UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")  # they steer terminals and reading order
+UNSEEN = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+)  # they steer terminals and reading order
 UNSAFE = re.compile(r"[\s()<>\\`\"|]")  # what would end an address
 
 
@@ -30,8 +33,8 @@ def page(blocks: Iterable[b.Block], up: int = 0) -> str:
 
 
 def escape(text: str) -> str:
-    """Return text in one line that means nothing to HTML, nor to Markdown; of a text of ours the marks stay."""
-    return _plain(text) if isinstance(text, b.Marked) else MARK.sub(r"\\\g<0>", _plain(text))
+    """Return text in one line that means nothing to HTML, nor to Markdown; two terms of our own stay emphasised."""
+    return MARK.sub(lambda found: found[0] if len(found[0]) > 1 else f"\\{found[0]}", _plain(text))
 
 
 def code(text: str) -> str:
