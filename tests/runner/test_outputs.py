@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +54,14 @@ def test_no_link_below_what_is_ours_is_followed(tmp_path: Path, act: str) -> Non
     (other / "a.svg").write_text("mine")
     (out / "figures").symlink_to(other)
     (out / "cells" / "c").symlink_to(other)
+    path = out / "figures" / "a.svg"
+    acts: dict[str, Callable[[], Any]] = {
+        "write": lambda: writing.write(path, "ours"),
+        "remove": lambda: writing.remove(path),
+        "lock": lambda: locking.locked(out, "c").__enter__(),
+    }
     with pytest.raises(StorageError):
-        if act == "lock":
-            with locking.locked(out, "c"):
-                pass
-        else:
-            getattr(writing, act)(out / "figures" / "a.svg", *(["ours"] if act == "write" else []))
+        acts[act]()
     assert [path.name for path in other.iterdir()] == ["a.svg"] and (other / "a.svg").read_text() == "mine"
 
 
