@@ -113,7 +113,6 @@ def main(arguments: list[str] | None = None) -> int:
     from comparisons.paper.report import index, page, shown
     from comparisons.reporting.blocks import Section, figures
 
-    writing.claim(out)
     there = found.read(out)
     parts = shown(sections(), there)
     built = [Section(part.name, part.title, part.blocks(there)) for part in parts]
@@ -121,6 +120,7 @@ def main(arguments: list[str] | None = None) -> int:
     readmes = ""
     if flags.readme is not None:
         readmes = readme.read(flags.readme, readme.parts(there.rows, there.claims, there.known["figure3"]))
+    writing.claim(out)
     for path, one in drawn.items():
         writing.write(path, one.content)
     for path in {*(out / "figures").glob("*.svg")} - drawn.keys():  # of rows that are there no longer

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from itertools import product
@@ -126,7 +126,7 @@ def restore(plan: Plan, out: Path, data_dir: Path | None) -> int:
                 print(report.line(row), file=sys.stderr)
             writing.write_rows(out / "rows.csv", rows)
         drawn = {key: (sets[key[0]].shape, one) for key, one in pictures.items()}
-        files = {
+        files: dict[str, Callable[[], str]] = {
             "table.md": lambda: markdown.printed(report.blocks(pd.DataFrame(rows)), report.TITLE),
             "figure.svg": partial(report.figure, drawn),
         }

@@ -167,7 +167,8 @@ def _foreign(out: Path) -> list[str]:
 
 
 def _result(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink() and (_marked(path) or _results(path))
+    known = path.is_dir() and not path.is_symlink()
+    return known and (_marked(path) or (path / "rows.csv").is_file() or _results(path))
 
 
 def _results(out: Path) -> bool:
