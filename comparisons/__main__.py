@@ -5,6 +5,7 @@ import runpy
 import sys
 import textwrap
 
+from comparisons.cli import streams
 from comparisons.cli.commands import COMMANDS, refuse
 
 if __name__ == "__main__":
@@ -15,6 +16,7 @@ if __name__ == "__main__":
         del sys.argv[1]
         runpy.run_module(f"comparisons.{name}", run_name="__main__", alter_sys=True)
     else:
+        streams.outlast()
         print("Run one with python -m comparisons.<name>; each has --help.\n")
         for name, path in COMMANDS.items():
             text = (ast.get_docstring(ast.parse(path.read_text())) or "").splitlines()[0]

@@ -20,7 +20,7 @@ from comparisons.cli.flags import FITTED
 from comparisons.data import load
 from comparisons.disk import writing
 from comparisons.paper import pictures
-from comparisons.reporting.folder import where
+from comparisons.reporting.folder import beside, where
 from inference.base import setting
 
 SETS = ("mnist", "frey")
@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
         title = f"The 2-dimensional latent manifold of {TITLES[name]}"
         pictures.keep(out, name, title, pixels, latents, fit, data)
-        writing.write(out / "table.md", pictures.table("Learned manifolds", pictures.read(out)))
+        beside(out, {"table.md": lambda: pictures.table("Learned manifolds", pictures.read(out))})
     print(where(out))
     return 0
 

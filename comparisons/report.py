@@ -131,10 +131,11 @@ def main(arguments: list[str] | None = None) -> int:
     readmes = ""
     if flags.readme is not None:
         readmes = readme.read(flags.readme, readme.parts(there.rows, there.claims, there.known["figure3"]))
+    writing.claim(out)
     for path, one in drawn.items():
         writing.write(path, one.content)
     for path in {*(out / "figures").glob("*.svg")} - drawn.keys():  # of rows that are there no longer
-        path.unlink()
+        writing.remove(path)
     writing.write(out / "verdicts.csv", verdicts.to_csv(there.verdicts))
     writing.write(out / "index.html", page(built, parts, there))
     writing.write(out / "README.md", index(built, parts, there))

@@ -19,7 +19,7 @@ from comparisons.cli.flags import FITTED
 from comparisons.data import load
 from comparisons.disk import writing
 from comparisons.paper import pictures
-from comparisons.reporting.folder import where
+from comparisons.reporting.folder import beside, where
 from inference.base import setting
 
 
@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
         latents = f"{plan.grid**2} draws of z from the prior N(0, I), by NumPy from the seeds {plan.seed} and {k}"
         title = f"Random samples, {k} latent variables"
         pictures.keep(out, f"{plan.data}-{k}", title, pixels, latents, fit, data)
-        writing.write(out / "table.md", pictures.table("Random samples", pictures.read(out)))
+        beside(out, {"table.md": lambda: pictures.table("Random samples", pictures.read(out))})
     print(where(out))
     return 0
 

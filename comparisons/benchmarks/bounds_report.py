@@ -8,9 +8,9 @@ import numpy as np
 from comparisons.benchmarks.bounds import NEEDED, STARTS, X_TWO_MODES, Normal, Row
 from comparisons.benchmarks.planes import Plane
 from comparisons.benchmarks.templates import filled, with_error
-from comparisons.disk import writing
 from comparisons.reporting import markdown
 from comparisons.reporting.blocks import Block, Items, Paragraph, Table
+from comparisons.reporting.folder import beside
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,10 +59,8 @@ def report(rows: list[Row], plane: Plane, out: Path) -> str:
     import pandas as pd
 
     frame = pd.DataFrame(rows)
-    writing.write(out / "figure.svg", figure(frame, plane))
-    table = markdown.printed(blocks(frame), TITLE)
-    writing.write(out / "table.md", table)
-    return table
+    files = {"table.md": lambda: markdown.printed(blocks(frame), TITLE), "figure.svg": lambda: figure(frame, plane)}
+    return beside(out, files)
 
 
 def blocks(rows: "pd.DataFrame") -> list[Block]:

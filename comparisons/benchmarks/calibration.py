@@ -21,7 +21,7 @@ from comparisons.evidence.base import Estimate, Target
 from comparisons.evidence.draws import Chains
 from comparisons.evidence.elbo import elbo
 from comparisons.evidence.importance import sandwich
-from comparisons.reporting.folder import where
+from comparisons.reporting.folder import beside, where
 from comparisons.runner.experiment import Experiment
 from comparisons.runner.fits import Fit, earlier, fitted, followed
 from inference.base import Engine, Params
@@ -56,14 +56,13 @@ def calibrate(plan: Plan, out: Path, data_dir: Path | None) -> int:
     for part in plan.parts:
         for piece in PIECES[part](plan, engine, data, out):
             run(piece, plan, out)
-    report(out)
-    print((out / "table.md").read_text())
+    print(report(out))
     print(where(out))
     return 0
 
 
-def report(out: Path) -> None:
-    """Gather the rows of all pieces in `out`, whenever they were run, and write rows.csv, table.md and figure.svg."""
+def report(out: Path) -> str:
+    """Gather the rows of all pieces in `out`, whenever they were run, and write its files; return the table."""
     import pandas as pd
 
     from comparisons.benchmarks import calibration_report
@@ -71,8 +70,13 @@ def report(out: Path) -> None:
 
     rows = pd.concat([reading.table(path) for path in kept(out)], ignore_index=True)
     writing.write_rows(out / "rows.csv", rows)
-    writing.write(out / "table.md", markdown.printed(calibration_report.blocks(rows), calibration_report.TITLE))
-    writing.write(out / "figure.svg", calibration_report.error_against_cost(rows))
+    return beside(
+        out,
+        {
+            "table.md": lambda: markdown.printed(calibration_report.blocks(rows), calibration_report.TITLE),
+            "figure.svg": lambda: calibration_report.error_against_cost(rows),
+        },
+    )
 
 
 # The parts: each yields its pieces

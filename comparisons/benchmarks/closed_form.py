@@ -16,7 +16,7 @@ from comparisons.data import load, take
 from comparisons.disk import writing
 from comparisons.errors import FlagError, NumericsError
 from comparisons.reporting import markdown
-from comparisons.reporting.folder import begin, complete, where
+from comparisons.reporting.folder import begin, show
 from comparisons.runner import store
 from comparisons.runner.training import training
 from inference import METHODS
@@ -85,13 +85,13 @@ def compared(plan: Plan, out: Path, data_dir: Path | None) -> int:
 
     steps = [{"curve": c, "step": i, "value": v} for c, values in found.curves.items() for i, v in enumerate(values)]
     writing.write_rows(new / "steps.csv", steps)
-    writing.write(new / "figure.svg", report.figure(found.curves, found.shown))
-    table = markdown.printed(report.blocks(pd.DataFrame(found.rows)), report.TITLE)
-    writing.write(new / "table.md", table)
-    complete(out)
-    print(table)
-    print(where(out))
-    return 0
+    return show(
+        out,
+        {
+            "table.md": lambda: markdown.printed(report.blocks(pd.DataFrame(found.rows)), report.TITLE),
+            "figure.svg": lambda: report.figure(found.curves, found.shown),
+        },
+    )
 
 
 def problems(plan: Plan, data_dir: Path | None) -> list[Problem]:

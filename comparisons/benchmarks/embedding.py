@@ -18,7 +18,7 @@ from comparisons.disk import writing
 from comparisons.errors import FlagError, NumericsError, UnfitError
 from comparisons.reporting import markdown
 from comparisons.reporting.blocks import Block, Items, Paragraph, Table
-from comparisons.reporting.folder import begin, complete, where
+from comparisons.reporting.folder import begin, show
 from comparisons.runner import store
 from comparisons.runner.experiment import Experiment, built
 from comparisons.runner.fits import Fit, FitPlan, earlier, fitted
@@ -100,13 +100,13 @@ def embed(plan: Plan, out: Path, data_dir: Path | None) -> int:
         rows += _rows(of, classified(plan, z, y), pixels)
         writing.write_rows(new / "rows.csv", rows)
     frame = pd.DataFrame(rows)
-    writing.write(new / "figure.svg", figure(frame, maps, y[1]))
-    table = markdown.printed(blocks(frame), TITLE)
-    writing.write(new / "table.md", table)
-    complete(out)
-    print(table)
-    print(where(out))
-    return 0
+    return show(
+        out,
+        {
+            "table.md": lambda: markdown.printed(blocks(frame), TITLE),
+            "figure.svg": lambda: figure(frame, maps, y[1]),
+        },
+    )
 
 
 def planned(plan: Plan) -> list[Experiment]:

@@ -1,6 +1,7 @@
 """What was measured of gradients, as sentences, tables and figures: pure functions of the rows."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from comparisons.disk import reading, writing
 from comparisons.reporting import drawing, markdown
 from comparisons.reporting.blocks import Block, Heading, Items, Paragraph, Table
 from comparisons.reporting.drawing import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
+from comparisons.reporting.folder import beside
 
 TITLE = "How noisy the gradients are"
 ABOUT = "The variance of each estimator of the bound's gradient, what it costs, and what it does to training."
@@ -37,11 +39,8 @@ def report(out: Path) -> str:
     places = sorted((out / "parts").glob("*.csv"), key=lambda path: [*TABLES].index(path.stem))
     rows = pd.concat([reading.table(path) for path in places], ignore_index=True)
     writing.write(out / "rows.csv", rows.to_csv(index=False, lineterminator="\n"))
-    for name, drawn in figures(rows).items():
-        writing.write(out / f"{name}.svg", drawn)
-    table = markdown.printed(blocks(rows), TITLE)
-    writing.write(out / "table.md", table)
-    return table
+    drawn = {f"{name}.svg": draw for name, draw in figures(rows).items()}
+    return beside(out, {"table.md": lambda: markdown.printed(blocks(rows), TITLE), **drawn})
 
 
 def blocks(rows: pd.DataFrame) -> list[Block]:
@@ -55,20 +54,20 @@ def blocks(rows: pd.DataFrame) -> list[Block]:
     return told
 
 
-def figures(rows: pd.DataFrame) -> dict[str, str]:
-    """Return an SVG for each figure that there are rows for."""
+def figures(rows: pd.DataFrame) -> dict[str, Callable[[], str]]:
+    """Return what draws an SVG for each figure that there are rows for."""
     of = {name: rows[rows.part == name] for name in TABLES}
-    drawn = {}
-    if len(of["exact"]):
-        drawn["exact"] = drawing.svg((10.0, 5.4), lambda picture: _draw_exact(picture, of["exact"]))
-    if len(of["closed"]):
-        drawn["closed"] = drawing.svg((10.0, 6.2), lambda picture: _draw_closed(picture, of["closed"]))
-    if len(of["trained"]):
-        drawn["trained"] = drawing.svg((10.0, 5.8), lambda picture: _draw_trained(picture, of["trained"]))
-    if len(of["estimators"]) or len(of["optimizers"]):
-        both = of["estimators"], of["optimizers"]
-        drawn["training"] = drawing.svg((10.0, 3.6), lambda picture: _draw_training(picture, *both))
-    return drawn
+    drawn: dict[str, tuple[tuple[float, float], Callable[[Any], None], int]] = {
+        "exact": ((10.0, 5.4), lambda picture: _draw_exact(picture, of["exact"]), len(of["exact"])),
+        "closed": ((10.0, 6.2), lambda picture: _draw_closed(picture, of["closed"]), len(of["closed"])),
+        "trained": ((10.0, 5.8), lambda picture: _draw_trained(picture, of["trained"]), len(of["trained"])),
+        "training": (
+            (10.0, 3.6),
+            lambda picture: _draw_training(picture, of["estimators"], of["optimizers"]),
+            len(of["estimators"]) + len(of["optimizers"]),
+        ),
+    }
+    return {name: partial(drawing.svg, size, draw) for name, (size, draw, count) in drawn.items() if count}
 
 
 # In one dimension

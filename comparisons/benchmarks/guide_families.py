@@ -17,7 +17,7 @@ from comparisons.evidence.elbo import elbo
 from comparisons.evidence.judge import JudgeSettings, automatic, estimate
 from comparisons.reporting import markdown
 from comparisons.reporting.blocks import Block, Heading, Paragraph, Table
-from comparisons.reporting.folder import begin, complete, where
+from comparisons.reporting.folder import begin, show
 from comparisons.runner import store
 from comparisons.runner.experiment import Experiment, built
 from comparisons.runner.fits import fitted
@@ -85,13 +85,13 @@ def compare(plan: Plan, out: Path, data_dir: Path | None) -> int:
     import pandas as pd
 
     frame = pd.DataFrame(rows)
-    table = markdown.printed(blocks(frame), TITLE)
-    writing.write(new / "table.md", table)
-    writing.write(new / "figure.svg", figure(frame))
-    complete(out)
-    print(table)
-    print(where(out))
-    return 0
+    return show(
+        out,
+        {
+            "table.md": lambda: markdown.printed(blocks(frame), TITLE),
+            "figure.svg": lambda: figure(frame),
+        },
+    )
 
 
 def experiment(plan: Plan, family: str, seed: int, n_train: int) -> Experiment:

@@ -24,7 +24,7 @@ from comparisons.evidence.importance import k_sample_bound
 from comparisons.evidence.judge import JudgeSettings, automatic, estimate
 from comparisons.reporting import markdown
 from comparisons.reporting.blocks import Block, Items, Paragraph, Table
-from comparisons.reporting.folder import begin, complete, where
+from comparisons.reporting.folder import begin, show
 from comparisons.runner import store
 from comparisons.runner.experiment import Experiment
 from comparisons.runner.fits import Fit, earlier, fitted
@@ -116,12 +116,7 @@ def take_apart(plan: Plan, out: Path, data_dir: Path | None) -> int:
             writing.write_rows(new / "rows.csv", rows)
     import pandas as pd
 
-    table = markdown.printed(blocks(pd.DataFrame(rows)), TITLE)
-    writing.write(new / "table.md", table)
-    complete(out)
-    print(table)
-    print(where(out))
-    return 0
+    return show(out, {"table.md": lambda: markdown.printed(blocks(pd.DataFrame(rows)), TITLE)})
 
 
 def amortized(plan: Plan) -> list[str]:

@@ -21,7 +21,7 @@ from comparisons.evidence.base import Target
 from comparisons.evidence.draws import Moves, posterior_draws
 from comparisons.reporting import markdown
 from comparisons.reporting.blocks import Block, Items, Paragraph, Table
-from comparisons.reporting.folder import begin, complete, where
+from comparisons.reporting.folder import begin, show
 from comparisons.runner import store
 from comparisons.runner.experiment import FORM, Experiment
 from comparisons.runner.fits import fitted
@@ -101,13 +101,13 @@ def compare(plan: Plan, out: Path, data_dir: Path | None) -> int:
     import pandas as pd
 
     frame = pd.read_csv(new / "rows.csv")
-    writing.write(new / "figure.svg", figure(drawn))
-    table = markdown.printed(blocks(frame), TITLE)
-    writing.write(new / "table.md", table)
-    complete(out)
-    print(table)
-    print(where(out))
-    return 0
+    return show(
+        out,
+        {
+            "table.md": lambda: markdown.printed(blocks(frame), TITLE),
+            "figure.svg": lambda: figure(drawn),
+        },
+    )
 
 
 def distances(target: Target, plane: Plane, off: np.ndarray, z: np.ndarray) -> Iterator[Row]:

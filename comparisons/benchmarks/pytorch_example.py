@@ -14,9 +14,8 @@ from comparisons.benchmarks.peers import torch_example
 from comparisons.data import Data
 from comparisons.disk import reading, writing
 from comparisons.evidence.judge import JudgeSettings, estimate
-from comparisons.reporting import markdown
+from comparisons.reporting import folder, markdown
 from comparisons.reporting.blocks import Block, Paragraph, Table
-from comparisons.reporting.folder import where
 from comparisons.runner import store
 from comparisons.runner.cell import Cell
 from comparisons.runner.fits import restored
@@ -61,7 +60,7 @@ def compare(request: Request) -> int:
                 files = reading.sums([path.with_suffix(".csv")])
                 writing.write_json(path, {**environment, "identity": identity, **files})
     print(report(request.out))
-    print(where(request.out))
+    print(folder.where(request.out))
     return 0
 
 
@@ -127,9 +126,9 @@ def report(out: Path) -> str:
     import pandas as pd
 
     rows, beside = store.collect(out), pd.concat([reading.table(out / "parts" / f"{name}.csv") for name in PARTS])
-    table = markdown.printed(blocks(rows[rows.cell.isin(beside.cell)], beside), "PyTorch's example of a VAE")
-    writing.write(out / "table.md", table)
-    return table
+    mine = rows[rows.cell.isin(beside.cell)]
+    title = "PyTorch's example of a VAE"
+    return folder.beside(out, {"table.md": lambda: markdown.printed(blocks(mine, beside), title)})
 
 
 def blocks(rows: "pd.DataFrame", beside: "pd.DataFrame") -> list[Block]:

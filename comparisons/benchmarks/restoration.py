@@ -2,9 +2,9 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,7 +34,7 @@ from comparisons.evidence.base import Target
 from comparisons.evidence.draws import Chains, Moves, posterior_draws, starting_points
 from comparisons.evidence.mixing import rhat
 from comparisons.reporting import markdown
-from comparisons.reporting.folder import begin, complete, where
+from comparisons.reporting.folder import begin, beside, complete, where
 from comparisons.runner import store
 from comparisons.runner.experiment import Experiment, built
 from comparisons.runner.fits import Fit, FitPlan, earlier, fitted
@@ -120,9 +120,11 @@ def restore(plan: Plan, out: Path, data_dir: Path | None) -> int:
                 print(report.line(row), file=sys.stderr)
             writing.write_rows(new / "rows.csv", rows)
         drawn = {key: (sets[key[0]].shape, one) for key, one in pictures.items()}
-        writing.write(new / "figure.svg", report.figure(drawn))
-        table = markdown.printed(report.blocks(pd.DataFrame(rows)), report.TITLE)
-        writing.write(new / "table.md", table)
+        files: dict[str, Callable[[], str]] = {
+            "table.md": lambda: markdown.printed(report.blocks(pd.DataFrame(rows)), report.TITLE),
+            "figure.svg": partial(report.figure, drawn),
+        }
+        table = beside(new, files)
     complete(out)
     print(table)
     print(where(out))

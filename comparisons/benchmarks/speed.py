@@ -24,7 +24,7 @@ from comparisons.cli.flags import FITTED, RUN
 from comparisons.disk import reading, writing
 from comparisons.evidence.base import Target
 from comparisons.evidence.elbo import elbo
-from comparisons.reporting.folder import where
+from comparisons.reporting.folder import beside, where
 from comparisons.runner import store
 from comparisons.runner.training import CHUNK, training
 from inference import BACKENDS, ENGINES, AllSettings
@@ -110,11 +110,12 @@ def report(out: Path) -> dict[str, float]:
 
     places = [path for part in SHOWN for path in sorted((out / "parts").glob(f"{part}*.csv"), reverse=True)]
     found = speed_report.read(places)
-    table = markdown.printed(speed_report.blocks(found))
     writing.write(out / "rows.csv", found.to_csv(index=False, lineterminator="\n"))
-    writing.write(out / "table.md", table)
-    writing.write(out / "figure.svg", speed_report.figure(found))
-    print(table)
+    files = {
+        "table.md": lambda: markdown.printed(speed_report.blocks(found)),
+        "figure.svg": lambda: speed_report.figure(found),
+    }
+    print(beside(out, files))
     return speed_report.ratios(found)
 
 

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from comparisons.cli import streams
 from comparisons.errors import FlagError, unknown
 
 HERE = Path(__file__).parents[1]
@@ -16,5 +17,6 @@ COMMANDS = {
 
 def refuse(name: str) -> NoReturn:
     """End with one line for a command that there is not, and the nearest that there is."""
+    streams.outlast()
     print(f"error: {unknown('comparison', name, COMMANDS)}", file=sys.stderr)
     sys.exit(FlagError.exit_code)

@@ -16,6 +16,7 @@ from comparisons.disk import reading, writing
 from comparisons.paper.curves import papers
 from comparisons.reporting import markdown
 from comparisons.reporting.blocks import Block, Code, Gap, Heading, Paragraph, Strong, Table, Text
+from comparisons.reporting.folder import beside
 from comparisons.runner import store
 
 ABOUT = "Each finding that contradicts the paper, an independent attempt at breaking it, and what came of that."
@@ -92,7 +93,7 @@ def report(out: Path) -> None:
     writing.write_json(out / "manifest.json", {"attempts": [_of(part) for part in parts]})
     if rows:
         writing.write_rows(out / "rows.csv", rows)
-        writing.write(out / "table.md", markdown.printed(blocks(pd.DataFrame(rows)), TITLE))
+        beside(out, {"table.md": lambda: markdown.printed(blocks(pd.DataFrame(rows)), TITLE)})
 
 
 INTRODUCTION = (

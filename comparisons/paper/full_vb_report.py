@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from comparisons.disk import writing
 from comparisons.reporting import drawing, markdown, outcomes, terminal
 from comparisons.reporting.blocks import Block, Heading, Paragraph, Table
-from comparisons.reporting.folder import where
+from comparisons.reporting.folder import beside, where
 from comparisons.reporting.standings import CELL, EVIDENCE
 from comparisons.reporting.tables import note, number, or_word, over_seeds, plus_minus, summary, values
 from comparisons.runner.rows import PANEL
@@ -27,8 +26,11 @@ COLOURS = {"ml": drawing.VERMILION, "map": drawing.BLUE, "vb": drawing.SKY, "vb,
 
 def report(rows: Any, out: Path, mine: Any) -> str:
     """Write table.md and figure.svg of all rows; return the table of `mine` for a terminal."""
-    writing.write(out / "table.md", markdown.printed(blocks(outcomes.explained(rows, out)), TITLE))
-    writing.write(out / "figure.svg", figure(rows))
+    files = {
+        "table.md": lambda: markdown.printed(blocks(outcomes.explained(rows, out)), TITLE),
+        "figure.svg": lambda: figure(rows),
+    }
+    beside(out, files)
     return f"{terminal.plain(mine)}\n\n{where(out)}"
 
 

@@ -19,7 +19,7 @@ from comparisons.evidence.base import Target
 from comparisons.evidence.judge import estimate
 from comparisons.reporting import markdown
 from comparisons.reporting.blocks import Block, Paragraph, Table
-from comparisons.reporting.folder import begin, complete
+from comparisons.reporting.folder import begin, beside, complete
 from comparisons.runner import store
 from comparisons.runner.cell import on
 from comparisons.runner.experiment import Experiment, completed, method
@@ -62,8 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
         raise StorageError(f"no stop kept in {plan.cells[:100]!r} was judged by {JUDGE}; there is nothing to compare")
     import pandas as pd
 
-    table = markdown.printed(blocks(pd.DataFrame(rows)), TITLE)
-    writing.write(new / "table.md", table)
+    table = beside(new, {"table.md": lambda: markdown.printed(blocks(pd.DataFrame(rows)), TITLE)})
     complete(out)
     print(table)
     return 0

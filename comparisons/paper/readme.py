@@ -49,6 +49,8 @@ def renewed(text: str, written: Mapping[str, str]) -> str:
 def read(given: str, written: Mapping[str, str]) -> str:
     """Return the file's new text, without writing it. Raises FlagError where it has no place for a part."""
     try:
+        if Path(given).is_symlink() or (Path(given).exists() and not Path(given).is_file()):
+            raise ValueError("it is a link, or no regular file")
         return renewed(Path(given).read_text(), written)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error

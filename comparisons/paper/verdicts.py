@@ -11,6 +11,7 @@ from comparisons.paper import runs
 from comparisons.paper.curves import Curve, value_at
 from comparisons.paper.runs import FULL, MODEL_OF, PAPERS, TRUTH, Configuration, Point, curve_of, shared
 from comparisons.paper.words import ESTIMATORS, NAMES, TITLES, compared, count, number
+from comparisons.reporting import csv
 
 METRICS = {"figure2": ("elbo_nats",), "figure3": (TRUTH, PAPERS)}  # what is held against a figure
 ABOVE, BELOW = "above the paper", "below the paper"
@@ -219,4 +220,4 @@ def to_csv(found: Iterable[Verdict]) -> str:
         place = [*v.curve[:6], v.metric, v.at, v.n_seen]
         lines.append([*place, *ours, v.paper, v.difference, v.word, *(v.configuration or ("", "", ""))])
     columns = [*PLACE, *NUMBERS, *Configuration._fields]
-    return pd.DataFrame(lines, columns=columns).round(4).to_csv(index=False, lineterminator="\n")
+    return csv.for_people(pd.DataFrame(lines, columns=columns).round(4))

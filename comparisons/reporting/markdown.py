@@ -1,9 +1,24 @@
 """Blocks as Markdown, for those who read on a code host."""
 
 import html
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from comparisons.reporting import blocks as b
+
+# What Markdown would read as a mark: emphasis next to a word but for _ within one, code, mathematics, the middle of a
+# link or of its definition, an address, and a backslash before any of these. Brackets and bars alone mean nothing.
+MARK = re.compile(
+    r"\*(?:Plain|Ours)\*|[`$]|[*~](?=\S)|(?<=\S)[*~]|(?<!\w)_|_(?!\w)|\](?=[(\[:])|:(?=//)|(?<=\bwww)\.|\\(?=[^\w\s]|$)",
+    re.IGNORECASE,
+)
+# And at the beginning of a line: a heading, an item of a list, a rule.
+START = re.compile(r"#{1,6}(?=\s|$)|[-+*=](?=\s|$)|(?<=\d)[.)](?=\s|$)|[-=]+$")
+BREAKS = re.compile(r"[\t\n\r\x0b\x0c\x85\u2028\u2029]")
+UNSEEN = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+)  # they steer terminals and reading order
+UNSAFE = re.compile(r"[\s()<>\\`\"|]")  # what would end an address
 
 
 def printed(blocks: Iterable[b.Block], title: str = "") -> str:
@@ -18,8 +33,34 @@ def page(blocks: Iterable[b.Block], up: int = 0) -> str:
 
 
 def escape(text: str) -> str:
-    """Return text in one line that means nothing to HTML."""
-    return html.escape(text, quote=False).replace("\n", " ")
+    """Return text in one line that means nothing to HTML, nor to Markdown; two terms of our own stay emphasised."""
+    return MARK.sub(lambda found: found[0] if len(found[0]) > 1 else f"\\{found[0]}", _plain(text))
+
+
+def code(text: str) -> str:
+    """Return a span of code: its fence is longer than any run of backticks within."""
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    pad = " " if "`" in (text[:1], text[-1:]) else ""
+    return f"{fence}{pad}{_plain(text)}{pad}{fence}"
+
+
+def address(target: str) -> str:
+    """Return where a link leads, with what would end it spelt out in percent."""
+    return UNSAFE.sub(lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode()), target)
+
+
+def _plain(text: str) -> str:
+    shown = UNSEEN.sub(lambda found: f"\\x{ord(found[0]):02x}", BREAKS.sub(" ", text))
+    return html.escape(shown, quote=False)
+
+
+def _line(text: b.Text) -> str:
+    """Return a text that begins a line: what would make a heading or a list of it stands behind a backslash."""
+    line = inline(text).lstrip(" ")
+    number = re.match(r"\d{1,9}(?=[.)](\s|$))", line)
+    begin = number.end() if number else 0
+    found = START.match(line, begin)
+    return f"{line[:begin]}\\{line[begin:]}" if found else line
 
 
 def _each(blocks: Iterable[b.Block], up: int) -> Iterator[str]:
@@ -29,7 +70,7 @@ def _each(blocks: Iterable[b.Block], up: int) -> Iterator[str]:
             case b.Heading():
                 yield f"{'#' * (block.level - up)} {inline(block.text)}\n"
             case b.Paragraph():
-                yield f"{inline(block.text)}\n"
+                yield f"{_line(block.text)}\n"
             case b.Items() if block.items:
                 yield _list(block.items, up)
             case b.Table():
@@ -57,7 +98,7 @@ def _list(items: Sequence[b.Item | b.Text], up: int) -> str:
     lines = []
     for item in items:
         text, below = (item.text, item.below) if isinstance(item, b.Item) else (item, ())
-        lines += [f"- {inline(text)}", *(f"  {line}" for line in page(below, up).splitlines())]
+        lines += [f"- {_line(text)}", *(f"  {line}" for line in page(below, up).splitlines())]
     return "\n".join(lines) + "\n"
 
 
@@ -71,7 +112,7 @@ def _table(table: b.Table) -> str:
 def image(figure: b.Figure) -> str:
     """Return an image in a line; brackets would end its words."""
     alt = escape(figure.alt).replace("[", "(").replace("]", ")")
-    return f"![{alt}]({figure.file})"
+    return f"![{alt}]({address(figure.file)})"
 
 
 def inline(text: b.Text) -> str:
@@ -80,12 +121,12 @@ def inline(text: b.Text) -> str:
         case tuple():
             return "".join(map(inline, text))
         case b.Code():
-            return f"`{escape(text.text)}`"
+            return code(text.text)
         case b.Strong() | b.Word(strong=True):
             return f"**{escape(text.text)}**"
         case b.Word():
             return escape(text.text)
         case b.Link():
-            return f"[{escape(text.text)}]({text.target})"
+            return f"[{escape(text.text)}]({address(text.target)})"
         case str():
             return escape(text)

@@ -18,7 +18,7 @@ from comparisons.cli import parts
 from comparisons.cli.flags import JUDGED, RUN, Parser, check, expanded, read
 from comparisons.data import Data, Own, digest, files, load, take
 from comparisons.disk import locking, writing
-from comparisons.errors import DataError, FlagError, StorageError, UnfitError, UserError, unknown
+from comparisons.errors import DataError, FlagError, StorageError, UnfitError, UserError, in_one_line, unknown
 from comparisons.evidence.judge import ESTIMATORS
 from comparisons.runner import ahead, baselines, store
 from comparisons.runner.cell import Cell, on, points
@@ -216,13 +216,9 @@ def _reported(report: Report, out: Path, rows: Any, asked: Any) -> int:
     """Write and print the report of finished runs; return 1 where it breaks, which takes none of them away."""
     try:
         text = report(rows, out, rows[asked])
-    except UserError:
-        raise
-    except Exception as error:  # a fault of ours: the other grids still run
-        import traceback
-
-        traceback.print_exc(file=sys.stderr)
-        print(f"the report of {out} broke ({type(error).__name__}); its rows are in {out / 'cells'}", file=sys.stderr)
+    except Exception as error:  # of it alone: the other grids still run
+        reason = in_one_line(error, with_type=not isinstance(error, UserError))
+        print(f"the report of {out} broke ({reason}); its rows are in {out / 'cells'}", file=sys.stderr)
         return 1
     if text:
         print(text)

@@ -176,7 +176,7 @@ def test_killed_in_an_estimator(judge: str, tmp_path: Path, record_property: Any
 
 
 DIE_AT_EACH = """
-import os, sys
+import builtins, os, sys
 from pathlib import Path
 import numpy as np
 from comparisons.runner import store
@@ -200,12 +200,12 @@ class File:
     def write(self, data): return deadly_write(self.file, data)
     def __getattr__(self, name): return getattr(self.file, name)
 deadly_write = deadly(write)
-opened = Path.open
-def deadly_open(self, mode="r", *args, **kwargs):
-    file = opened(self, mode, *args, **kwargs)
+opened = builtins.open
+def deadly_open(path, mode="r", *args, **kwargs):
+    file = opened(path, mode, *args, **kwargs)
     return File(file) if mode == "wb" else file
-Path.open = deadly_open
-os.fsync, Path.replace = deadly(os.fsync), deadly(Path.replace)
+builtins.open = deadly_open
+os.fsync, os.replace = deadly(os.fsync), deadly(os.replace)
 state = {"w": np.full(1000, 2.0, np.float32)}
 def save(out):
     global count

@@ -397,11 +397,11 @@ def test_what_came_before_an_interruption_is_kept(
 # Storage
 
 
-def no_space(*_: object) -> None:
+def no_space(*_: object, **__: object) -> None:
     raise OSError(28, "No space left on device")
 
 
-@pytest.mark.parametrize("fault", [(os, "fsync"), (Path, "replace")], ids=["fsync", "rename"])
+@pytest.mark.parametrize("fault", [(os, "fsync"), (os, "replace")], ids=["fsync", "rename"])
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: tuple[Any, str]
 ) -> None:
