@@ -97,14 +97,14 @@ def report(out: Path) -> None:
 
 
 INTRODUCTION = (
-    "Every finding here that contradicts the paper, or goes beyond it, and what came of trying to break it. *Plain* "
+    "Every finding here that contradicts the paper, or goes beyond it, and what came of trying to break it. 'Plain' "
     "is ",
     Code("tests/plain.py"),
     ": the method in NumPy, gradients by hand, draws of its own, judged by formulas of its own.",
 )
 NOTE = (
     "Nats per datapoint, higher is better, at the last stop of each run; one seed. ± is the estimator's own error, not "
-    "the scatter of runs. *Ours* is what the other comparisons have at the same points seen and settings, or at the "
+    "the scatter of runs. 'Ours' is what the other comparisons have at the same points seen and settings, or at the "
     "settings of the finding where an attempt changes them. Bounds are judged on the first 10,000 points of a split, "
     "by the suite (",
     Code("elbo_nats"),
@@ -185,8 +185,8 @@ def _em_large(told: Told) -> Outcome:
     return Outcome(
         "Stands" if len(ahead) == len(runs) else "Stands, but not in every run" if ahead else "Falls",
         f"more than a nat above {whose} on the first 1000 test points and, where both are judged there, on the last",
-        f"After {HALF:,} points {whose} is at {_both(rival)}. Monte Carlo EM: {each}. *Plain* moves HMC's step size by "
-        "2 % after each move, *tuned as ours* by half of what acceptance lacks. The attempts are judged by importance "
+        f"After {HALF:,} points {whose} is at {_both(rival)}. Monte Carlo EM: {each}. 'Plain' moves HMC's step size by "
+        "2 % after each move, 'tuned as ours' by half of what acceptance lacks. The attempts are judged by importance "
         "sampling in plain NumPy, our own rows by quadrature.",
     )
 

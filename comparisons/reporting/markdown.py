@@ -9,7 +9,7 @@ from comparisons.reporting import blocks as b
 # What Markdown would read as a mark: emphasis next to a word but for _ within one, code, mathematics, the middle of a
 # link or of its definition, an address, and a backslash before any of these. Brackets and bars alone mean nothing.
 MARK = re.compile(
-    r"\*(?:Plain|Ours)\*|[`$]|[*~](?=\S)|(?<=\S)[*~]|(?<!\w)_|_(?!\w)|\](?=[(\[:])|:(?=//)|(?<=\bwww)\.|\\(?=[^\w\s]|$)",
+    r"[`$]|[*~](?=\S)|(?<=\S)[*~]|(?<!\w)_|_(?!\w)|\](?=[(\[:])|:(?=//)|(?<=\bwww)\.|\\(?=[^\w\s]|$)",
     re.IGNORECASE,
 )
 # And at the beginning of a line: a heading, an item of a list, a rule.
@@ -33,8 +33,8 @@ def page(blocks: Iterable[b.Block], up: int = 0) -> str:
 
 
 def escape(text: str) -> str:
-    """Return text in one line that means nothing to HTML, nor to Markdown; two terms of our own stay emphasised."""
-    return MARK.sub(lambda found: found[0] if len(found[0]) > 1 else f"\\{found[0]}", _plain(text))
+    """Return text in one line that means nothing to HTML, nor to Markdown."""
+    return MARK.sub(r"\\\g<0>", _plain(text))
 
 
 def code(text: str) -> str:

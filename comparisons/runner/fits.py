@@ -1,5 +1,6 @@
 """Fitted models to judge: taken from where an earlier comparison left them, or trained."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -100,16 +101,31 @@ def decoded(fit: Fit, z: np.ndarray, x: np.ndarray | None = None) -> np.ndarray:
 def fitted(experiment: Experiment, data: Data, out: Path, look_in: Sequence[Path] = ()) -> Fit:
     """Return the fit of an experiment: from `out` or one of the folders to look in, else trained and kept in `out`.
 
-    One that is trained here has its bound judged on its way, and not log p(x). Raises UserError.
+    One that is trained here has its bound judged on its way, and not log p(x). Of one that makes no use of z a line
+    says so. Raises UserError.
     """
     judged = on(experiment, data)
     unjudged = judged._replace(experiment=replace(experiment, evidence=("none",)))
     for known in (judged, unjudged):
         for folder in (out, *look_in):
             if store.finished(folder, known.name, with_state=True):
-                return restored(known, store.load_state(folder, known.name))
+                return _kept(known, folder)
     _train(Job("fit", unjudged, out, store.environment()), data)
-    return restored(unjudged, store.load_state(out, unjudged.name))
+    return _kept(unjudged, out)
+
+
+def _kept(cell: Cell, out: Path) -> Fit:
+    """Return the fit that a finished cell ended in, and say where its q is the prior for every x."""
+    rows = store.read_rows(out / "cells" / cell.name / "rows.csv")
+    active = rows[(rows.metric == "active_latents") & (rows.n_seen == rows.n_seen.max())]
+    if len(active) and not active.value.any():
+        e = cell.experiment
+        print(
+            f"{e.data} {e.backend} {e.engine} k={e.n_latent}: no latent variable is active after {e.samples:,} points, "
+            "so x is modelled without z; try another --optimizer or --step-size, or more --samples",
+            file=sys.stderr,
+        )
+    return restored(cell, store.load_state(out, cell.name))
 
 
 def earlier(*names: str) -> list[Path]:

@@ -98,6 +98,7 @@ def test_a_picture_that_fails_takes_nothing(
     def fail() -> str:
         raise error
 
+    folder.begin(tmp_path, {})
     assert folder.show(tmp_path, {"figure.svg": fail, "table.md": lambda: "the table"}) == 0
     out, err = capsys.readouterr()
     assert "the table" in out and (tmp_path / "table.md").is_file()
