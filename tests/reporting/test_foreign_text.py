@@ -14,6 +14,7 @@ from comparisons.reporting import csv, markdown
 quick = settings(derandomize=True, max_examples=60, deadline=None)
 
 
+@pytest.mark.fault("Markdown in names of others", "shown as it is written, and means nothing")
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
@@ -33,11 +34,13 @@ def test_marks_of_a_text_mean_nothing(text: str, shown: str) -> None:
     assert markdown.escape(text) == shown
 
 
+@pytest.mark.fault("Markdown in names of others", "shown as it is written, and means nothing")
 @pytest.mark.parametrize("text", ["# a", "- a", "+ a", "1. a", "12) a", "---", "===", "  # a"])
 def test_a_line_begins_nothing(text: str) -> None:
     assert "\\" in markdown.page([b.Paragraph(text)])
 
 
+@pytest.mark.fault("Markdown in names of others", "shown as it is written, and means nothing")
 @quick
 @given(st.text(alphabet="`a|<\\ ", min_size=1, max_size=12))
 def test_a_span_of_code_ends_where_it_should(text: str) -> None:
@@ -46,12 +49,14 @@ def test_a_span_of_code_ends_where_it_should(text: str) -> None:
     assert span.endswith(fence) and fence not in span[len(fence) : -len(fence)]
 
 
+@pytest.mark.fault("Markdown in names of others", "shown as it is written, and means nothing")
 @quick
 @given(st.text(max_size=20))
 def test_a_link_has_one_address_in_one_line(text: str) -> None:
     assert not set(markdown.address(text)) & set(" \n\t()<>\\")
 
 
+@pytest.mark.fault("formulas in names of others", "text, to a spreadsheet")
 @quick
 @given(st.text(alphabet="=+-@\t\ra1.,\"'", max_size=8))
 def test_no_text_is_a_formula(text: str) -> None:

@@ -118,6 +118,7 @@ def test_edited_rows_make_way_for_those_of_the_cells(published: Path, capsys: py
     assert report.main(["--out", str(published.parent)]) == 0
 
 
+@pytest.mark.fault("rows or a figure of a comparison swapped", "refused, with the file's name")
 @pytest.mark.parametrize("name", ["calibration", "gradient_variance", "speed", "attempts"])
 def test_gathered_rows_that_no_part_has_are_refused(name: str, tmp_path: Path) -> None:
     copytree(REPORTS / name, tmp_path / name)
@@ -131,6 +132,7 @@ def test_gathered_rows_that_no_part_has_are_refused(name: str, tmp_path: Path) -
         found.extra(path.parent)
 
 
+@pytest.mark.fault("rows or a figure of a comparison swapped", "refused, with the file's name")
 @pytest.mark.parametrize("name", ["rows.csv", "figure.svg"])
 def test_a_file_that_was_swapped_is_refused(name: str, tmp_path: Path) -> None:
     new = folder.begin(tmp_path, {"command": "x"})
@@ -164,6 +166,7 @@ def test_a_piece_whose_rows_were_edited_is_run_again(tmp_path: Path) -> None:
 # Two at once, and a folder that goes away
 
 
+@pytest.mark.fault("two grids in one folder", "both are collected")
 def test_a_grid_that_collects_waits_for_another(out: Path) -> None:
     import fcntl
 
@@ -274,6 +277,7 @@ def test_a_fresh_run_takes_the_place_of_the_old_one(out: Path) -> None:
     assert (one(out) / "manifest.json").stat().st_mtime_ns > digits and not store.renewed(out, one(out).name)
 
 
+@pytest.mark.fault("--fresh, then Ctrl-C or a failure", "the old results stand until the new are complete")
 @pytest.mark.parametrize("written", [("rows.csv",), ("rows.csv", "table.md"), ()])
 def test_a_comparison_that_ends_in_the_middle_leaves_the_old_whole(written: tuple[str, ...], tmp_path: Path) -> None:
     for name in ("rows.csv", "table.md", "figure.svg"):

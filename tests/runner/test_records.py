@@ -92,6 +92,7 @@ def test_what_is_no_file_of_its_size_is_not_read(
     assert status.main([str(out)]) == 1 and "1 damaged" in capsys.readouterr().out
 
 
+@pytest.mark.fault("a manifest of another hand", "the cell is damaged, and why is said; the others live")
 @pytest.mark.parametrize("content", RECORDS.values(), ids=RECORDS)
 def test_a_progress_of_another_hand_says_nothing(content: bytes, out: Path) -> None:
     manifest = store.read_manifest(out, first(out).name)
@@ -107,6 +108,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.fault("a manifest of another hand", "the cell is damaged, and why is said; the others live")
 @settings(derandomize=True, max_examples=30, deadline=None)
 @given(name=st.sampled_from([*manifests.Manifest.__annotations__]), value=JSON)
 def test_any_value_in_a_manifest_is_of_its_type_or_damage(
@@ -133,6 +135,7 @@ def edited(name: str, value: str) -> str:
     return "\n".join([HEAD, ",".join(fields), *LINES[1:]]) + "\n"
 
 
+@pytest.mark.fault("rows of another hand", "damage, and why is said")
 @pytest.mark.parametrize("value", ["1e999", "-inf", "NaN", "text", "0x10", "\x1b[2J", "1 2", "[1]"])
 @pytest.mark.parametrize("name", ["value", "n_seen", "stderr", "seed"])
 def test_a_column_of_numbers_holds_finite_numbers(name: str, value: str, tmp_path: Path) -> None:
@@ -142,6 +145,7 @@ def test_a_column_of_numbers_holds_finite_numbers(name: str, value: str, tmp_pat
     assert plain(str(caught.value)) and "\n" not in str(caught.value)
 
 
+@pytest.mark.fault("rows of another hand", "damage, and why is said")
 @pytest.mark.parametrize(
     "text",
     [
@@ -156,6 +160,7 @@ def test_rows_of_other_widths_are_damage(text: str, tmp_path: Path) -> None:
         store.read_rows(tmp_path / "rows.csv")
 
 
+@pytest.mark.fault("rows of another hand", "damage, and why is said")
 @settings(derandomize=True, max_examples=40, deadline=None)
 @given(name=st.sampled_from(COLUMNS), value=st.text(st.characters(codec="utf-8"), max_size=12))
 def test_any_text_in_a_field_is_read_or_damage(name: str, value: str, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -171,6 +176,7 @@ def test_any_text_in_a_field_is_read_or_damage(name: str, value: str, tmp_path_f
         assert not numbers.drop(columns=[*EMPTY]).isna().to_numpy().any()
 
 
+@pytest.mark.fault("rows of another hand", "damage, and why is said")
 def test_a_word_among_the_numbers_of_a_free_format_is_damage(tmp_path: Path) -> None:
     text = (REPORTS / "calibration" / "rows.csv").read_text()
     head, *lines = text.splitlines()
@@ -183,6 +189,7 @@ def test_a_word_among_the_numbers_of_a_free_format_is_damage(tmp_path: Path) -> 
         reading.table(tmp_path / "rows.csv")
 
 
+@pytest.mark.fault("rows of another hand", "damage, and why is said")
 @pytest.mark.parametrize("value", ["x", "1e999", "", "nan"])
 def test_a_baseline_is_a_finite_number(value: str, tmp_path: Path) -> None:
     (tmp_path / "baselines.csv").write_text(f"model,data,n_train,split,n_points,value\nm,d,1,test,2,{value}\n")
@@ -205,6 +212,7 @@ def forged(path: Path, names: list[str], told: str, kind: str = "F32") -> Path:
     return path
 
 
+@pytest.mark.fault("a forged file of arrays", "damage, and why is said")
 @pytest.mark.parametrize(
     ("names", "told", "kind"),
     [
