@@ -10,7 +10,6 @@ import gzip
 import hashlib
 import io
 import os
-import stat
 import tempfile
 import threading
 import time
@@ -20,7 +19,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from comparisons.errors import DataError
+from comparisons.disk import reading
+from comparisons.errors import DamagedError, DataError
 
 TIMEOUT = 30.0  # seconds a mirror may stay silent before the next one is tried
 DEADLINE = 600.0  # seconds a mirror may take for a file
@@ -62,18 +62,11 @@ def whole(path: str | Path, limit: int) -> bytes:
     Raises FileNotFoundError, and DataError for another file or size, or one that cannot be read.
     """
     try:
-        with open(path, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise DataError(f"{path}: not a regular file; put the file itself there")
-            content = file.read(status.st_size + 1) if status.st_size <= limit else b""
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    if status.st_size > limit or len(content) > status.st_size:
-        raise DataError(f"{path}: has {status.st_size:,} bytes, and {limit:,} at most are read; it is another file")
-    return content
+        return reading.content(Path(path), limit)
+    except DamagedError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise error.__cause__ from None
+        raise DataError(f"{path}: cannot be read ({error.why}); put the file itself there") from error
 
 
 def unpack(content: bytes | bytearray, limit: int) -> bytes | bytearray:

@@ -40,7 +40,7 @@ def content(path: Path, limit: int = RECORD, mend: str = AGAIN) -> bytes:
         size = os.fstat(file.fileno()).st_size
         if size > limit:
             raise DamagedError(path, f"it has {size:,} bytes, of {limit:,} at most", mend)
-        return file.read(limit)
+        return file.read(size)  # and no buffer for what there could be
 
 
 def record(path: Path, kind: Any = dict, mend: str = AGAIN) -> dict[str, Any]:

@@ -62,8 +62,10 @@ def claim(out: Path, written: set[str] | None = None) -> None:
         raise StorageError(f"cannot write to {out} ({error.strerror}); choose another folder with --out") from error
 
 
-def write(path: Path, content: str | bytes) -> None:
+def write(path: Path, content: str | bytes, lasting: bool = True) -> None:
     """Write a file atomically: temporary file, fsync, rename. Raises StorageError; the old file then still stands.
+
+    One that need not be `lasting` is not waited for: a power cut may take it.
 
     What has the file's name, be it a link or a pipe, is replaced and never opened.
     """
@@ -76,13 +78,15 @@ def write(path: Path, content: str | bytes) -> None:
                 with open(file, "wb") as stream:
                     stream.write(data)
                     stream.flush()
-                    _keep(file)
+                    if lasting:
+                        _keep(file)
                 os.replace(temporary, path.name, src_dir_fd=folder, dst_dir_fd=folder)
             except BaseException:
                 with suppress(OSError):
                     os.unlink(temporary, dir_fd=folder)
                 raise
-            _keep(folder)  # so that the rename itself lasts through a power cut
+            if lasting:
+                _keep(folder)  # so that the rename itself lasts through a power cut
     except OSError as error:
         raise StorageError(f"cannot write {path} ({error.strerror}); what was there before is unchanged") from error
 

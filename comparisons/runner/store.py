@@ -125,11 +125,8 @@ def read_progress(out: Path, cell: str) -> dict[str, Any]:
 
 def write_progress(out: Path, cell: str, progress: dict[str, Any]) -> None:
     """Say how far a run has come: for those who watch, of no consequence if it is lost."""
-    path = out / "cells" / cell / "progress.json"
-    temporary = path.with_name(f".progress.{os.getpid()}.tmp")
-    with suppress(OSError):
-        temporary.write_text(json.dumps(progress))
-        temporary.replace(path)
+    with suppress(StorageError):
+        write(out / "cells" / cell / "progress.json", json.dumps(progress), lasting=False)
 
 
 def finished(out: Path, cell: str, with_state: bool = False) -> bool:
