@@ -21,6 +21,7 @@ from comparisons.runner.rows import METRICS
 from inference import ENGINES
 
 CLEAR = "\r\x1b[K"
+LONGEST = 300  # characters of a text from a file that are shown
 STATES = ("running", "waiting", "interrupted", "done", "older", "diverged", "failed", "damaged")
 
 
@@ -64,8 +65,9 @@ def look(out: Path, cell: str) -> Look:
     name = " ".join(str(settings[key]) for key in ("data", "backend", "engine") if key in settings)
     name += f" k={settings.get('n_latent')} seed {settings.get('seed')}" if settings else ""
     share = min(1.0, n_seen / samples) if samples else 0.0
-    doing = printable(progress.get("doing", "")) if status == "running" else ""
-    return Look(cell, printable(status), printable(name), share, n_seen, samples, doing, printable(reason))
+    doing = progress.get("doing", "") if status == "running" else ""
+    status, name, doing, reason = (printable(text[:LONGEST]) for text in (status, name, doing, reason))
+    return Look(cell, status, name, share, n_seen, samples, doing, reason)
 
 
 @contextmanager

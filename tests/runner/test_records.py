@@ -72,6 +72,27 @@ def test_a_manifest_of_another_hand_is_a_damaged_cell(
     assert not store.finished(out, first(out).name)
 
 
+@pytest.mark.fault("a manifest of another hand", "the cell is damaged, and why is said; the others live")
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"status": "failed", "reason": "\x1b[2J" * 10**5},
+        {"settings": {"backend": "x" * 10**6}},
+        {"settings": {"seed": 10**4200}},
+        {"settings": {"evidence": ["a" * 10**5]}},
+    ],
+)
+def test_texts_and_numbers_without_end_are_cut(
+    told: dict[str, Any], out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held = json.loads((first(out) / "manifest.json").read_text())
+    settings = {**held["settings"], **told.get("settings", {})}
+    (first(out) / "manifest.json").write_text(json.dumps({**held, **told, "settings": settings}))
+    status.main([str(out)])
+    shown = capsys.readouterr().out
+    assert len(shown) < 5000 and plain(shown)
+
+
 @pytest.mark.fault("a manifest of 100 MB, or a pipe", "refused by its size or kind, unread; the others live")
 @pytest.mark.parametrize("name", ["manifest.json", "rows.csv"])
 @pytest.mark.parametrize("kind", ["large", "pipe", "folder", "gone"])
