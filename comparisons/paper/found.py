@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from comparisons.disk import reading
-from comparisons.errors import DamagedError
+from comparisons.errors import DamagedError, printable
 from comparisons.paper import pictures, verdicts
 from comparisons.paper.curves import curves
 from comparisons.paper.pictures import Sheet
@@ -69,8 +69,7 @@ def read(out: Path) -> Found:
         path = out / name / "rows.csv"
         there = believed(out / name) if path.exists() else pd.DataFrame(columns=list(COLUMNS))
         rows[figure] = outcomes.explained(there, out / name)
-        cells = sorted((out / name).glob("cells/*/manifest.json"))
-        manifests[figure] = {cell.parent.name: reading.record(cell, Manifest) for cell in cells}
+        manifests[figure] = _of_cells(out / name)
     both = rows["figure2"], rows["figure3"]
     others = [path.parent for path in sorted(out.glob("*/rows.csv")) if path.parent.name not in FIGURES.values()]
     extras = {folder.name: extra(folder) for folder in others}
@@ -84,17 +83,29 @@ def read(out: Path) -> Found:
 def extra(folder: Path) -> Extra:
     """Return what a comparison left in its folder. Raises StorageError for a file that cannot be read."""
     manifests = [folder / "manifest.json", *sorted(folder.glob("parts/*.json"))]
-    manifests = [path for path in manifests if path.exists()] + sorted(folder.glob("cells/*/manifest.json"))
+    manifests = [path for path in manifests if path.exists()]
     long = folder.name in LONG
     rows = outcomes.explained(believed(folder), folder) if long else reading.table(folder / "rows.csv")
     drawn = {path.stem: reading.content(path) for path in sorted(folder.glob("*.svg"))}
     held = [reading.record(path, Manifest) for path in manifests]
     for path, one in zip(manifests, held, strict=True):
-        if path.parts[-3] != "cells" and (name := reading.altered(path.parent, one)):
+        if name := reading.altered(path.parent, one):
             raise DamagedError(path.parent / name, "it is not as its command wrote it", reading.AGAIN)
     if stray := _stray(folder, rows, held):
         raise DamagedError(folder / "rows.csv", f"its column {stray} has what none of its parts has", reading.AGAIN)
-    return Extra(rows, drawn, held)
+    return Extra(rows, drawn, [*held, *_of_cells(folder).values()])
+
+
+def _of_cells(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the manifests of a grid's cells; one that cannot be read is said, by who reads its rows if it has any."""
+    held = {}
+    for path in sorted(folder.glob("cells/*/manifest.json")):
+        try:
+            held[path.parent.name] = reading.record(path, Manifest)
+        except DamagedError as error:
+            if not (path.parent / "rows.csv").exists():
+                print(f"{printable(path.parent.name)} is damaged, and not counted: {error.why}", file=sys.stderr)
+    return held
 
 
 def _stray(folder: Path, rows: pd.DataFrame, held: list[dict[str, Any]]) -> str:

@@ -413,7 +413,6 @@ def test_wrong_flags_are_one_line(
         ("lower_bound/rows.csv", b""),
         ("lower_bound/rows.csv", b"a,b\n1,2\n"),
         ("marginal_likelihood/rows.csv", b"\xff\xfe"),
-        ("lower_bound/cells/cell0/manifest.json", b"{"),
         ("manifold/mnist.json", b"{"),
         ("calibration/rows.csv", b"\xff\xfe\xff"),
         ("calibration/manifest.json", b"\xff"),
@@ -428,6 +427,14 @@ def test_a_damaged_file_is_one_line(
     err = capsys.readouterr().err
     assert caught.value.code == 5 and err.startswith("error: ") and err.count("\n") == 1
     assert not (reports / "index.html").exists()
+
+
+def test_a_damaged_manifest_of_a_cell_leaves_the_others(reports: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (reports / "lower_bound/cells/cell0/manifest.json").write_bytes(b"{")
+    assert report.main(["--out", str(reports)]) == 0
+    err = capsys.readouterr().err
+    assert err.startswith("cell0 is damaged, and not counted: ") and err.count("\n") == 1
+    assert (reports / "index.html").exists()
 
 
 # In a browser
