@@ -5,7 +5,7 @@ import os
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from comparisons.disk import writing
@@ -30,14 +30,23 @@ def locked(out: Path, cell: str, wait: bool = True) -> Iterator[bool]:
     except OSError as error:
         raise StorageError(f"cannot write {path} ({error.strerror}); choose another folder with --out") from error
     try:
-        held = _lock(file, path)
-        while wait and not held:
-            time.sleep(0.2)
-            held = _lock(file, path)
+        held = _lock(file, path) or (wait and _wait(file, path))
         if held:
             for left in path.parent.glob(".*.tmp"):  # of a process that was killed in the middle of a write
                 writing.remove(left)
         yield held
+    finally:
+        os.close(file)
+
+
+@contextmanager
+def folder(path: Path) -> Iterator[None]:
+    """Hold a folder against other processes, which wait; where the file system locks no folders, as NFS, do not."""
+    file = os.open(path, writing.FOLDER)
+    try:
+        with suppress(StorageError):
+            _wait(file, path)
+        yield
     finally:
         os.close(file)
 
@@ -66,6 +75,13 @@ def _opened(folder: int, flags: int) -> int:
         os.close(file)
         raise OSError(errno.EINVAL, "it is not a regular file")
     return file
+
+
+def _wait(file: int, path: Path) -> bool:
+    """Take a lock as soon as nobody else has it. Raises StorageError."""
+    while not _lock(file, path):
+        time.sleep(0.2)
+    return True
 
 
 def _lock(file: int, path: Path) -> bool:

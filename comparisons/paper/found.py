@@ -112,7 +112,7 @@ def _stray(folder: Path, rows: pd.DataFrame, held: list[dict[str, Any]]) -> str:
     """Return a column of gathered rows with a value that none of the parts has, "" where there is none."""
     frames = [reading.table(path) for path in sorted(folder.glob("parts/*.csv"))]
     frames += [pd.DataFrame(one["rows"]) for one in held if "rows" in one]
-    if not frames or (folder / "cells").exists():  # else the rows are gathered from cells
+    if not frames or COLUMNS[0] in rows:  # which rows have that are gathered from cells, and no part
         return ""
     parts = pd.concat(frames)
     return next(

@@ -64,12 +64,11 @@ def read(path: Path, kind: Any = Manifest) -> dict[str, Any]:
         return {}
 
 
-def wrong(folder: Path, files: Iterable[str]) -> str:
+def wrong(folder: Path, manifest: dict[str, Any], files: Iterable[str]) -> str:
     """Say how a cell's folder differs from its manifest: in its name, or the SHA-256 of files; "" if it does not.
 
     A manifest without settings tells no name, and one of a user's own model, backend or data that of its own version.
     """
-    manifest = read(folder / "manifest.json")
     for name in sorted(files):
         if (known := manifest.get("files", {}).get(name)) is None:
             return f"its manifest tells no SHA-256 of {name}"

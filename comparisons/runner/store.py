@@ -134,11 +134,10 @@ def finished(out: Path, cell: str, with_state: bool = False) -> bool:
 
     With its state, a cell that diverged is none.
     """
-    files = read_manifest(out, cell).get("files", {})
+    manifest = read_manifest(out, cell)
     wanted = {"rows.csv", "state.safetensors"} if with_state else {"rows.csv"}
-    done = read_manifest(out, cell).get("status") in FINISHED and wanted <= files.keys()
-    folder = out / "cells" / cell
-    return done and not manifests.wrong(folder, wanted)
+    done = manifest.get("status") in FINISHED and wanted <= manifest.get("files", {}).keys()
+    return done and not manifests.wrong(out / "cells" / cell, manifest, wanted)
 
 
 def load_state(out: Path, cell: str) -> dict[str, Any]:
@@ -183,17 +182,10 @@ def as_csv(rows: "pd.DataFrame") -> str:
 @contextmanager
 def gathering(out: Path) -> Iterator[None]:
     """Hold a folder while its cells are gathered and shown: of two commands, the one that is last shows all."""
-    import fcntl
-
-    try:
-        folder = os.open(out / "cells", os.O_RDONLY)
-    except OSError as error:
-        raise StorageError(f"cannot read {out / 'cells'} ({error.strerror}); {GONE}") from error
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
+    if not (out / "cells").is_dir():
+        raise StorageError(f"{out / 'cells'} is not there; {GONE}")
+    with locking.folder(out / "cells"):
         yield
-    finally:
-        os.close(folder)
 
 
 class Place:
@@ -236,7 +228,7 @@ def damage(out: Path, cell: str) -> str:
     except DamagedError as error:
         return error.why
     asked = {"rows.csv"} if "status" in manifest else {"rows.csv"} & manifest.get("files", {}).keys()
-    return manifests.wrong(folder, asked)
+    return manifests.wrong(folder, manifest, asked)
 
 
 def read_rows(path: Path) -> "pd.DataFrame":

@@ -1,5 +1,6 @@
 """What is shown comes from cells that are as they were written; two commands and a Ctrl-C lose none of it."""
 
+import errno
 import json
 import os
 import shutil
@@ -175,6 +176,20 @@ def test_a_grid_that_collects_waits_for_another(out: Path) -> None:
         with pytest.raises(BlockingIOError):
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.close(other)
+
+
+@pytest.mark.parametrize("number", [errno.EBADF, errno.ENOLCK, errno.ENOSYS])
+def test_a_file_system_that_locks_no_folder_is_collected(
+    out: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    import fcntl
+
+    def refuse(*args: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with store.gathering(out):
+        assert len(store.collect(out))
 
 
 def gone(out: Path) -> None:
