@@ -99,16 +99,12 @@ def fetch(file: File, data_dir: str | Path | None = None) -> Path:
     A damaged file is replaced in the cache, but left as it is in a folder that the user named. Raises DataError where
     no file with the right SHA-256 is to be had.
     """
-    return _had(file, data_dir)[0]
+    return read(file, data_dir)[0]
 
 
 def read(file: File, data_dir: str | Path | None = None) -> tuple[Path, bytes]:
     """Return the path of a file as `fetch` does, and the very bytes that were looked at. Raises DataError."""
-    return _had(file, data_dir)
-
-
-def _had(file: File, data_dir: str | Path | None) -> tuple[Path, bytes]:
-    folder, state = data_folder(data_dir), "missing"
+    folder, found = data_folder(data_dir), ""
     path = folder / file.path
     for place in file.places:
         try:
@@ -117,13 +113,13 @@ def _had(file: File, data_dir: str | Path | None) -> tuple[Path, bytes]:
             continue
         if file.is_in(content):
             return folder / place, content
-        if state == "missing":
-            path, state = folder / place, f"damaged (SHA-256 {hashlib.sha256(content).hexdigest()})"
-    if state != "missing" and _given(data_dir):
-        told = state.removeprefix("damaged (").removesuffix(")").replace("SHA-256", "SHA-256 is")
+        if not found:
+            path, found = folder / place, hashlib.sha256(content).hexdigest()
+    if found and _given(data_dir):
         raise DataError(
-            f"{path}: {told}, expected {file.sha256}; it is left as it is: move it away to download it anew"
+            f"{path}: SHA-256 is {found}, expected {file.sha256}; it is left as it is: move it away to download it anew"
         )
+    state = f"damaged (SHA-256 {found})" if found else "missing"
     if not downloading.get():
         raise DataError(f"{path.name} is {state.partition(' ')[0]}; a run downloads it")
     path = folder / file.path

@@ -23,9 +23,8 @@ def for_people(table: "pd.DataFrame") -> str:
 
 def inert(value: Any) -> Any:
     """Return a value, a text that would be a formula behind an apostrophe."""
-    formula = isinstance(value, str) and FORMULA.match(value) and not NUMBER.fullmatch(value)
     if not isinstance(value, str):
         return value
-    return ("'" if formula else "") + value.replace(
-        "\r", " "
-    )  # which csv leaves without quotes, and readers end lines at
+    formula = FORMULA.match(value) and not NUMBER.fullmatch(value)
+    text = value.replace("\r", " ")  # which csv leaves without quotes, and readers end lines at
+    return f"'{text}" if formula else text

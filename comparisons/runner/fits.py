@@ -43,7 +43,7 @@ class FitPlan(cli.Plan):
 
     def experiment(self, **told: Any) -> Experiment:
         """Return how a model is fitted, judged by its bound alone. Raises FlagError."""
-        mine = {name: getattr(self, name) for name in (*FitPlan.__dataclass_fields__,)}
+        mine = {name: getattr(self, name) for name in FitPlan.__dataclass_fields__}
         return Experiment(evidence=("none",), **mine, **told)
 
 
